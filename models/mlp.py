@@ -1,0 +1,108 @@
+"""Dense networks of any width and depth, in the standard and in the NTK parameterisation."""
+
+from collections import OrderedDict
+from itertools import pairwise
+from math import prod, sqrt
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.base import Model
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "identity": nn.Identity,
+}
+
+
+class MLP(Model, frozen=True):
+    """`depth` dense layers, `width` units in each hidden one, an activation between each two.
+
+    `depth` counts weight layers: depth 3 on MNIST is 784-width-width-10, depth 1 is a linear model that ignores
+    `width`.
+
+    `init` names the distribution of the weights; biases start at zero, except in `standard`:
+
+    | init                  | weights                                                                            |
+    | --------------------- | ---------------------------------------------------------------------------------- |
+    | `lecun`               | N(0, 1/fan_in)                                                                     |
+    | `he`                  | N(0, 2/fan_in)                                                                     |
+    | `xavier`              | N(0, 2/(fan_in + fan_out))                                                         |
+    | `..._uniform`         | uniform and centred, of the same variance                                          |
+    | `standard`            | torch's own for `nn.Linear`: weights and biases U(-1/√fan_in, 1/√fan_in)           |
+    | `ntk`                 | N(0, 1), in layers that compute W x/√fan_in + b (Jacot et al. 2018, with β = 1)    |
+
+    `ntk` starts as the same function as `lecun` but trains differently: its tangent kernel has a limit as the width
+    grows.
+    """
+
+    name: Literal["mlp"] = "mlp"
+    width: int = Field(ge=1)
+    depth: int = Field(default=3, ge=1)
+    activation: Literal[
+        "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "identity"
+    ] = "relu"
+    init: Literal["lecun", "lecun_uniform", "he", "he_uniform", "xavier", "xavier_uniform", "standard", "ntk"] = "lecun"
+    bias: bool = True
+
+    version: ClassVar[int] = 1
+
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
+        """A dense network from `[n, *input_shape]` to `[n, outputs]`, with parameters `linear_1.weight` and so on."""
+        sizes = [prod(input_shape), *[self.width] * (self.depth - 1), outputs]
+        modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+        for number, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
+            if number > 1:
+                modules[f"activation_{number - 1}"] = ACTIVATIONS[self.activation]()
+            if self.init == "ntk":
+                modules[f"scale_{number}"] = Scale(1 / sqrt(fan_in))
+            modules[f"linear_{number}"] = self._linear(fan_in, fan_out)
+        return nn.Sequential(modules)
+
+    def _linear(self, fan_in: int, fan_out: int) -> nn.Linear:
+        layer = nn.Linear(fan_in, fan_out, bias=self.bias)
+        if self.init == "standard":
+            return layer
+        variance = {
+            "lecun": 1 / fan_in,
+            "he": 2 / fan_in,
+            "xavier": 2 / (fan_in + fan_out),
+            "ntk": 1.0,
+        }[self.init.removesuffix("_uniform")]
+        if self.init.endswith("_uniform"):
+            bound = sqrt(3 * variance)
+            nn.init.uniform_(layer.weight, -bound, bound)
+        else:
+            nn.init.normal_(layer.weight, std=sqrt(variance))
+        if self.bias:
+            nn.init.zeros_(layer.bias)
+        return layer
+
+
+class Scale(nn.Module):
+    """Multiplies its input by a constant.
+
+    The NTK parameterisation is this in front of a plain `nn.Linear`, rather than a layer of its own, so that whatever
+    has a rule for `nn.Linear` has one for these layers too.
+    """
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`factor · x`, of the shape of `x`."""
+        return self.factor * x
+
+    def extra_repr(self) -> str:
+        """The factor, for `print(module)`."""
+        return f"factor={self.factor:.4g}"

@@ -1,0 +1,149 @@
+"""The hub: one actor that hands snapshots to probers and publishes what they measured.
+
+It is the one writer of measurements. It holds nothing that storage does not: when it dies, Ray starts it again and it
+rebuilds its ledger from the plan, the snapshots and the rows already published.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from pipeline import layout, tables
+from pipeline.launch import Launch
+from pipeline.layout import SnapshotName
+from pipeline.ledger import Job, Ledger
+from pipeline.snapshots import Notice
+from pipeline.store import Store
+
+_RESCAN_SECONDS = 10.0
+
+
+class Hub:
+    """The hub's methods, each called from other processes; made an actor by the scheduler.
+
+    Args:
+        launch: The right to publish.
+    """
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch, self.storage = launch, launch.storage
+        store = Store(self.storage)
+        self.plan = store.plan
+        self.ledger = Ledger(self.plan)
+        self.ledger.restore(store.measurements().to_dict("records"))
+        self._delivered: list[tuple[int, list[dict[str, Any]], list[dict[str, Any]]]] = []
+        self._failed: list[dict[str, Any]] = []
+        self._changed = asyncio.Condition()
+        self._closed = False
+        self._begun = time.monotonic()
+        self._publishing = asyncio.Lock()
+        self._trouble: str | None = None
+        self._task = asyncio.get_event_loop().create_task(self._publish_for_ever())
+
+    async def notice(self, notice: Notice) -> None:
+        """A snapshot lies on storage."""
+        async with self._changed:
+            self.ledger.notice(notice)
+            self._changed.notify_all()
+
+    async def rescan(self, run: str) -> None:
+        """Look for snapshots of a run whose notice was lost."""
+        names = await asyncio.to_thread(layout.current_snapshots, self.storage, run)
+        async with self._changed:
+            for name in names:
+                if not name.freed:
+                    self.ledger.notice(Notice(run, name))
+            self._changed.notify_all()
+
+    async def hello(self, prober: str) -> None:
+        """A prober starts, maybe again after its death: what it had in hand goes back."""
+        for ticket in self.ledger.held_by(prober):
+            await self.give_back(ticket, "the prober's process died while it was measuring (out of memory?)")
+
+    async def take(self, prober: str) -> Job | None:
+        """Wait for a job; None when there will be no more."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._closed or self.ledger.waiting)
+            return None if self._closed else self.ledger.take(prober)
+
+    async def deliver(self, ticket: int, rows: list[dict[str, Any]], spectra: list[dict[str, Any]]) -> None:
+        """A prober's rows for a job; they count as measured once they are on storage."""
+        self.ledger.deliver(ticket)
+        self._delivered.append((ticket, rows, spectra))
+
+    async def give_back(self, ticket: int, cause: str) -> None:
+        """A job that could not be measured."""
+        async with self._changed:
+            now = time.time()
+            self._failed += [row | {"recorded_at": now} for row in self.ledger.give_back(ticket, cause)]
+            self._changed.notify_all()
+
+    async def drain(self) -> None:
+        """Return once every snapshot on storage has been measured or has failed, and all rows are on storage."""
+        for run in self.plan["runs"]:
+            await self.rescan(run["run"])
+        while not (self.ledger.idle and not self._delivered and not self._failed):
+            await self._publish()
+            await asyncio.sleep(0.05)
+
+    async def close(self) -> None:
+        """Send the probers home and publish what they delivered."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        await self._publish()
+
+    async def status(self) -> dict[str, Any]:
+        """Counts for people: snapshots waiting and in hand, rows measured, jobs failed, and trouble with storage."""
+        return {
+            "waiting": len(self.ledger.waiting),
+            "in_hand": len(self.ledger.in_hand),
+            "measured": self.ledger.measured_by_run(),
+            "failed": self.ledger.failed,
+            "trouble": self._trouble,
+        }
+
+    async def _publish_for_ever(self) -> None:
+        scanned = time.monotonic()
+        while True:
+            now = time.monotonic()
+            await asyncio.sleep(tables.flush_interval(now - self._begun))
+            await self._publish()
+            if now - scanned > _RESCAN_SECONDS and self.ledger.idle:
+                for run in self.plan["runs"]:
+                    await self.rescan(run["run"])
+                scanned = now
+
+    async def _publish(self) -> None:
+        async with self._publishing:
+            delivered, failed = list(self._delivered), list(self._failed)
+            if not delivered and not failed:
+                return
+            try:
+                await asyncio.to_thread(self._write, delivered, failed)
+            except OSError as error:  # storage full or away: keep the rows, say so, try again
+                self._trouble = str(error)
+                return
+            self._trouble = None
+            del self._delivered[: len(delivered)], self._failed[: len(failed)]
+            settled = [self.ledger.settle(ticket, rows) for ticket, rows, _ in delivered]
+            await asyncio.to_thread(self._free, [job for job in settled if job is not None])
+
+    def _write(self, delivered: list[tuple[int, list[dict], list[dict]]], failed: list[dict]) -> None:
+        self.launch.check()
+        writer = f"hub-{self.launch.epoch:06d}"
+        # Spectra first: a row that counts as measured has its spectrum beside it.
+        tables.write_part(self.storage, "spectra", [row for _, _, spectra in delivered for row in spectra], writer)
+        rows = [row for _, rows, _ in delivered for row in rows]
+        tables.write_part(self.storage, "measurements", rows + failed, writer)
+
+    def _free(self, jobs: list[Job]) -> None:
+        keep = self.plan["keep"]
+        ends = {run["run"]: (0, run["steps"]) for run in self.plan["runs"]}
+        for job in jobs:
+            if keep == "none" or (keep == "ends" and job.name.step not in ends[job.run]):
+                name = job.name
+                tombstone = SnapshotName(name.step, name.attempt, name.checksum, freed=True)
+                # The empty file keeps the checksum, by which a replay can still be told from a new trajectory.
+                self.storage.write(layout.snapshot(job.run, tombstone), b"")
+                self.storage.remove(layout.snapshot(job.run, name))

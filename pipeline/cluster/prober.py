@@ -1,0 +1,43 @@
+"""A prober: an actor that takes snapshots from the hub, one at a time, and measures them."""
+
+import os
+from typing import Any
+
+import ray
+import torch
+
+from pipeline.errors import one_line
+from pipeline.measuring import Measurer
+from pipeline.storage import Storage
+from pipeline.store import Store
+
+
+class Prober:
+    """Measures until the hub has nothing more. Dies and starts again without loss: the hub knows what it had in hand.
+
+    Args:
+        storage: The study's storage.
+        name: Unique among the probers of a launch.
+        threads: Threads for tensor operations.
+    """
+
+    def __init__(self, storage: Storage, name: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
+        self.name = name
+        self.measurer = Measurer(storage, Store(storage).plan, device)
+
+    def process(self) -> int:
+        """This actor's process id, for tests that kill it."""
+        return os.getpid()
+
+    def work(self, hub: Any) -> None:
+        """Take, measure and deliver until the hub closes."""
+        ray.get(hub.hello.remote(self.name))
+        while (job := ray.get(hub.take.remote(self.name))) is not None:
+            try:
+                rows, spectra = self.measurer.measure(job)
+            except Exception as error:
+                ray.get(hub.give_back.remote(job.ticket, one_line(error)))
+            else:
+                ray.get(hub.deliver.remote(job.ticket, rows, spectra))

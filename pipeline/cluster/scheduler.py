@@ -1,0 +1,189 @@
+"""Starting a study's actors and worker groups on Ray, and waiting for them. Used by :mod:`pipeline.study` alone."""
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+
+from pipeline.cluster.hub import Hub
+from pipeline.cluster.prober import Prober
+from pipeline.cluster.tracker import TrackerActor
+from pipeline.cluster.trainer import train_group
+from pipeline.errors import UserError, one_line
+from pipeline.launch import Launch
+from pipeline.spec import Resources
+
+_OBJECT_STORE_BYTES = 256 * 2**20  # nothing large goes through the object store: snapshots are files
+_STOP_SECONDS = 20.0  # how long workers may take to checkpoint when the launch is asked to stop
+
+
+@contextmanager
+def connected(address: str | None, resources: Resources) -> Iterator[None]:
+    """A connection to the Ray cluster at `address`, or to one of this machine's own that ends with the block.
+
+    Raises:
+        UserError: No cluster there, or fewer GPUs than the study asks for.
+    """
+    train, probe = resources.train, resources.probe
+    cpus = train.groups * train.workers * train.cpu + probe.actors * probe.cpu
+    gpus = train.groups * train.workers * train.gpu + probe.actors * probe.gpu
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        # On fewer cores than that everything still runs, only in turns.
+        own = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES}
+        # A file left by an earlier cluster would make a bare init look for that one: hence "local".
+        ray.init(address="local", include_dashboard=False, **own, **quiet)
+    else:
+        try:
+            ray.init(address=address, **quiet)
+        except Exception as error:
+            raise UserError(
+                f"no Ray cluster at {address}: {one_line(error)}; leave --address out to use this machine"
+            ) from None
+    try:
+        if address is None and (there := ray.cluster_resources().get("GPU", 0)) < gpus:
+            raise UserError(
+                f"resources: the study asks for {gpus:g} GPUs, this machine has {there:g}; lower train.gpu or probe.gpu"
+            )
+        yield
+    finally:
+        ray.shutdown()
+
+
+class Crew:
+    """A launch's actors: hub, probers and tracker. The probers' share of the cluster is theirs before a trainer starts.
+
+    Args:
+        launch: The right to publish.
+        resources: The study's.
+        tracking_uri: MLflow's, or None to track nothing.
+    """
+
+    def __init__(self, launch: Launch, resources: Resources, tracking_uri: str | None) -> None:
+        self.launch, self.resources = launch, resources
+        place = hashlib.sha256(launch.storage.uri.encode()).hexdigest()[:12]
+        probe = resources.probe
+        share = {"CPU": float(probe.cpu), **({"GPU": probe.gpu} if probe.gpu else {})}
+        self._pool: PlacementGroup = placement_group([dict(share) for _ in range(probe.actors)], strategy="PACK")
+        ray.get(self._pool.ready())
+        # Ray starts a dead actor again and repeats the calls it missed; both rebuild what they knew from storage.
+        survive = {"max_restarts": -1, "max_task_retries": -1}
+        hub = ray.remote(Hub).options(  # pyright: ignore
+            num_cpus=0, max_concurrency=1000, name=f"hub-{place}-{launch.epoch}", **survive
+        )
+        self.hub = hub.remote(launch)
+        self.probers = [
+            ray.remote(Prober)  # pyright: ignore
+            .options(
+                num_cpus=probe.cpu,
+                num_gpus=probe.gpu,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(self._pool, placement_group_bundle_index=i),
+                **survive,
+            )
+            .remote(launch.storage, f"prober-{i}", probe.cpu)
+            for i in range(probe.actors)
+        ]
+        self._work = [prober.work.remote(self.hub) for prober in self.probers]
+        self._tracker = None
+        if tracking_uri is not None:
+            # A database file, and a server that listens on localhost only, are the driver's machine's.
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            tracker = ray.remote(TrackerActor).options(num_cpus=0, scheduling_strategy=here, **survive)  # pyright: ignore
+            self._tracker = tracker.remote(launch.storage, tracking_uri)
+
+    def train(self, runs: list[str], data_dir: str | None, watch: Callable[[dict[str, Any]], None]) -> list[str]:
+        """Train runs, longest first as given, dealt out to as many groups as the resources name.
+
+        Args:
+            runs: Ids, in the order of their length.
+            data_dir: Where workers find data sets.
+            watch: Called about twice a second with the hub's status.
+
+        Returns:
+            What went wrong with whole groups, one line each; single runs' failures stand in their outcomes.
+        """
+        count = min(self.resources.train.groups, len(runs))
+        groups = [runs[k::count] for k in range(count)]
+        causes: list[str] = []
+        threads = [
+            threading.Thread(target=self._fit, args=(k, group, data_dir, causes), daemon=True, name=f"group-{k}")
+            for k, group in enumerate(groups)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                watch(self.status())
+                threads[0].join(0.5) if len(threads) == 1 else time.sleep(0.5)
+        except BaseException:
+            self.launch.stop()
+            deadline = time.monotonic() + _STOP_SECONDS
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+            raise
+        return causes
+
+    def drain(self, watch: Callable[[dict[str, Any]], None]) -> None:
+        """Wait until all snapshots have been measured and stored, then send the probers home."""
+        drained = self.hub.drain.remote()
+        while not ray.wait([drained], timeout=0.5)[0]:
+            watch(self.status())
+        ray.get(drained)
+        ray.get(self.hub.close.remote())
+        ray.wait(self._work, num_returns=len(self._work), timeout=10)
+
+    def finish_tracking(self) -> tuple[str | None, str | None]:
+        """Bring MLflow up to date and end its runs; the experiment's id, or None and what went wrong."""
+        if self._tracker is None:
+            return None, None
+        try:
+            return ray.get(self._tracker.finish.remote())
+        except ray.exceptions.RayError as error:
+            return None, one_line(error)
+
+    def status(self) -> dict[str, Any]:
+        """The hub's counts; empty while it is starting."""
+        try:
+            return ray.get(self.hub.status.remote(), timeout=1.0)
+        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
+            return {}
+
+    def _fit(self, number: int, runs: list[str], data_dir: str | None, causes: list[str]) -> None:
+        train, storage = self.resources.train, self.launch.storage
+        trainer = TorchTrainer(
+            train_group,
+            train_loop_config={
+                "launch": self.launch,
+                "runs": runs,
+                "hub": self.hub,
+                "data_dir": data_dir,
+                "cpu": train.cpu,
+                "checkpoint_seconds": train.checkpoint_seconds,
+            },
+            scaling_config=ScalingConfig(
+                num_workers=train.workers, use_gpu=bool(train.gpu), resources_per_worker={"CPU": train.cpu}
+            ),
+            run_config=RunConfig(
+                name=f"launch-{self.launch.epoch}-group-{number}",
+                storage_path=storage.path("ray"),
+                # Each run may be current at two deaths of the group before it is passed over.
+                failure_config=FailureConfig(max_failures=3 * len(runs)),
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            causes.append(one_line(error))
+        for run in runs:
+            ray.get(self.hub.rescan.remote(run))

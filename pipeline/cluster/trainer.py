@@ -1,0 +1,154 @@
+"""Training on Ray Train workers: a group of workers trains several runs, one after another.
+
+A group is disposable: the runs' checkpoints and outcomes are on storage, and a group that Ray starts again goes on
+where the last one was. A run's exception fails that run only; a run that was current at two deaths of its group is
+passed over.
+"""
+
+import os
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.collective
+import ray.train.torch
+import torch
+
+from pipeline import layout
+from pipeline.errors import Fenced, Stopped, UserError, one_line
+from pipeline.launch import Launch
+from pipeline.plan import restore
+from pipeline.provenance import host
+from pipeline.snapshots import Notice, Recorder
+from pipeline.store import Store
+from pipeline.training import Training, World, initialise, train
+from tasks import TaskData
+
+DEATHS = 2
+
+
+def train_group(config: dict[str, Any]) -> None:
+    """What each worker of a group does.
+
+    Args:
+        config: ``launch`` (:class:`Launch`), ``runs`` (ids, in order), ``hub`` (actor handle), ``data_dir``,
+            ``cpu`` (threads) and ``checkpoint_seconds``.
+    """
+    launch: Launch = config["launch"]
+    context = ray.train.get_context()
+    world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    torch.set_num_threads(config["cpu"])
+    records = {run["run"]: run for run in Store(launch.storage).runs}
+    for run in config["runs"]:
+        start = _shared(world, lambda r=run: _start(launch, r))
+        if start is None:
+            continue
+        try:
+            outcome = _train_run(records[run], start, launch, world, config)
+        except (Stopped, Fenced):
+            return
+        except Exception as error:
+            outcome = {"state": "failed", "cause": one_line(error), "traceback": traceback.format_exc()}
+            _end(launch, run, start, world, outcome)
+            if world.size > 1:
+                raise  # the other ranks may wait for this one's gradients: only a new group is sure to be in step
+            continue
+        if world.rank == 0:
+            _end(launch, run, start, world, outcome)
+
+
+def _shared(world: World, decide: Callable[[], Any]) -> Any:
+    """Rank 0's decision, on every rank."""
+    if world.size == 1:
+        return decide()
+    return ray.train.collective.broadcast_from_rank_zero(decide() if world.rank == 0 else None)
+
+
+def _start(launch: Launch, run: str) -> dict[str, Any] | None:
+    """Open an attempt at a run; None if there is nothing (more) to do for it."""
+    storage = launch.storage
+    if launch.stopping or storage.exists(layout.outcome(run)):
+        return None
+    earlier = [storage.read_json(f"runs/{run}/attempts/{name}", {}) for name in storage.list(f"runs/{run}/attempts")]
+    attempt = 1 + max((record.get("attempt", 0) for record in earlier), default=0)
+    start = {"attempt": attempt, "launch": launch.epoch, "started_at": time.time(), "host": host(), "pid": os.getpid()}
+    deaths = sum(record.get("launch") == launch.epoch for record in earlier)
+    if deaths >= DEATHS:
+        cause = f"its worker group died {deaths} times while it was training; see the attempts in runs/{run}"
+        _end(launch, run, start, World(), {"state": "failed", "cause": cause, "traceback": None})
+        return None
+    newest = layout.newest_checkpoint(storage, run)
+    start |= {"resumed_at": newest[0] if newest else 0, "checkpoint": newest[1] if newest else None}
+    launch.check()
+    storage.write_json(f"runs/{run}/attempts/{attempt:04d}.json", start)
+    return start
+
+
+def _end(launch: Launch, run: str, start: dict[str, Any], world: World, outcome: dict[str, Any]) -> None:
+    launch.check()
+    known = {key: start[key] for key in ("attempt", "started_at", "host")}
+    known |= {"ended_at": time.time(), "seconds": time.time() - start["started_at"]}
+    known |= {"device": str(world.device), "workers": world.size}
+    launch.storage.write_json(layout.outcome(run), known | outcome)
+
+
+def _train_run(
+    record: dict[str, Any], start: dict[str, Any], launch: Launch, world: World, config: dict[str, Any]
+) -> dict[str, Any]:
+    what = training_of(record)
+    data = load_data(record, config["data_dir"])
+    checkpoint = launch.storage.read(start["checkpoint"]) if start["checkpoint"] else None
+
+    def notify(notice: Notice) -> None:
+        config["hub"].notice.remote(notice)  # not waited for: the hub looks at storage too
+
+    module = initialise(what, data, torch.device("cpu"))
+    recorder = (
+        Recorder(launch, record["run"], start["attempt"], what.epoch_steps, start["resumed_at"], module, notify)
+        if world.rank == 0
+        else None
+    )
+    with recorder or nullcontext():
+        wrap = ray.train.torch.prepare_model if world.size > 1 else (lambda module: module)
+        _, costs = train(what, data, recorder, world, wrap, checkpoint, config["checkpoint_seconds"])
+    return {"state": "finished", "cause": None, **vars(costs)}
+
+
+def training_of(record: dict[str, Any]) -> Training:
+    """The training that a run's record in ``plan.json`` describes."""
+    task, model, optimiser, _ = restore(record["config"])
+    return Training(
+        task,
+        model,
+        optimiser,
+        record["seed"],
+        record["batch_size"],
+        record["epoch_steps"],
+        record["steps"],
+        frozenset(record["schedule"]),
+        frozenset(record["evaluations"]),
+    )
+
+
+def load_data(record: dict[str, Any], data_dir: str | None) -> TaskData:
+    """A run's data on this worker, checked to be those of the plan.
+
+    Raises:
+        UserError: Other data lie here than where the study was planned.
+    """
+    task = restore(record["config"])[0]
+    data = _load(task, data_dir)
+    if data.fingerprint != (planned := record["data"]["fingerprint"]):
+        raise UserError(f"data on {host()}: {data.source}: fingerprint {data.fingerprint}, but {planned} was planned")
+    return data
+
+
+@lru_cache(maxsize=2)
+def _load(task: Any, data_dir: str | None) -> TaskData:
+    return task.load(Path(data_dir) if data_dir else None)

@@ -1,0 +1,31 @@
+"""Errors a user can mend, told in one line: what was got, what was expected, what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input or surroundings that do not serve; the command line prints it without a traceback and exits with 2."""
+
+
+class Fenced(Exception):  # noqa: N818  a state of the launch, not a mistake
+    """A newer launch of the same study holds the output: this process must publish nothing more."""
+
+
+class Stopped(Exception):  # noqa: N818  a request, not a mistake
+    """Somebody asked this launch to stop; what was running has been checkpointed and can be resumed."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """A hint for a mistyped name: its nearest neighbour, if any, and all that is allowed."""
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f'; did you mean "{close[0]}"?' if close else ""
+    return f"allowed: {', '.join(names)}{hint}"
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """The cause of a failure as one line, for tables and tags."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+    return text if len(text) <= limit else text[: limit - 1] + "…"

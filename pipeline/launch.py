@@ -1,0 +1,125 @@
+"""Who may publish into a study's storage: one launch at a time, told apart by a growing epoch.
+
+A launch claims ``launches/<epoch>.json`` (created exclusively) and keeps its heartbeat fresh. Whoever finds the newest
+launch alive is refused; a dead one is taken over with the next epoch. Workers of the older launch that still run see
+the newer epoch before they publish and stop.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+
+from pipeline.errors import Fenced, UserError
+from pipeline.storage import Storage
+
+HEARTBEAT_SECONDS = 2.0
+# A launch on another machine that has not been heard of for this long is taken to be dead.
+SILENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch's right to publish. Cheap to send to workers."""
+
+    storage: Storage
+    epoch: int
+
+    def check(self) -> None:
+        """Raise Fenced if a newer launch has claimed the storage."""
+        if self.storage.exists(_claim(self.epoch + 1)):
+            raise Fenced(f"launch {self.epoch} of {self.storage.uri} has been taken over by a newer one")
+
+    def beat(self) -> None:
+        """Say that this launch is alive."""
+        self.storage.write_json(_beat(self.epoch), {"at": time.time()})
+
+    def stop(self) -> None:
+        """Ask the launch's workers to checkpoint and stop."""
+        self.storage.write_json(_stop(self.epoch), {"at": time.time()})
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody has asked this launch to stop."""
+        return self.storage.exists(_stop(self.epoch))
+
+
+def _claim(epoch: int) -> str:
+    return f"launches/{epoch:06d}.json"
+
+
+def _beat(epoch: int) -> str:
+    return f"launches/{epoch:06d}.beat"
+
+
+def _stop(epoch: int) -> str:
+    return f"launches/{epoch:06d}.stop"
+
+
+def _newest(storage: Storage) -> int:
+    epochs = [int(name.removesuffix(".json")) for name in storage.list("launches") if name.endswith(".json")]
+    return max(epochs, default=0)
+
+
+def holder(storage: Storage) -> str | None:
+    """Who holds the storage now, as ``process 123 on host, heard of 2 s ago``; None if nobody does."""
+    epoch = _newest(storage)
+    claim = storage.read_json(_claim(epoch)) if epoch else None
+    beat = storage.read_json(_beat(epoch)) if claim else None
+    if not claim or (beat and beat.get("ended")):
+        return None
+    silence = time.time() - (beat or claim)["at"]
+    if claim["host"] == socket.gethostname():
+        alive = psutil.pid_exists(claim["pid"]) and _created(claim["pid"]) == claim["created"]
+    else:
+        alive = silence < SILENCE_SECONDS
+    return f"process {claim['pid']} on {claim['host']}, heard of {silence:.0f} s ago" if alive else None
+
+
+def _created(pid: int) -> float | None:
+    # A process id is used again after a reboot; with the process's start it is unique.
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
+
+
+@contextmanager
+def claim(storage: Storage) -> Iterator[Launch]:
+    """Hold the storage: refuse if another launch is alive, else become the newest and beat until the block ends.
+
+    Raises:
+        UserError: Another launch holds it.
+    """
+    if who := holder(storage):
+        raise UserError(f"output {storage.uri} is held by another launch ({who}); wait for it, or give another --out")
+    epoch = _newest(storage) + 1
+    pid = os.getpid()
+    record = {"host": socket.gethostname(), "pid": pid, "created": _created(pid), "at": time.time()}
+    if not storage.create(_claim(epoch), json.dumps(record).encode()):
+        raise UserError(f"output {storage.uri} was claimed by another launch just now; give another --out")
+    launch = Launch(storage, epoch)
+    launch.beat()
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            try:
+                launch.beat()
+            except OSError:
+                continue  # a full disk must not end the launch; the next beat may succeed
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield launch
+    finally:
+        ended.set()
+        thread.join()
+        storage.write_json(_beat(epoch), {"at": time.time(), "ended": True})

@@ -1,0 +1,105 @@
+"""Where a study's files lie below its storage, and what the names of snapshots say.
+
+::
+
+    study.yaml  plan.json  provenance.json      what was asked for, what it resolved to, with which code and data
+    launches/<epoch>.json                        who may publish (see pipeline.launch)
+    points/<probe>.safetensors                   the data points of one probe, drawn once
+    runs/<run>/attempts/<attempt>.json           each start of a training
+    runs/<run>/snapshots/<step>-<attempt>-<checksum>.safetensors
+    runs/<run>/checkpoints/<step>-<attempt>.pt   what training resumes from
+    runs/<run>/replays/<attempt>.json            the step after which an attempt left its predecessors' trajectory
+    runs/<run>/outcome.json                      how training ended; absent while it has not
+    tables/<table>/*.parquet                     immutable parts (see pipeline.tables)
+    measurements.parquet history.parquet spectra.parquet snapshots.parquet   the finished tables
+    report.html figures/*.png *.pdf
+"""
+
+import re
+from dataclasses import dataclass
+
+from pipeline.storage import Storage
+
+STUDY, PLAN, PROVENANCE, REPORT = "study.yaml", "plan.json", "provenance.json", "report.html"
+
+_SNAPSHOT = re.compile(r"^(\d{10})-(\d{4})-([0-9a-f]{16})\.(safetensors|freed)$")
+_CHECKPOINT = re.compile(r"^(\d{10})-(\d{4})\.pt$")
+
+
+@dataclass(frozen=True, order=True)
+class SnapshotName:
+    """A snapshot's identity, as its file name tells it. `freed` is True once its bytes were given back."""
+
+    step: int
+    attempt: int
+    checksum: str
+    freed: bool = False
+
+    @property
+    def file(self) -> str:
+        """The file's name within the run's snapshot directory."""
+        return f"{self.step:010d}-{self.attempt:04d}-{self.checksum}.{'freed' if self.freed else 'safetensors'}"
+
+
+def outcome(run: str) -> str:
+    """Name of the file that says how a run's training ended."""
+    return f"runs/{run}/outcome.json"
+
+
+def snapshot(run: str, name: SnapshotName) -> str:
+    """Name of a snapshot's file."""
+    return f"runs/{run}/snapshots/{name.file}"
+
+
+def checkpoint(run: str, step: int, attempt: int) -> str:
+    """Name of a checkpoint's file."""
+    return f"runs/{run}/checkpoints/{step:010d}-{attempt:04d}.pt"
+
+
+def points(probe: str) -> str:
+    """Name of the file that holds a probe's data points."""
+    return f"points/{probe}.safetensors"
+
+
+def replays(storage: Storage, run: str) -> dict[int, int]:
+    """Per attempt that left its predecessors' trajectory: the last step at which it still agreed with them."""
+    found = {}
+    for name in storage.list(f"runs/{run}/replays"):
+        record = storage.read_json(f"runs/{run}/replays/{name}", {})
+        found[int(name.removesuffix(".json"))] = int(record["after_step"])
+    return found
+
+
+def superseded(attempt: int, step: int, replayed: dict[int, int]) -> bool:
+    """Whether a later attempt's diverging replay has taken the place of what `attempt` wrote for `step`."""
+    return any(attempt < later and step > after for later, after in replayed.items())
+
+
+def current_snapshots(storage: Storage, run: str) -> list[SnapshotName]:
+    """The snapshots of the run's present trajectory, one a step, in order of step."""
+    replayed = replays(storage, run)
+    current: dict[int, SnapshotName] = {}
+    for file in storage.list(f"runs/{run}/snapshots"):
+        if match := _SNAPSHOT.match(file):
+            step, attempt, checksum, kind = match.groups()
+            found = SnapshotName(int(step), int(attempt), checksum, freed=kind == "freed")
+            known = current.get(found.step)
+            if superseded(found.attempt, found.step, replayed):
+                continue
+            # Both a file and its tombstone: the freeing was cut short, the bytes are still good.
+            if known is None or (known.freed and not found.freed) or known.attempt < found.attempt:
+                current[found.step] = found
+    return [current[step] for step in sorted(current)]
+
+
+def newest_checkpoint(storage: Storage, run: str) -> tuple[int, str] | None:
+    """Step and name of the checkpoint to resume from: the latest attempt's latest step. None if there is none."""
+    found = [
+        (int(match[2]), int(match[1]), file)
+        for file in storage.list(f"runs/{run}/checkpoints")
+        if (match := _CHECKPOINT.match(file))
+    ]
+    if not found:
+        return None
+    _, step, file = max(found)
+    return step, f"runs/{run}/checkpoints/{file}"

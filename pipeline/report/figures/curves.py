@@ -1,0 +1,17 @@
+"""Collective variables and loss as training goes on, in the manner of CV fig. 1."""
+
+from pipeline.report.figures.drawing import Drawing
+from pipeline.report.figures.panels import Column, draw_panels
+from pipeline.report.view import View
+
+_COLUMNS = [
+    Column("entropy", "Entropy", "Entropy $S$ (nats)", shared=True),
+    Column("trace", "Trace", "Trace Tr Θ", shared=True, log=True),
+    Column("loss", "Loss", "Loss", kernel=False, log=True),
+]
+
+
+def curves(view: View) -> list[Drawing]:
+    """Entropy (nats), trace and loss on test and train data, one figure per combination of the fields but the first."""
+    what = "Entropy of the tangent kernel's spectrum (CV eq. 9), its trace (CV eq. 10) and the loss, after CV fig. 1."
+    return draw_panels(view, "curves", "Collective variables", what, _COLUMNS)

@@ -1,0 +1,15 @@
+"""The effective rank of the tangent kernel beside the score."""
+
+from pipeline.report.figures.drawing import Drawing
+from pipeline.report.figures.panels import Column, draw_panels
+from pipeline.report.view import View
+
+
+def effective_rank(view: View) -> list[Drawing]:
+    """Effective rank exp(S) (BSC eq. 3, here of the kernel as it is) and score on test and train data."""
+    columns = [
+        Column("effective_rank", "Effective rank", "Effective rank exp $S$", shared=True),
+        Column("score", view.score.capitalize(), view.score.capitalize(), kernel=False, shared=True),
+    ]
+    what = f"Effective rank of the tangent kernel, exp S of its spectrum's entropy S (BSC eq. 3), and {view.score}."
+    return draw_panels(view, "effective_rank", "Effective rank", what, columns)

@@ -1,0 +1,120 @@
+"""The report as one HTML page without scripts or outside references, and its figures as files."""
+
+import base64
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline import layout
+from pipeline.report import numbers, summaries
+from pipeline.report.figures import FIGURES, FULL_WIDTH, Drawing, render
+from pipeline.report.view import SPLITS, View
+from pipeline.storage import Storage
+
+_LARGEST_SVG = 600_000  # bytes; a curve of very many points is lighter as pixels
+
+
+def write_report(storage: Storage) -> list[str]:
+    """Write ``report.html`` and its figures (PNG and PDF) from what is on a study's storage now.
+
+    The study may still be going on: what is absent is said. The same data give the same figures, byte for byte.
+
+    Args:
+        storage: The study's storage.
+
+    Returns:
+        The names of the files written below the storage, the report first.
+
+    Raises:
+        UserError: There is no study in `storage`.
+    """
+    view = View(storage)
+    drawings, notes = _drawings(view)
+    names, images = [], []
+    for drawing in drawings:
+        files = render(drawing.figure)
+        for kind in ("png", "pdf"):
+            names.append(f"figures/{drawing.name}.{kind}")
+            storage.write(names[-1], files[kind])
+        # All figures at one scale: text has one size on the page.
+        width = drawing.figure.get_figwidth() / FULL_WIDTH
+        images.append({"drawing": drawing, "uri": _data_uri(files), "width": width})
+    storage.write(layout.REPORT, _page(view, images, notes).encode())
+    return [layout.REPORT, *names]
+
+
+def _drawings(view: View) -> tuple[list[Drawing], list[str]]:
+    """The figures the study asks for (all there are by default), and a note for each that cannot be drawn."""
+    drawings: list[Drawing] = []
+    notes = []
+    for name in (view.plan.get("report") or {}).get("figures") or list(FIGURES):
+        if name not in FIGURES:
+            notes.append(f'Figure "{name}" is not known to this version; known: {", ".join(FIGURES)}.')
+        elif drawn := FIGURES[name](view):
+            drawings += drawn
+        else:
+            notes.append(f'Figure "{name}" is not drawn: none of its variables has been measured.')
+    return drawings, notes
+
+
+def _data_uri(files: dict[str, bytes]) -> str:
+    kind, media = ("svg", "image/svg+xml") if len(files["svg"]) <= _LARGEST_SVG else ("png", "image/png")
+    return f"data:{media};base64,{base64.b64encode(files[kind]).decode()}"
+
+
+def _page(view: View, images: list[dict[str, Any]], notes: list[str]) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(numbers.FILTERS)
+    rows = summaries.run_rows(view)
+    return environment.get_template("report.html").render(
+        view=view,
+        images=images,
+        notes=notes,
+        rows=rows,
+        states=Counter(row.state for row in rows),
+        splits=[split for split in SPLITS if any(row.loss[split] is not None for row in rows)],
+        results_on=summaries.results_on(view),
+        span=_span(view),
+        planned=summaries.planned_measurements(view),
+        gaps=summaries.gaps(view),
+        costs=summaries.cost_rows(view),
+        lags=summaries.lags(view),
+        failed_runs=[(run["name"], view.outcomes[run["run"]]) for run in view.runs if _failed(view, run["run"])],
+        failed_measurements=summaries.failed_measurements(view),
+        data=_data(view),
+    )
+
+
+def _failed(view: View, run: str) -> bool:
+    return view.outcomes.get(run, {}).get("state") == "failed"
+
+
+def _span(view: View) -> tuple[float, float] | None:
+    """Seconds since 1970 of the first start of a run that ended, else of the launch, and of the last record."""
+    starts = [outcome["started_at"] for outcome in view.outcomes.values() if outcome.get("started_at")]
+    starts += [view.provenance["started_at"]] if view.provenance.get("started_at") else []
+    ends = [outcome["ended_at"] for outcome in view.outcomes.values() if outcome.get("ended_at")]
+    ends += [frame["recorded_at"].max() for frame in (view.measurements, view.history) if len(frame)]
+    return (min(starts), max(ends)) if starts and ends else None
+
+
+def _data(view: View) -> list[str]:
+    """What the runs trained on, one sentence per distinct data set, its sizes where the plan knows them."""
+    sentences = []
+    for run in view.runs:
+        data = run.get("data") or {}
+        sizes = [f"{data[key]:,} {what}" for key, what in _SIZES.items() if data.get(key) is not None]
+        sentences.append(": ".join(filter(None, [data.get("source"), ", ".join(sizes)])))
+    known = [sentence for sentence in dict.fromkeys(sentences) if sentence]
+    return known or [str(sentence) for sentence in (view.provenance.get("data") or {}).values()]
+
+
+_SIZES = {"train": "for training", "test": "for testing", "outputs": "outputs"}

@@ -1,0 +1,206 @@
+"""What the report's tables say of each run: where it came from and ended up, what it cost, and what is not there."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from pipeline.report.regimes import Regime, classify
+from pipeline.report.view import SPLITS, Kernel, View, column, where
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run's state and results. Entropies in nats; None where there is no number."""
+
+    run: str
+    name: str
+    state: str
+    parameters: int | None
+    steps: int
+    reached: int | None
+    loss: dict[str, float | None]
+    score: dict[str, float | None]
+    regime: Regime | None
+    trace_start: float | None
+    trace_end: float | None
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What one run cost. Times in seconds, memory in bytes; None where there is no number."""
+
+    name: str
+    wall: float | None
+    training: float | None
+    snapshots: int
+    copy_median: float | None
+    copy_max: float | None
+    copy_total: float | None
+    wait_total: float | None
+    written: float
+    peak_memory: int | None
+    probing: float
+
+    @property
+    def copy_share(self) -> float | None:
+        """Time held up by copies as a share of the time spent in optimisation steps."""
+        return self.copy_total / self.training if self.training and self.copy_total is not None else None
+
+    @property
+    def wait_share(self) -> float | None:
+        """Time held up waiting for storage as a share of the time spent in optimisation steps."""
+        return self.wait_total / self.training if self.training and self.wait_total is not None else None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Values of one variable that are there and are not finite: they diverged. Drawn as gaps."""
+
+    name: str
+    what: str
+    count: int
+    of: int
+    first_step: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Measurements of one variable that failed after three tries for one cause, between two steps."""
+
+    name: str
+    what: str
+    cause: str
+    count: int
+    first_step: int
+    last_step: int
+
+
+def state(view: View, run: str) -> str:
+    """``finished``, ``failed``, ``under way`` (something is on storage, no outcome yet) or ``not started``."""
+    if run in view.outcomes:
+        return view.outcomes[run]["state"]
+    begun = any(len(where(frame, run=run)) for frame in (view.snapshots, view.history, view.measurements))
+    return "under way" if begun else "not started"
+
+
+def results_on(view: View) -> tuple[str, Kernel] | None:
+    """Split and kernel that the run table's entropy and trace are from: test before train, the plan's first kernel."""
+    ways = [
+        (how["split"], view.kernel_of(probe)) for probe, how in view.probes.items() if "entropy" in how["variables"]
+    ]
+    ways = ways or [(how["split"], view.kernel_of(probe)) for probe, how in view.probes.items()]
+    return min(ways, key=lambda way: SPLITS.index(way[0]) if way[0] in SPLITS else len(SPLITS), default=None)
+
+
+def run_rows(view: View) -> list[RunRow]:
+    """A row per planned run, measured or not."""
+    return [_run_row(view, run) for run in view.runs]
+
+
+def _run_row(view: View, run: dict[str, Any]) -> RunRow:
+    way = results_on(view)
+    entropy, trace = (view.curve(run, way[0], name, way[1]) if way else pd.DataFrame() for name in ("entropy", "trace"))
+    steps = column(where(view.history, run=run["run"]), "step")
+    return RunRow(
+        run=run["run"],
+        name=run["name"],
+        state=state(view, run["run"]),
+        parameters=run.get("parameters"),
+        steps=run["steps"],
+        reached=int(steps.max()) if steps.size else None,
+        loss={split: _last(view.curve(run, split, "loss", None)) for split in SPLITS},
+        score={split: _last(view.curve(run, split, "score", None)) for split in SPLITS},
+        regime=classify(column(entropy, "value"), column(entropy, "stderr")) if _initial(entropy) is not None else None,
+        trace_start=_initial(trace),
+        trace_end=_last(trace),
+    )
+
+
+def _initial(curve: pd.DataFrame) -> float | None:
+    """The value at step 0, None if the curve does not begin there."""
+    return float(column(curve, "value")[0]) if len(curve) and column(curve, "step")[0] == 0 else None
+
+
+def _last(curve: pd.DataFrame) -> float | None:
+    """The last value, NaN if it is not finite: an earlier one would hide that training diverged."""
+    return float(column(curve, "value")[-1]) if len(curve) else None
+
+
+def cost_rows(view: View) -> list[CostRow]:
+    """A row per run of which anything is on storage."""
+    probed = probings(view)
+    return [_cost_row(view, run, probed) for run in view.runs if state(view, run["run"]) != "not started"]
+
+
+def _cost_row(view: View, run: dict[str, Any], probed: pd.DataFrame) -> CostRow:
+    told = view.outcomes.get(run["run"], {})
+    taken = where(view.snapshots, run=run["run"])
+    copies = column(taken, "copy_seconds")
+    # The outcome has the totals; while there is none, the snapshots taken so far add up to them.
+    return CostRow(
+        name=run["name"],
+        wall=told.get("seconds"),
+        training=told.get("training_seconds"),
+        snapshots=len(taken) or told.get("snapshots") or 0,
+        copy_median=float(np.nanmedian(copies)) if copies.size else None,
+        copy_max=float(np.nanmax(copies)) if copies.size else None,
+        copy_total=told.get("copy_seconds", float(np.nansum(copies))),
+        wait_total=told.get("wait_seconds", float(np.nansum(column(taken, "wait_seconds")))),
+        written=float(np.nansum(column(taken, "bytes"))),
+        peak_memory=told.get("peak_memory"),
+        probing=float(np.nansum(column(where(probed, run=run["run"]), "probe_seconds"))),
+    )
+
+
+def probings(view: View) -> pd.DataFrame:
+    """A row per (run, step, probe): its variables share one kernel, so they share its seconds and its lag."""
+    longest = view.measured.sort_values("lag_seconds", kind="stable")
+    return longest.drop_duplicates(subset=["run", "step", "probe"], keep="last")
+
+
+def lags(view: View) -> dict[str, float] | None:
+    """Seconds from a snapshot being taken to its measurement being on storage: median, 90th percentile, maximum."""
+    seconds = column(probings(view), "lag_seconds")
+    seconds = seconds[np.isfinite(seconds)]
+    if not seconds.size:
+        return None
+    median, p90, most = np.quantile(seconds, [0.5, 0.9, 1.0]).tolist()
+    return {"median": median, "p90": p90, "max": most, "count": seconds.size}
+
+
+def gaps(view: View) -> list[Gap]:
+    """Where measured values, losses or scores are not finite."""
+    names = {run["run"]: run["name"] for run in view.runs}
+    found = []
+    for frame in (view.measured, view.history):
+        for key, rows in frame.groupby(["run", "split", "variable"], sort=False):
+            run, split, variable = cast(tuple[str, str, str], key)
+            bad = column(rows, "step")[np.isnan(column(rows, "value"))]
+            if bad.size:
+                what = f"{variable.replace('_', ' ')}, {split}"
+                found.append(Gap(names[run], what, bad.size, len(rows), int(bad.min())))
+    return found
+
+
+def planned_measurements(view: View) -> int:
+    """How many measurements the plan asks for: every scheduled step, probe and variable of every run."""
+    per_probe = {probe: len(how["variables"]) for probe, how in view.probes.items()}
+    return sum(
+        len(run.get("schedule", [])) * sum(per_probe.get(probe, 0) for probe in run.get("probes", []))
+        for run in view.runs
+    )
+
+
+def failed_measurements(view: View) -> list[Failure]:
+    """Failed measurements by run, variable, split and cause."""
+    names = {run["run"]: run["name"] for run in view.runs}
+    causes = view.failed.assign(cause=[cause or "no cause recorded" for cause in view.failed["cause"]])
+    found = []
+    for key, rows in causes.groupby(["run", "split", "variable", "cause"], sort=False):
+        run, split, variable, cause = cast(tuple[str, str, str, str], key)
+        steps = column(rows, "step").astype(int)
+        what = f"{variable.replace('_', ' ')}, {split}"
+        found.append(Failure(names[run], what, cause, len(rows), int(steps.min()), int(steps.max())))
+    return found

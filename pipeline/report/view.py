@@ -1,0 +1,128 @@
+"""What the report reads of a study, loaded once: planned probes only, one position on the x axis per row."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.storage import Storage
+from pipeline.store import Store
+
+SPLITS = ("test", "train")  # in the order of the figures' rows
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """How a tangent kernel was taken: output treatment, number of draws, points per draw, seed of the draws."""
+
+    outputs: str
+    draws: int
+    size: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.outputs} outputs, {self.draws} draw{'s' * (self.draws != 1)} of {self.size} points"
+
+
+def where(frame: pd.DataFrame, **equal: Any) -> pd.DataFrame:
+    """The rows in which every column named has the value given."""
+    keep = np.ones(len(frame), dtype=bool)
+    for column, value in equal.items():
+        keep &= np.asarray(frame[column] == value, dtype=bool)
+    return frame.take(np.flatnonzero(keep).tolist())
+
+
+def column(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """A column as floats [rows], NaN for what is absent or infinite."""
+    values = np.array(frame[name], dtype=float)
+    values[np.isinf(values)] = np.nan
+    return values
+
+
+class View:
+    """One study as it stands on storage. Every frame has the column `x`: epoch or step, as the study's report asks."""
+
+    def __init__(self, storage: Storage) -> None:
+        store = Store(storage)
+        self.plan, self.name, self.varied, self.runs = store.plan, store.name, store.varied, store.runs
+        self.outcomes = store.outcomes()
+        self.provenance = store.provenance()
+        try:
+            self.yaml: str | None = store.study_yaml()
+        except FileNotFoundError:
+            self.yaml = None
+        self.probes: dict[str, dict[str, Any]] = {probe["probe"]: probe for probe in self.plan.get("probes", [])}
+        measurements = store.measurements()
+        planned = [str(probe) in self.probes for probe in measurements["probe"]]
+        measurements = measurements.take(np.flatnonzero(planned).tolist())
+        self.measurements = measurements.assign(kernel=[self.kernel_of(str(p)) for p in measurements["probe"]])
+        self.history = store.history()
+        self.snapshots = store.snapshots()
+        options = self.plan.get("report") or {}
+        epochs = [frame["epoch"].notna() for frame in (self.measurements, self.history)]
+        # Reinforcement learning has no epochs: its steps are the only time there is.
+        self.x = "epoch" if options.get("x", "epoch") == "epoch" and any(known.any() for known in epochs) else "step"
+        self.log_x = bool(options.get("log_x", False))
+        self.measurements["x"], self.history["x"] = self.measurements[self.x], self.history[self.x]
+
+    @cached_property
+    def measured(self) -> pd.DataFrame:
+        """The measurements that did not fail; their values may still not be finite."""
+        return where(self.measurements, state="measured")
+
+    @cached_property
+    def failed(self) -> pd.DataFrame:
+        """The measurements that failed after three tries."""
+        return where(self.measurements, state="failed")
+
+    def kernel_of(self, probe: str) -> Kernel:
+        """How a probe's kernel was taken: what its values may be compared across."""
+        return Kernel(*(self.probes[probe][field] for field in ("outputs", "draws", "size", "seed")))
+
+    def kernels(self, variable: str) -> list[Kernel]:
+        """The kernels on which a variable is to be measured, in the plan's order."""
+        ids = [probe for probe, how in self.probes.items() if variable in how["variables"]]
+        return list(dict.fromkeys(self.kernel_of(probe) for probe in ids))
+
+    @cached_property
+    def score(self) -> str:
+        """The name of the runs' score, ``score`` if they have different ones."""
+        names = {run.get("score") for run in self.runs}
+        return str(names.pop() or "score") if len(names) == 1 else "score"
+
+    def curve(self, run: dict[str, Any], split: str, variable: str, kernel: Kernel | None) -> pd.DataFrame:
+        """One run's values of one variable in order of step: columns ``step, x, value, stderr``.
+
+        A planned step without a measurement stands there with NaN up to the last measured step, so that a line drawn
+        through the curve breaks at it. `kernel` is None for loss and score, which have no planned steps.
+        """
+        if kernel is None:
+            name = run.get("score") if variable == "score" else variable
+            rows = where(self.history, run=run["run"], split=split, variable=name).assign(stderr=np.nan)
+        else:
+            rows = where(self.measured, run=run["run"], split=split, variable=variable, kernel=kernel)
+        rows = rows.drop_duplicates(subset=["step"]).set_index("step").sort_index()
+        curve = pd.DataFrame({name: column(rows, name) for name in ("x", "value", "stderr")}, index=rows.index)
+        if kernel is not None and len(curve):
+            planned = [step for step in run.get("schedule", []) if step <= curve.index[-1]]
+            curve = curve.reindex(sorted({*planned, *curve.index}))
+        return curve.rename_axis("step").reset_index()
+
+    def short(self, field: str) -> str:
+        """A varied field by its last part, e.g. ``width`` for ``model.width``, where that is unique."""
+        tails = Counter(other.rpartition(".")[2] for other in self.varied)
+        tail = field.rpartition(".")[2]
+        return tail if tails[tail] == 1 else field
+
+
+def value_label(value: Any) -> str:
+    """A config value as it stands in legends and file names."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, separators=(",", ":"), default=str)

@@ -1,0 +1,219 @@
+"""The study file: what may stand in it, and one clear line for what may not.
+
+``read_study`` gives a :class:`Study`; :mod:`pipeline.plan` expands it into runs.
+"""
+
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from models import MODELS
+from pipeline.errors import UserError, nearest
+from pipeline.optimisers import OPTIMISERS
+from pipeline.schedule import Schedule
+from probes import VARIABLES
+from tasks import TASKS
+
+# What a study may name in each of these places.
+TABLES: dict[str, dict[str, Any]] = {"task": TASKS, "model": MODELS, "optimiser": OPTIMISERS}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Train(_Part):
+    """How long and on which batches. ``batch_size: full`` is full-batch descent. Part of a run's identity."""
+
+    version: typing.ClassVar[int] = 1
+    epochs: float = Field(gt=0)
+    batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = 128
+    evaluate_every: float = Field(1.0, gt=0)  # epochs between two rows of loss and score
+
+
+class Kernel(_Part):
+    """What one measurement takes the kernel of: `draws` kernels on `size` data points each (CV §4: 200 of 20)."""
+
+    outputs: Literal["full", "traced", "summed"] = "full"
+    draws: int = Field(1, ge=1)
+    size: int = Field(100, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class Probes(_Part):
+    """When, on what and which variables; `keep` says which snapshots stay once they are measured."""
+
+    schedule: Schedule = Schedule(kind="log", points=40)
+    splits: tuple[Literal["train", "test"], ...] = Field(("train", "test"), min_length=1)
+    kernel: Kernel = Kernel()
+    variables: tuple[str, ...] = Field(("trace", "entropy", "effective_rank"), min_length=1)
+    keep: Literal["all", "ends", "none"] = "all"
+
+    @field_validator("variables")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in VARIABLES:
+                raise ValueError(f'variable "{name}" unknown; {nearest(name, VARIABLES)}')
+        return names
+
+    @field_validator("splits", "variables")
+    @classmethod
+    def _once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"each may stand once, got {', '.join(names)}")
+        return names
+
+
+class TrainPool(_Part):
+    """Who trains: `groups` worker groups at a time, each of `workers` workers."""
+
+    groups: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1)
+    cpu: int = Field(1, ge=1)
+    gpu: int = Field(0, ge=0, le=1)
+    checkpoint_seconds: float = Field(30.0, gt=0)
+
+
+class ProbePool(_Part):
+    """Who measures: `actors` probe actors."""
+
+    actors: int = Field(1, ge=1)
+    cpu: int = Field(1, ge=1)
+    gpu: float = Field(0, ge=0, le=1)
+
+
+class Resources(_Part):
+    """Machines' shares. No part of a run's identity."""
+
+    train: TrainPool = TrainPool()
+    probe: ProbePool = ProbePool()
+
+
+class Report(_Part):
+    """Which figures, and their horizontal axis."""
+
+    figures: tuple[str, ...] = ("curves", "effective_rank")
+    x: Literal["epoch", "step"] = "epoch"
+    log_x: bool = False
+
+
+class Study(_Part):
+    """A study as written: task, model and optimiser are still open to `grid`, `zip` and `seeds`."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    task: dict[str, Any]
+    model: dict[str, Any]
+    optimiser: dict[str, Any]
+    train: dict[str, Any]
+    grid: dict[str, list[Any]] = {}
+    zip: dict[str, list[Any]] = {}
+    seeds: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] = 1
+    probes: Probes = Probes()
+    resources: Resources = Resources()
+    report: Report = Report()
+    scales: dict[str, dict[str, Any]] = {}
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds: 0 to n − 1 if a number was given."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def validate(cls: type[Config], data: Any, place: str, source: str) -> Config:
+    """`data` as `cls`, or a UserError that names the place, what was got and what is allowed there."""
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(cls, e, place, source) for e in error.errors()[:3])) from None
+
+
+def _explain(cls: type[BaseModel], error: Any, place: str, source: str) -> str:
+    where = ".".join([place] * bool(place) + [str(part) for part in error["loc"]])
+    got = repr(error["input"])
+    if error["type"] == "extra_forbidden":
+        owner = _class_at(cls, error["loc"][:-1])
+        allowed = nearest(str(error["loc"][-1]), owner.model_fields) if owner else "no such key here"
+        return f"{source}: {where}: unknown key; {allowed}"
+    if error["type"] == "missing":
+        return f"{source}: {where}: missing; every {place or 'study'} needs it"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{source}: {where}: got {got if len(got) < 80 else got[:77] + '…'}; {message[0].lower()}{message[1:]}"
+
+
+def _class_at(cls: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel] | None:
+    for part in loc:
+        field = cls.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+        inner = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+        if not inner:
+            return None
+        cls = inner[0]
+    return cls
+
+
+def named(kind: str, data: Any, source: str) -> BaseModel:
+    """The config of a task, model or optimiser: its class looked up by ``name`` in the explicit table."""
+    table = TABLES[kind]
+    if not isinstance(data, dict) or "name" not in data:
+        raise UserError(f"{source}: {kind}: got {data!r}; expected a mapping with a name, {nearest('', table)}")
+    if data["name"] not in table:
+        raise UserError(f'{source}: {kind}.name: "{data["name"]}" unknown; {nearest(str(data["name"]), table)}')
+    return validate(table[data["name"]], data, kind, source)
+
+
+def read_study(path: str | Path, overrides: tuple[str, ...] = (), scale: str | None = None) -> Study:
+    """The study in a YAML file, with a `scale` of its own and ``key=value`` overrides laid over it, in this order.
+
+    Raises:
+        UserError: Not a file, not YAML, empty, an unknown key or scale, a value out of bounds.
+    """
+    source = Path(path).name
+    try:
+        data = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"study {path}: {error.strerror}; give a YAML file, see `tangentscope ls studies`") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(f"{source}: no YAML{line}: {getattr(error, 'problem', None) or 'not text'}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{source}: {'empty' if data is None else 'no mapping'}; a study needs name, task, model, …")
+    if scale is not None:
+        scales = data.get("scales") or {}
+        if scale not in scales:
+            raise UserError(f'{source}: scale "{scale}" unknown; {nearest(scale, scales) if scales else "it has none"}')
+        for key, value in scales[scale].items():
+            _put(data, key, value, source)
+    for override in overrides:
+        key, found, value = override.partition("=")
+        if not found or not key:
+            raise UserError(f'override "{override}": expected key=value, e.g. train.epochs=5')
+        _put(data, key, yaml.safe_load(value), source)
+    return validate(Study, data, "", source)
+
+
+def _put(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    *parents, last = key.split(".")
+    # A key of grid and zip has dots itself: grid.model.width sets grid["model.width"].
+    if parents and parents[0] in ("grid", "zip"):
+        parents, last = parents[:1], key.partition(".")[2]
+    here = data
+    for part in parents:
+        here = here.setdefault(part, {})
+        if not isinstance(here, dict):
+            raise UserError(f"{source}: {key}: {part} holds {here!r}, no mapping, so nothing can be set below it")
+    here[last] = value
+
+
+def put(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set a dotted key, making mappings on the way. Raises UserError below a value that is no mapping."""
+    _put(data, key, value, source)

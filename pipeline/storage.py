@@ -1,0 +1,154 @@
+"""Files of a study, on this machine or on any pyarrow file system.
+
+Storage is the truth: whatever is listed here was written completely. On a local path that is a temporary name, fsync
+and rename; on an object store one PUT. Nothing is ever changed in place, except for small status files, replaced whole.
+"""
+
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from pipeline.errors import UserError
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The root of a study's files. Names below it are relative, with forward slashes."""
+
+    uri: str
+
+    @classmethod
+    def at(cls, place: str | Path) -> "Storage":
+        """Storage at a local path (made absolute) or at a file system URI such as ``s3://bucket/studies/mnist``."""
+        text = str(place)
+        return cls(text.rstrip("/") if "://" in text else str(Path(text).absolute()))
+
+    @property
+    def local(self) -> Path | None:
+        """The local directory, or None on an object store."""
+        return None if "://" in self.uri else Path(self.uri)
+
+    def _filesystem(self) -> tuple[pafs.FileSystem, str]:
+        if self.local is not None:
+            return pafs.LocalFileSystem(), self.uri
+        try:
+            return pafs.FileSystem.from_uri(self.uri)
+        except Exception as error:
+            raise UserError(f"storage {self.uri}: {error}; give a local path or a URI pyarrow knows") from error
+
+    def path(self, name: str) -> str:
+        """The full path or URI of a name."""
+        return f"{self.uri}/{name}"
+
+    def write(self, name: str, data: bytes) -> None:
+        """Publish a whole file. It is durable and visible when this returns, and never visible in part."""
+        if self.local is None:
+            filesystem, root = self._filesystem()
+            with filesystem.open_output_stream(f"{root}/{name}") as stream:
+                stream.write(data)
+            return
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The dot keeps a half-written file out of every listing; the thread id keeps two writers apart.
+        temporary = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _fsync_directory(target.parent)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Publish a file unless its name is taken; False if it was. The winner of a race is unique on a local path."""
+        if self.local is None:
+            if self.exists(name):
+                return False
+            self.write(name, data)
+            return True
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
+        temporary.write_bytes(data)
+        try:
+            os.link(temporary, target)  # the one local operation that publishes whole content and fails if taken
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        _fsync_directory(target.parent)
+        return True
+
+    def read(self, name: str) -> bytes:
+        """The content of a file. Raises FileNotFoundError."""
+        if self.local is not None:
+            return (self.local / name).read_bytes()
+        filesystem, root = self._filesystem()
+        with filesystem.open_input_file(f"{root}/{name}") as stream:
+            return stream.read()
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or directory of this name is there."""
+        if self.local is not None:
+            return (self.local / name).exists()
+        filesystem, root = self._filesystem()
+        return filesystem.get_file_info(f"{root}/{name}").type != pafs.FileType.NotFound
+
+    def list(self, directory: str) -> list[str]:
+        """Names of the files right below a directory, sorted; empty if there is no such directory."""
+        if self.local is not None:
+            try:
+                with os.scandir(self.local / directory) as entries:
+                    return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
+            except FileNotFoundError:
+                return []
+        filesystem, root = self._filesystem()
+        found = filesystem.get_file_info(pafs.FileSelector(f"{root}/{directory}", allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == pafs.FileType.File)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; a missing one is no error."""
+        if self.local is not None:
+            (self.local / name).unlink(missing_ok=True)
+            return
+        filesystem, root = self._filesystem()
+        if self.exists(name):
+            filesystem.delete_file(f"{root}/{name}")
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Publish a value as JSON."""
+        self.write(name, json.dumps(value, indent=1, sort_keys=True, default=str).encode())
+
+    def read_json(self, name: str, default: Any = None) -> Any:
+        """A JSON file's value, or the default if there is none."""
+        try:
+            return json.loads(self.read(name))
+        except FileNotFoundError:
+            return default
+
+    def check_writable(self) -> None:
+        """Raise UserError if nothing can be written here."""
+        try:
+            self.write(".probe", b"")
+            self.remove(".probe")
+        except OSError as error:
+            raise UserError(
+                f"output {self.uri} cannot be written: {error.strerror or error}; give another --out"
+            ) from error
+
+
+def _fsync_directory(directory: Path) -> None:
+    # Without it a power cut can lose the rename although the file's bytes are on disk.
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,133 @@
+"""Reading a study: every table with one row a key, superseded trajectories left out, the varied fields joined."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from pipeline import layout, tables
+from pipeline.errors import UserError
+from pipeline.storage import Storage
+
+
+class Store:
+    """Read access to one study's storage. What it returns is what is on storage at the time of the call."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        if not storage.exists(layout.PLAN):
+            raise UserError(f"{storage.uri}: no study here (no {layout.PLAN}); give the --out directory of a `run`")
+        self.plan: dict[str, Any] = storage.read_json(layout.PLAN)
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.plan["study"]
+
+    @property
+    def varied(self) -> list[str]:
+        """The config fields that the study varies, e.g. ``model.width``; the seed is not among them."""
+        return self.plan["varied"]
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """The planned runs: ``run, name, seed, varied, config, steps, epoch_steps, schedule`` and more, as planned."""
+        return self.plan["runs"]
+
+    def provenance(self) -> dict[str, Any]:
+        """Versions, git commit, machine and data of the latest launch."""
+        return self.storage.read_json(layout.PROVENANCE, {})
+
+    def study_yaml(self) -> str:
+        """The study as it was resolved for the latest launch."""
+        return self.storage.read(layout.STUDY).decode()
+
+    def outcomes(self) -> dict[str, dict[str, Any]]:
+        """How each ended run ended, and what it cost; runs that have not ended are missing."""
+        found = {run["run"]: self.storage.read_json(layout.outcome(run["run"])) for run in self.runs}
+        return {run: outcome for run, outcome in found.items() if outcome is not None}
+
+    def measurements(self) -> pd.DataFrame:
+        """One row per (run, step, probe, variable), measured or failed, in the order of the issue's columns."""
+        frame = self._table("measurements")
+        first = ["study", "run", "task", "model", "seed", "step", "epoch", "split", "outputs", "variable", "value"]
+        first += ["stderr", "draws", "probe_seconds", "lag_seconds", *self.varied]
+        return frame[first + [column for column in frame.columns if column not in first]]
+
+    def history(self) -> pd.DataFrame:
+        """One row per (run, step, split, variable) with loss and score."""
+        return self._table("history")
+
+    def spectra(self) -> pd.DataFrame:
+        """One row per (run, step, probe, draw) with the kernel's eigenvalues in descending order."""
+        return self._table("spectra")
+
+    def snapshots(self) -> pd.DataFrame:
+        """One row per snapshot with what it cost training."""
+        return self._table("snapshots")
+
+    def parts_since(self, table: str, seen: set[str]) -> tuple[pd.DataFrame, set[str]]:
+        """Rows of the parts not in `seen`, one a key, and all parts there are: for followers such as the tracker."""
+        names = set(tables.part_names(self.storage, table))
+        fresh = tables.read_parts(self.storage, table, sorted(names - seen))
+        return self._settle(table, fresh), names
+
+    def publish(self, writer: str) -> None:
+        """Compact every table and write it whole, varied fields joined, beside the report."""
+        for table in tables.SCHEMAS:
+            names = tables.part_names(self.storage, table)
+            frame = self._dedupe(table, tables.read_parts(self.storage, table, names))
+            tables.compact(self.storage, table, frame, names, writer)
+            whole = self.measurements() if table == "measurements" else self._table(table)
+            self.storage.write(f"{table}.parquet", tables.to_parquet(pa.Table.from_pandas(whole, preserve_index=False)))
+
+    def _table(self, table: str) -> pd.DataFrame:
+        return self._join(self._settle(table, tables.read_parts(self.storage, table)))
+
+    def _settle(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
+        planned = {run["run"] for run in self.runs}
+        return self._dedupe(table, frame[frame["run"].isin(planned)])
+
+    def _dedupe(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
+        keep = pd.Series(True, index=frame.index)
+        for run, rows in frame.groupby("run"):
+            if replayed := layout.replays(self.storage, str(run)):
+                gone = [layout.superseded(a, s, replayed) for a, s in zip(rows["attempt"], rows["step"], strict=True)]
+                keep[rows.index] = [not g for g in gone]
+        frame = frame[keep]
+        # The best row of a key comes last: a measured one before a failed one, then the latest attempt's.
+        order = ["attempt", "recorded_at"] if "recorded_at" in frame else ["attempt"]
+        if "state" in frame:
+            frame = frame.assign(_good=frame["state"] == "measured")
+            order = ["_good", *order]
+        frame = frame.sort_values(order, kind="stable").drop_duplicates(tables.KEYS[table], keep="last")
+        frame = frame.drop(columns="_good", errors="ignore")
+        return frame.sort_values(tables.KEYS[table], kind="stable").reset_index(drop=True)
+
+    def _join(self, frame: pd.DataFrame) -> pd.DataFrame:
+        columns = {
+            "study": lambda run: self.name,
+            "task": lambda run: run["config"]["task"]["name"],
+            "model": lambda run: run["config"]["model"]["name"],
+            "seed": lambda run: run["seed"],
+            **{field: (lambda run, f=field: run["varied"].get(f)) for field in self.varied},
+        }
+        by_run = {run["run"]: run for run in self.runs}
+        joined = {name: [of(by_run[run]) for run in frame["run"]] for name, of in columns.items()}
+        return frame.assign(**joined)
+
+
+def load(path: str | Path, table: str = "measurements") -> pd.DataFrame:
+    """A study's table as a DataFrame, whether the study has ended or is still going on.
+
+    Args:
+        path: The study's output directory or storage URI.
+        table: ``measurements``, ``history``, ``spectra`` or ``snapshots``.
+
+    Raises:
+        UserError: No study at `path`, or no such table.
+    """
+    if table not in tables.SCHEMAS:
+        raise UserError(f'table "{table}" unknown; allowed: {", ".join(tables.SCHEMAS)}')
+    return getattr(Store(Storage.at(path)), table)()

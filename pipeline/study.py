@@ -1,0 +1,208 @@
+"""Running a study: what is missing is trained and measured, the rest is left alone, and the report is made anew."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import layout, provenance
+from pipeline.errors import Stopped, UserError
+from pipeline.launch import Launch, claim
+from pipeline.ledger import Ledger
+from pipeline.plan import Run, make_runs, plan_record
+from pipeline.points import store_points
+from pipeline.spec import Study
+from pipeline.storage import Storage
+from pipeline.store import Store
+from pipeline.tracking import Tracker, check_server, default_uri
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a launch ended: counts of runs and what the user wants to know next."""
+
+    finished: int
+    failed: dict[str, str]  # run name -> cause
+    failed_measurements: int
+    seconds: float
+    tracking_uri: str | None
+    experiment: str | None
+    trouble: str | None  # with tracking
+
+
+def run_study(
+    study: Study,
+    source: str,
+    out: str | Path,
+    data_dir: Path | None = None,
+    offline: bool = False,
+    address: str | None = None,
+    command: str = "",
+    watch: Callable[[Store, dict[str, Any]], None] = lambda store, status: None,
+) -> Ended:
+    """Do what of a study is still missing in `out`.
+
+    Args:
+        study: The study, validated.
+        source: Its file's name, for messages.
+        out: Directory or storage URI of its results.
+        data_dir: Where data sets lie.
+        offline: Track nothing; `tangentscope sync` can upload later.
+        address: Of a Ray cluster; by default one is started on this machine and ended with the study.
+        command: The command line, for the record.
+        watch: Called about twice a second with the store and the hub's status.
+
+    Raises:
+        UserError: Anything that can be told before work starts.
+        Stopped: On SIGINT or SIGTERM; what was done is kept, and the same call goes on from there.
+    """
+    begun = time.time()
+    if data_dir is not None and not data_dir.is_dir():
+        raise UserError(f"data directory {data_dir}: not there; give the directory that holds the data sets")
+    runs = make_runs(study, data_dir, source)
+    storage = Storage.at(out)
+    storage.check_writable()
+    uri = None if offline else default_uri(storage)
+    if uri is not None:
+        check_server(uri)
+    with claim(storage) as launch, _interruptible():
+        _prepare(storage, launch, study, runs, command, begun)
+        todo, unmeasured = _missing(storage, runs)
+        if todo or unmeasured:
+            experiment, trouble = _execute(launch, study, todo, data_dir, uri, address, watch)
+        else:
+            _publish(storage, launch)
+            experiment, trouble = _track(storage, uri)
+        return _ended(Store(storage), begun, uri, experiment, trouble)
+
+
+def _prepare(storage: Storage, launch: Launch, study: Study, runs: list[Run], command: str, begun: float) -> None:
+    resolved = study.model_dump(mode="json", exclude_unset=True)
+    storage.write(layout.STUDY, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode())
+    data = {run.task.name: run.data.source for run in runs}
+    record = provenance.gather(command, study.seed_list, data, begun)
+    storage.write_json(layout.PROVENANCE, record)
+    storage.write_json(f"launches/{launch.epoch:06d}.provenance", record)
+    storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch))
+    store_points(storage, runs)
+
+
+def _missing(storage: Storage, runs: list[Run]) -> tuple[list[str], int]:
+    """Runs to train, longest first, and how many snapshots of trained runs are still to be measured."""
+    store = Store(storage)
+    ledger = Ledger(store.plan)
+    ledger.restore(store.measurements().to_dict("records"))
+    outcomes, todo, unmeasured = store.outcomes(), [], 0
+    for run in runs:
+        outcome = outcomes.get(run.id)
+        present = layout.current_snapshots(storage, run.id)
+        steps = ledger.unmeasured(run.id, present)
+        if outcome and outcome["state"] == "finished" and steps <= {name.step for name in present if not name.freed}:
+            unmeasured += len(steps)
+            continue
+        if outcome:
+            # It failed, or it has ended but a snapshot that is wanted now was not taken or not kept: train it again.
+            storage.remove(layout.outcome(run.id))
+            if outcome["state"] == "finished":
+                for file in storage.list(f"runs/{run.id}/checkpoints"):
+                    storage.remove(f"runs/{run.id}/checkpoints/{file}")
+        todo.append(run)
+    sizes = {run["run"]: run["parameters"] * run["steps"] * run["batch_size"] for run in store.runs}
+    return [run.id for run in sorted(todo, key=lambda run: -sizes[run.id])], unmeasured
+
+
+def _execute(
+    launch: Launch,
+    study: Study,
+    todo: list[str],
+    data_dir: Path | None,
+    uri: str | None,
+    address: str | None,
+    watch: Callable[[Store, dict[str, Any]], None],
+) -> tuple[str | None, str | None]:
+    # Imported here: `plan`, `status` and `report` need no Ray, and it takes seconds to load.
+    from pipeline.cluster.scheduler import Crew, connected
+
+    storage = launch.storage
+    store = Store(storage)
+    with connected(address, study.resources):
+        crew = Crew(launch, study.resources, uri)
+        try:
+            if todo:
+                directory = str(data_dir.absolute()) if data_dir else None
+                causes = crew.train(todo, directory, lambda status: watch(store, status))
+                _fail_the_rest(storage, todo, causes)
+            crew.drain(lambda status: watch(store, status))
+            _publish(storage, launch)
+        finally:
+            # Also on the way out of an interrupt: no MLflow run may be left RUNNING.
+            tracked = crew.finish_tracking()
+        return tracked
+
+
+def _fail_the_rest(storage: Storage, todo: list[str], causes: list[str]) -> None:
+    for run in todo:
+        if not storage.exists(layout.outcome(run)):
+            cause = "; ".join(causes) or "its worker group ended without it"
+            storage.write_json(layout.outcome(run), {"state": "failed", "cause": cause, "ended_at": time.time()})
+
+
+def _publish(storage: Storage, launch: Launch) -> None:
+    from pipeline.report import write_report
+
+    launch.check()
+    Store(storage).publish(f"compact-{launch.epoch:06d}")
+    write_report(storage)
+
+
+def _track(storage: Storage, uri: str | None) -> tuple[str | None, str | None]:
+    return (sync(storage, uri), None) if uri is not None else (None, None)
+
+
+def sync(storage: Storage, uri: str, live: bool = False) -> str:
+    """Bring MLflow up to date with a study's storage; the experiment's id."""
+    return Tracker(storage, uri, live).finish()
+
+
+def _ended(store: Store, begun: float, uri: str | None, experiment: str | None, trouble: str | None) -> Ended:
+    outcomes = store.outcomes()
+    names = {run["run"]: run["name"] for run in store.runs}
+    failed = {names[run]: outcome["cause"] for run, outcome in outcomes.items() if outcome["state"] == "failed"}
+    measurements = store.measurements()
+    return Ended(
+        sum(outcome["state"] == "finished" for outcome in outcomes.values()),
+        failed,
+        int((measurements["state"] == "failed").sum()),
+        time.time() - begun,
+        uri,
+        experiment,
+        trouble,
+    )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise Stopped in the main thread, once; a second one is not held up by the clean-up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        for other in before:
+            signal.signal(other, before[other])
+        raise Stopped(f"{signal.Signals(number).name}: stopped; run the same command again to go on")
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in before:
+            signal.signal(number, before[number])

@@ -1,0 +1,226 @@
+"""MLflow as a projection of the store: the one file that names it.
+
+The study is an experiment, each training a flat run. A run is found by its tags before it is made, and each point
+carries the time its row was recorded, so that sending a row twice leaves one point: `follow` can be cut short at any
+time, by anyone, and called again.
+"""
+
+import math
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from pipeline import layout
+from pipeline.errors import UserError
+from pipeline.storage import Storage
+from pipeline.store import Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Read by mlflow at import. Nobody who runs a study has agreed to telemetry.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+_RUN, _STORAGE = "tangentscope.run", "tangentscope.storage"
+_BATCH = 1000  # metrics that one log_batch call may carry
+_PARAM_LIMIT = 6000
+
+
+def default_uri(storage: Storage) -> str:
+    """``MLFLOW_TRACKING_URI``, else an SQLite file beside the study, shared by the studies that lie there."""
+    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+        return given
+    beside = storage.local.parent if storage.local else Path.cwd()
+    return f"sqlite:///{beside / 'mlflow.db'}"
+
+
+def check_server(uri: str) -> None:
+    """Raise UserError if a tracking server does not answer, or its SQLite file cannot be written."""
+    if uri.startswith("sqlite:///"):
+        file = Path(uri.removeprefix("sqlite:///"))
+        target = file if file.exists() else file.parent
+        if not os.access(target, os.W_OK):
+            raise UserError(f"tracking {uri}: {target} cannot be written; set MLFLOW_TRACKING_URI or give --offline")
+    elif uri.startswith(("http://", "https://")):
+        try:
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()
+        except urllib.error.HTTPError:
+            return  # it answers; what it refuses without credentials is no matter here
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            raise UserError(
+                f"tracking server {uri} does not answer ({reason}); start it, set MLFLOW_TRACKING_URI, or give "
+                f"--offline and upload later with `tangentscope sync`"
+            ) from None
+
+
+class Tracker:
+    """Sends what a store has and MLflow has not.
+
+    Args:
+        storage: The study's.
+        uri: MLflow's tracking URI.
+        live: Whether somebody else's launch is going on: `finish` then leaves runs that have not ended RUNNING,
+            otherwise they become KILLED.
+    """
+
+    def __init__(self, storage: Storage, uri: str, live: bool = True) -> None:
+        self.storage, self.uri, self.live = storage, uri, live
+        self.store = Store(storage)
+        self._client: MlflowClient | None = None
+        self._experiment = ""
+        self._runs: dict[str, str] = {}
+        self._ended: set[str] = set()
+        self._seen: dict[str, set[str]] = {"history": set(), "measurements": set()}
+        self._measured: dict[str, set[tuple]] = defaultdict(set)
+
+    def follow(self) -> None:
+        """Send every row that has come to storage since the last call, and end the MLflow runs that are complete."""
+        client = self._connect()
+        for table in self._seen:
+            rows, names = self.store.parts_since(table, self._seen[table])
+            for run, of_run in rows.groupby("run"):
+                self._send(client, self._run(client, str(run)), of_run)
+                if table == "measurements":
+                    keys = zip(of_run["step"], of_run["probe"], of_run["variable"], strict=True)
+                    self._measured[str(run)] |= set(keys)
+            self._seen[table] = names
+        outcomes = self.store.outcomes()
+        for run in self.store.runs:
+            outcome = outcomes.get(run["run"])
+            if outcome and (outcome["state"] == "failed" or self._complete(run)):
+                self._end(client, run["run"], "FINISHED" if outcome["state"] == "finished" else "FAILED", outcome)
+
+    def finish(self) -> str:
+        """Follow to the end, give each run the report and figures, and leave none RUNNING; the experiment's id."""
+        self.follow()
+        client = self._connect()
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = self._artifacts(Path(scratch))
+            for mlflow_run in self._runs.values():
+                client.log_artifacts(mlflow_run, str(folder))
+        for run in set(self._runs) - self._ended:
+            self._end(client, run, "RUNNING" if self.live else "KILLED", None)
+        return self._experiment
+
+    def _connect(self) -> "MlflowClient":
+        if self._client is None:
+            import mlflow
+            from mlflow.exceptions import MlflowException
+
+            self._client = mlflow.MlflowClient(tracking_uri=self.uri)
+            found = self._client.get_experiment_by_name(self.store.name)
+            if found is not None and found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(found.experiment_id)
+            try:
+                self._experiment = (
+                    found.experiment_id
+                    if found
+                    else self._client.create_experiment(self.store.name, self._artifact_location())
+                )
+            except MlflowException:  # another launch of a study of this name was quicker
+                found = self._client.get_experiment_by_name(self.store.name)
+                if found is None:
+                    raise
+                self._experiment = found.experiment_id
+        return self._client
+
+    def _artifact_location(self) -> str | None:
+        # A server decides for itself; with a database of our own the artifacts lie beside it.
+        if not self.uri.startswith("sqlite:///"):
+            return None
+        return (Path(self.uri.removeprefix("sqlite:///")).parent / "mlartifacts" / self.store.name).absolute().as_uri()
+
+    def _known(self, client: "MlflowClient", run: str) -> str | None:
+        query = f"tags.`{_RUN}` = '{run}' and tags.`{_STORAGE}` = '{self.storage.uri}'"
+        found = client.search_runs([self._experiment], query, max_results=1)
+        return found[0].info.run_id if found else None
+
+    def _run(self, client: "MlflowClient", run: str) -> str:
+        if run not in self._runs:
+            record = next(r for r in self.store.runs if r["run"] == run)
+            found = self._known(client, run)
+            if found is None:
+                from mlflow.entities import Param
+
+                attempt = self.storage.read_json(f"runs/{run}/attempts/0001.json", {})
+                start = int(attempt["started_at"] * 1000) if attempt else None
+                found = client.create_run(
+                    self._experiment, start, self._tags(record), run_name=record["name"]
+                ).info.run_id
+                params = [Param(key, str(value)[:_PARAM_LIMIT]) for key, value in _flat(record["config"])]
+                client.log_batch(found, params=params)
+            else:
+                client.update_run(found, status="RUNNING")
+            self._runs[run] = found
+        return self._runs[run]
+
+    def _tags(self, record: Mapping[str, Any]) -> dict[str, str]:
+        provenance = self.store.provenance()
+        config = record["config"]
+        tags = {_RUN: record["run"], _STORAGE: self.storage.uri, "study": self.store.name}
+        tags |= {"task": config["task"]["name"], "model": config["model"]["name"], "seed": record["seed"]}
+        tags |= {key.rpartition(".")[2]: value for key, value in record["varied"].items()}
+        tags |= {"data": record["data"]["source"], "parameters": record["parameters"]}
+        tags |= {"git_commit": provenance.get("git_commit") or "none", "git_dirty": provenance.get("git_dirty")}
+        tags |= {f"version.{name}": version for name, version in provenance.get("versions", {}).items()}
+        return {key: str(value) for key, value in tags.items()}
+
+    def _send(self, client: "MlflowClient", mlflow_run: str, rows: pd.DataFrame) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        metrics, tags = [], {}
+        for row in rows.sort_values("step").to_dict("records"):
+            name = f"{row['split']}/{row['variable']}"
+            if row.get("outputs", "full") != "full":
+                name += f"_{row['outputs']}"
+            if math.isfinite(row["value"]):
+                metrics.append(Metric(name, row["value"], int(row["recorded_at"] * 1000), int(row["step"])))
+            else:  # the charts cannot show it; the tag says from which step on
+                tags.setdefault(f"nonfinite.{name}", f"{row['value']} at step {row['step']}")
+        for chunk in _chunks(metrics, _BATCH):
+            client.log_batch(mlflow_run, metrics=chunk)
+        if tags:
+            client.log_batch(mlflow_run, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def _complete(self, run: Mapping[str, Any]) -> bool:
+        variables = {probe["probe"]: len(probe["variables"]) for probe in self.store.plan["probes"]}
+        expected = len(run["schedule"]) * sum(variables[probe] for probe in run["probes"])
+        return len(self._measured[run["run"]]) >= expected
+
+    def _end(self, client: "MlflowClient", run: str, status: str, outcome: Mapping[str, Any] | None) -> None:
+        if run in self._ended or status == "RUNNING":
+            return
+        mlflow_run = self._run(client, run)
+        if outcome and outcome.get("cause"):
+            client.set_tag(mlflow_run, "failure", outcome["cause"])
+        client.set_terminated(mlflow_run, status, int(outcome["ended_at"] * 1000) if outcome else None)
+        self._ended.add(run)
+
+    def _artifacts(self, folder: Path) -> Path:
+        names = [layout.STUDY, layout.PROVENANCE, layout.REPORT]
+        names += [f"figures/{file}" for file in self.storage.list("figures")]
+        for name in names:
+            if self.storage.exists(name):
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_bytes(self.storage.read(name))
+        return folder
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _chunks(items: list, size: int) -> Iterable[list]:
+    return (items[i : i + size] for i in range(0, len(items), size))

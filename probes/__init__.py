@@ -1,0 +1,30 @@
+"""Probes: pure functions of (module, data) that watch the tangent kernel of a network.
+
+>>> import torch, probes
+>>> model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Tanh(), torch.nn.Linear(32, 3))
+>>> points = probes.draw_points(torch.randn(1000, 8), draws=20, size=16, seed=0)
+>>> measurement = probes.measure(model, points, outputs="full", variables=("trace", "entropy"))
+>>> measurement.mean("entropy"), measurement.stderr("entropy")  # doctest: +SKIP
+
+Letters used in shapes: N data points, O outputs per point, P parameters, side = N·O (full) or N (traced, summed).
+"""
+
+from probes.kernels import OutputTreatment, tangent_kernel
+from probes.measure import Measurement, draw_indices, draw_points, measure
+from probes.spectrum import Spectrum, eigenvalues, spectrum
+from probes.variables import VARIABLES, Variable, collective_variables
+
+__all__ = [
+    "VARIABLES",
+    "Measurement",
+    "OutputTreatment",
+    "Spectrum",
+    "Variable",
+    "collective_variables",
+    "draw_indices",
+    "draw_points",
+    "eigenvalues",
+    "measure",
+    "spectrum",
+    "tangent_kernel",
+]

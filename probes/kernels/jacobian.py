@@ -1,0 +1,208 @@
+"""The exact fallback for any parameter: per-sample Jacobians J by torch.func, and Θ += J Jᵀ in tiles.
+
+The whole Jacobian [N·K, P] is never held: parameters are taken in groups, and a group too large for the budget in
+tiles of rows (points × functions), every pair of tiles once. K = functions per point, see ``OutputRows``.
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vmap
+
+from probes.kernels.treatment import OutputRows
+
+logger = logging.getLogger(__name__)
+
+Tile = tuple[slice, slice]
+"""Rows of the Jacobian: data points, and functions of each."""
+
+Jacobian = dict[str, Tensor]
+"""By parameter name, [n, k, *shape of the parameter]."""
+
+
+def add_jacobian_kernel(
+    kernel: Tensor,
+    model: nn.Module,
+    parameters: dict[str, nn.Parameter],
+    inputs: Tensor,
+    rows: OutputRows,
+    memory_bytes: int,
+) -> None:
+    """Add the share of ``parameters`` to the upper triangle of ``kernel`` [N, R, N, R], in place.
+
+    memory_bytes bounds Jacobians and their working space together; one row is always taken, however large.
+    """
+    points = kernel.shape[0]
+    storage, workspace = memory_bytes // 2, memory_bytes // 2
+    activations = _activation_bytes(model, inputs[:1])
+    for group in _groups(parameters, points * rows.functions, storage):
+        group_bytes = sum(parameter.nbytes for parameter in group.values())
+        row_count = points * rows.functions
+        if row_count * group_bytes > storage:
+            row_count = storage // 2 // group_bytes  # two tiles are alive at a time
+        tiles = list(split(points, rows.functions, row_count))
+        jacobian = _PerSampleJacobian(model, group, inputs, rows, workspace // (group_bytes + activations))
+        for i, tile in enumerate(tiles):
+            left = jacobian(tile)
+            for other in tiles[i:]:
+                if rows.contracted > 1 and other[1] != tile[1]:
+                    continue  # different functions never meet in a traced kernel
+                right = left if other is tile else jacobian(other)
+                _add_product(kernel, left, right, tile, other, contracted=rows.contracted > 1)
+
+
+def split(points: int, functions: int, row_count: int) -> Iterator[Tile]:
+    """Cut [points, functions] rows into tiles of about ``row_count`` rows (at least one), point-major."""
+    points_each = max(1, row_count // functions)
+    functions_each = functions if row_count >= functions else max(1, row_count)
+    for point in range(0, points, points_each):
+        for function in range(0, functions, functions_each):
+            yield (
+                slice(point, min(point + points_each, points)),
+                slice(function, min(function + functions_each, functions)),
+            )
+
+
+def _groups(parameters: dict[str, nn.Parameter], row_count: int, storage: int) -> Iterator[dict[str, nn.Parameter]]:
+    """Parameters in runs whose Jacobians fit the budget together, to share backward passes; a large one alone."""
+    group: dict[str, nn.Parameter] = {}
+    held = 0
+    for name, parameter in parameters.items():
+        size = row_count * parameter.nbytes
+        if group and held + size > storage:
+            yield group
+            group, held = {}, 0
+        group[name] = parameter
+        held += size
+    yield group
+
+
+def _activation_bytes(model: nn.Module, sample: Tensor) -> int:
+    """Bytes that the forward pass of one sample keeps for its backward pass, parameters apart."""
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+    total = 0
+
+    def count(saved: Tensor) -> Tensor:
+        nonlocal total
+        total += 0 if saved.data_ptr() in own else saved.nbytes
+        return saved.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved):
+        model(sample)
+    return total
+
+
+def _add_product(kernel: Tensor, left: Jacobian, right: Jacobian, tile: Tile, other: Tile, *, contracted: bool) -> None:
+    """Θ[tile, other] += J_tile J_otherᵀ, summed over the functions of a point where they are contracted."""
+    target = kernel[tile[0], :, other[0], :] if contracted else kernel[tile[0], tile[1], other[0], other[1]]
+    sides = (target.shape[0] * target.shape[1], target.shape[2] * target.shape[3])
+    product = target.new_zeros(sides)
+    for name in left:
+        product.addmm_(
+            left[name].reshape(sides[0], -1).to(product.dtype), right[name].reshape(sides[1], -1).to(product.dtype).T
+        )
+    target += product.view(target.shape)
+
+
+class _PerSampleJacobian:
+    """Jacobian rows of one group of parameters, by vmap where the network allows it, else sample by sample."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: dict[str, nn.Parameter],
+        inputs: Tensor,
+        rows: OutputRows,
+        chunk_rows: int,
+    ):
+        self.model, self.parameters, self.inputs, self.rows = model, parameters, inputs, rows
+        self.chunk_rows = max(1, chunk_rows)
+        self.method: Callable[[Tile], Jacobian] | None = None  # chosen on the first rows
+
+    def __call__(self, tile: Tile) -> Jacobian:
+        """The rows of ``tile``, computed in chunks that fit the working space."""
+        points, functions = tile[0].stop - tile[0].start, tile[1].stop - tile[1].start
+        chunks = list(split(points, functions, self.chunk_rows))
+        if len(chunks) == 1:
+            return self._rows(tile)
+        whole = {name: p.new_empty((points, functions, *p.shape)) for name, p in self.parameters.items()}
+        for chunk in chunks:
+            for name, value in self._rows((_shift(chunk[0], tile[0]), _shift(chunk[1], tile[1]))).items():
+                whole[name][chunk] = value
+        return whole
+
+    def _rows(self, tile: Tile) -> Jacobian:
+        if self.method is not None:
+            return self.method(tile)
+        try:
+            found = self._by_vmap(tile)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # vmap refuses in many ways; the loop below is exact, or raises the network's error
+            reason = f"{type(error).__name__}: {error}"
+        else:
+            if self._sums_to_gradient(found, tile):
+                self.method = self._by_vmap
+                return found
+            reason = "its Jacobian does not add up to the ordinary gradient"
+        logger.info("per-sample Jacobians of %s by a loop, vmap failed: %s", type(self.model).__name__, reason)
+        self.method = self._by_loop
+        return self.method(tile)
+
+    def _by_vmap(self, tile: Tile) -> Jacobian:
+        varied = {name: parameter.detach() for name, parameter in self.parameters.items()}
+        fixed = {name: p.detach() for name, p in self.model.named_parameters() if name not in varied}
+
+        def functions_of(varied: dict[str, Tensor], sample: Tensor) -> Tensor:
+            outputs = functional_call(self.model, {**fixed, **varied}, (sample.unsqueeze(0),))
+            return self.rows.of(outputs.reshape(-1))[tile[1]]
+
+        with warnings.catch_warnings():
+            # Operations without a batching rule are run sample by sample: slower, and nothing a user could mend.
+            warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
+            return vmap(jacrev(functions_of), in_dims=(None, 0))(varied, self.inputs[tile[0]])
+
+    def _by_loop(self, tile: Tile) -> Jacobian:
+        samples = self.inputs[tile[0]]
+        functions = tile[1].stop - tile[1].start
+        whole = {name: p.new_zeros((len(samples), functions, *p.shape)) for name, p in self.parameters.items()}
+        for n in range(len(samples)):
+            values = self.rows.of(self.model(samples[n : n + 1]).reshape(-1))[tile[1]]
+            for k in range(functions):
+                for name, gradient in self._gradients(values[k], retain_graph=k + 1 < functions).items():
+                    whole[name][n, k] = gradient
+        return whole
+
+    def _gradients(self, scalar: Tensor, *, retain_graph: bool = False) -> Jacobian:
+        if not scalar.requires_grad:
+            return {name: torch.zeros_like(parameter) for name, parameter in self.parameters.items()}
+        leaves: Sequence[Tensor] = list(self.parameters.values())
+        found = torch.autograd.grad(
+            scalar, leaves, retain_graph=retain_graph, allow_unused=True, materialize_grads=True
+        )
+        return dict(zip(self.parameters, found, strict=True))
+
+    def _sums_to_gradient(self, jacobian: Jacobian, tile: Tile) -> bool:
+        """Whether Σ_nk J_nk is the gradient of Σ_nk f_k(x_n) by ordinary autograd.
+
+        Costs one backward pass and catches networks that keep references to their parameters where functional_call
+        cannot replace them (recurrent layers do): there the Jacobian would be silently zero.
+        """
+        outputs = self.model(self.inputs[tile[0]])
+        expected = self._gradients(self.rows.of(outputs.reshape(len(outputs), -1))[:, tile[1]].sum())
+        for name, value in jacobian.items():
+            row_count = value.shape[0] * value.shape[1]
+            largest = torch.linalg.vector_norm(value, ord=math.inf)
+            difference = torch.linalg.vector_norm(value.sum((0, 1)) - expected[name], ord=math.inf)
+            # Non-finite Jacobians compare false and pass: they are the kernel's to report.
+            if difference > row_count * largest * torch.finfo(value.dtype).eps ** 0.5:
+                return False
+        return True
+
+
+def _shift(inner: slice, outer: slice) -> slice:
+    return slice(outer.start + inner.start, outer.start + inner.stop)

@@ -1,0 +1,51 @@
+"""How the outputs of a network enter its kernel: ``full``, ``traced`` or ``summed``."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor
+
+OutputTreatment = Literal["full", "traced", "summed"]
+
+
+@dataclass(frozen=True)
+class OutputRows:
+    """What is differentiated: K = R·C scalar functions per data point, and how they make rows of the kernel.
+
+    ``kept`` (R) functions get a kernel row of their own, ``contracted`` (C) ones are summed over within an entry:
+    full R = O, C = 1; traced R = 1, C = O; summed R = 1, C = 1. One of the two is always 1.
+    """
+
+    treatment: OutputTreatment
+    outputs: int  # O
+
+    @property
+    def kept(self) -> int:
+        """R, the kernel rows of one data point."""
+        return self.outputs if self.treatment == "full" else 1
+
+    @property
+    def contracted(self) -> int:
+        """C, the functions summed over within one kernel entry."""
+        return self.outputs if self.treatment == "traced" else 1
+
+    @property
+    def functions(self) -> int:
+        """K = R·C, the scalar functions to differentiate per data point."""
+        return self.kept * self.contracted
+
+    def of(self, outputs: Tensor) -> Tensor:
+        """The scalar functions [..., K] of network outputs [..., O]; 1/O enters here, as 1/√O on each factor."""
+        if self.treatment == "full":
+            return outputs
+        if self.treatment == "summed":
+            outputs = outputs.sum(-1, keepdim=True)
+        return outputs / math.sqrt(self.outputs)
+
+
+def check_treatment(treatment: str) -> None:
+    """Raise ValueError unless ``treatment`` is one of the three."""
+    known = get_args(OutputTreatment)
+    if treatment not in known:
+        raise ValueError(f"outputs={treatment!r} is not an output treatment: use one of {', '.join(map(repr, known))}")

@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probes import eigenvalues, spectrum
+
+
+def kernel_with(values: list[float]) -> torch.Tensor:
+    """A kernel with the given eigenvalues and random eigenvectors."""
+    Q = torch.linalg.qr(torch.randn(len(values), len(values), dtype=torch.float64)).Q
+    return Q @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ Q.T
+
+
+def test_known_eigenvalues_in_descending_order():
+    found = spectrum(kernel_with([1.0, 4.0, 0.25]))
+    np.testing.assert_allclose(found.eigenvalues, [4, 1, 0.25], rtol=1e-12)
+    assert found.clipped_mass == 0
+    np.testing.assert_array_equal(eigenvalues(torch.eye(3)), [1, 1, 1])
+
+
+def test_float32_kernels_are_solved_in_float64():
+    kernel = kernel_with([1.0, 1e-3, 1e-6]).float()
+    found = spectrum(kernel).eigenvalues
+    assert found.dtype == np.float64
+    reference = np.linalg.eigvalsh(kernel.double().numpy())[::-1]
+    np.testing.assert_allclose(found, reference, rtol=1e-12)
+
+
+def test_negative_eigenvalues_are_clipped_and_reported():
+    found = spectrum(kernel_with([3.0, 0.5, -0.5]))
+    np.testing.assert_allclose(found.eigenvalues, [3, 0.5, 0], atol=1e-12)
+    assert found.eigenvalues[2] == 0
+    assert found.clipped_mass == pytest.approx(0.5 / 4)
+
+
+def test_noise_below_float64_resolution_is_zero():
+    ones = torch.ones(50, 50, dtype=torch.float64)
+    found = spectrum(ones)
+    assert found.eigenvalues[0] == pytest.approx(50)
+    assert not found.eigenvalues[1:].any()
+    assert 0 <= found.clipped_mass < 1e-13
+
+
+def test_zero_and_negative_kernels():
+    zero = spectrum(torch.zeros(3, 3))
+    assert not zero.eigenvalues.any()
+    assert zero.clipped_mass == 0
+    negative = spectrum(-torch.eye(3))
+    assert not negative.eigenvalues.any()
+    assert negative.clipped_mass == 1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("entry", [(0, 0), (0, 1)])
+def test_non_finite_kernels_give_nan(bad: float, entry: tuple[int, int]):
+    kernel = torch.eye(3)
+    kernel[entry] = kernel[entry[::-1]] = bad
+    found = spectrum(kernel)
+    assert found.eigenvalues.shape == (3,)
+    assert np.isnan(found.eigenvalues).all()
+    assert math.isnan(found.clipped_mass)
+
+
+def test_arrays_are_as_good_as_tensors():
+    kernel = kernel_with([2.0, 1.0])
+    np.testing.assert_array_equal(eigenvalues(kernel.numpy()), eigenvalues(kernel))
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_both_products_of_a_matrix_share_their_spectrum(rows: int, columns: int, seed: int):
+    J = torch.randn(rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    ours, dual = eigenvalues(J @ J.T), eigenvalues(J.T @ J)
+    shared = min(rows, columns)
+    scale = float((J**2).sum())
+    np.testing.assert_allclose(ours[:shared], dual[:shared], atol=1e-12 * scale)
+    assert (ours[shared:] <= 1e-12 * scale).all()
+    assert ours.sum() == pytest.approx(scale)
+    assert (np.diff(ours) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "error", "message"),
+    [
+        (torch.zeros(2, 3), ValueError, r"shape \[2, 3\], expected a square"),
+        (torch.zeros(2, 2, 3, 3), ValueError, r"shape \[2, 2, 3, 3\].*reshape"),
+        (torch.zeros(0, 0), ValueError, r"shape \[0, 0\]"),
+        (torch.tensor([[1.0, 0.5], [0.2, 1.0]]), ValueError, "differs from its transpose by up to 0.3"),
+        (torch.eye(2, dtype=torch.int64), TypeError, "dtype torch.int64"),
+        ([[1.0]], TypeError, "is a list, expected a tensor or array"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_errors_say_what_to_do(kernel: object, error: type[Exception], message: str):
+    with pytest.raises(error, match=message) as caught:
+        spectrum(kernel)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_tests_check_shapes():
+    """The annotations are live under pytest: a wrong shape is refused before our own message."""
+    with pytest.raises(TypeError, match=r"(?s)Type-check.*kernel"):
+        spectrum(torch.zeros(2, 3))
