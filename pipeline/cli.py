@@ -1,20 +1,22 @@
-"""The command ``tangentscope``."""
+"""The command ``tangentscope``. What a command does stands elsewhere; here are its arguments and its last words."""
 
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from rich.console import Console
 
 from pipeline.errors import Stopped, UserError, nearest
+from studies import shipped
 
 app = App(name="tangentscope", help="Watch the tangent kernel while networks learn.", version_flags=["--version"])
 console = Console(soft_wrap=True)
 
-Overrides = Annotated[tuple[str, ...], Parameter(help="Fields of the study to set, as key=value.")]
+Overrides = Annotated[str, Parameter(help="Fields of the study to set, as key=value.")]
 Scale = Annotated[str | None, Parameter(help="One of the study's own scales, e.g. small.")]
 Out = Annotated[str | None, Parameter(help="Results: a directory or storage URI; results/NAME by default.")]
 DataDir = Annotated[Path | None, Parameter(env_var="TANGENTSCOPE_DATA", help="Where data sets lie.")]
@@ -23,15 +25,24 @@ Address = Annotated[str | None, Parameter(help="A running Ray cluster; by defaul
 
 
 @app.command
-def quickstart(out: Out = None, *, offline: Offline = False) -> int:
+def quickstart(*, out: Out = None, offline: Offline = False) -> int:
     """Train four small nets on real MNIST images and watch their tangent kernels: about a minute."""
     return run("quickstart", out=out, offline=offline)
 
 
 @app.command
+def plan(study: str, *overrides: Overrides, scale: Scale = None, data_dir: DataDir = None) -> None:
+    """Print what a study would do and cost, after a short calibration on this machine; start nothing."""
+    from pipeline import planning
+
+    path = _find(study)
+    planning.tell(console, path, overrides, scale, data_dir)
+
+
+@app.command
 def run(
     study: str,
-    *overrides: str,
+    *overrides: Overrides,
     out: Out = None,
     scale: Scale = None,
     data_dir: DataDir = None,
@@ -43,12 +54,133 @@ def run(
     from pipeline.spec import read_study
     from pipeline.study import run_study
 
-    path = find_study(study)
+    path = _find(study)
     spec = read_study(path, overrides, scale)
     out = out or f"results/{spec.name}"
+    command = shlex.join(["tangentscope", *sys.argv[1:]])
     with progress.shown(console) as watch:
-        ended = run_study(
-            spec, path.name, out, data_dir, offline, address, shlex.join(["tangentscope", *sys.argv[1:]]), watch
-        )
+        ended = run_study(spec, path.name, out, data_dir, offline, address, command, watch)
     closing.tell(console, out, ended)
     return 1 if ended.failed or ended.failed_measurements else 0
+
+
+@app.command
+def status(path: str) -> None:
+    """Show how far a study is, from this or any other shell."""
+    from pipeline import progress
+    from pipeline.launch import holder
+    from pipeline.storage import Storage
+    from pipeline.store import Store
+
+    store = Store(Storage.at(path))
+    who = holder(store.storage)
+    console.print(progress.table(progress.now(store), title=f"{store.name}, {who or 'not running'}"))
+
+
+@app.command
+def report(path: str) -> None:
+    """Make a study's figures and report anew from its tables."""
+    from pipeline.report import write_report
+    from pipeline.storage import Storage
+
+    storage = Storage.at(path)
+    for name in write_report(storage):
+        _say(storage.path(name))
+
+
+@app.command
+def sync(path: str) -> None:
+    """Upload to MLflow what it does not have of a study."""
+    from pipeline.launch import holder
+    from pipeline.storage import Storage
+    from pipeline.study import sync as send
+    from pipeline.tracking import check_server, default_uri
+
+    storage = Storage.at(path)
+    uri = default_uri(storage)
+    check_server(uri)
+    experiment = send(storage, uri, live=holder(storage) is not None)
+    _say(f"{uri}: experiment {experiment} is up to date")
+
+
+@app.command
+def export(
+    path: str,
+    *,
+    to: Annotated[Path, Parameter(help="FILE.parquet or FILE.csv")],
+    table: Literal["measurements", "history", "spectra", "snapshots"] = "measurements",
+) -> None:
+    """Write one of a study's tables to a file, one row a measurement."""
+    from pipeline.store import load
+
+    writers = {".parquet": lambda frame: frame.to_parquet(to), ".csv": lambda frame: frame.to_csv(to, index=False)}
+    if to.suffix not in writers:
+        raise UserError(f'export --to {to}: ending "{to.suffix}" unknown; give one of {", ".join(writers)}')
+    frame = load(path, table)
+    try:
+        writers[to.suffix](frame)
+    except OSError as error:
+        raise UserError(f"export --to {to}: {error.strerror or error}; give a file that can be written") from None
+    _say(f"{len(frame)} rows in {to}")
+
+
+@app.command
+def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = "studies") -> None:
+    """List the tasks, models, optimisers, variables or shipped studies, each with a line about it."""
+    from pipeline import listing
+
+    for name, line in listing.entries(what):
+        _say(f"{name:<24} {line}")
+
+
+@app.command
+def doctor(*, data_dir: DataDir = None) -> int:
+    """Check this machine: packages, shadowed names, data, Ray, MLflow. Exit code 1 if something is wrong."""
+    from pipeline.doctor import checks
+
+    good = True
+    for check in checks(data_dir):
+        good &= check.good
+        _say(f"{'ok   ' if check.good else 'WRONG'} {check.what}: {check.found}")
+    return 0 if good else 1
+
+
+@app.command
+def cite() -> None:
+    """Print what to cite."""
+    from pipeline.listing import CITATION
+
+    _say(CITATION)
+
+
+def _find(study: str) -> Path:
+    studies = shipped()
+    if study in studies:
+        return studies[study]
+    if Path(study).suffix in (".yaml", ".yml") or Path(study).exists():
+        return Path(study)
+    raise UserError(f'study "{study}" unknown; {nearest(study, studies)}, or a path to a YAML file')
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False)
+
+
+def main() -> None:
+    """Entry point: exit code 0 if all went well, 1 if runs failed, 2 on bad input, 130 if interrupted."""
+    try:
+        code = app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except (Stopped, KeyboardInterrupt) as error:
+        print(f"{error or 'stopped'}", file=sys.stderr)
+        code = 128 + signal.SIGINT
+    except BrokenPipeError:  # `tangentscope ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

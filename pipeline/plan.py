@@ -9,10 +9,13 @@ import hashlib
 import itertools
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel
+from torch import nn
 
 import models
 import tasks
@@ -100,6 +103,22 @@ class Run:
         regular = {round(k * interval) for k in range(int(self.steps / interval) + 1)}
         return sorted(regular | set(self.schedule))
 
+    @cached_property
+    def parameters(self) -> int:
+        """Trainable numbers of the network."""
+        return sum(parameter.numel() for parameter in self._empty.parameters())
+
+    @cached_property
+    def snapshot_bytes(self) -> int:
+        """Size of all parameters and buffers."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._empty.state_dict().values())
+
+    @cached_property
+    def _empty(self) -> nn.Module:
+        # On the meta device a network has shapes and no numbers: building even a large one is free.
+        with torch.device("meta"):
+            return self.model.build(self.data.input_shape, self.data.outputs)
+
     def config(self) -> dict[str, Any]:
         """The scientific config with every field at its value, for people and for MLflow."""
         parts: dict[str, Any] = {kind: _dump(getattr(self, kind)) for kind in _PARTS}
@@ -114,7 +133,7 @@ class Run:
             "seed": self.seed,
             "varied": self.varied,
             "config": self.config(),
-            "parameters": sum(p.numel() for p in self.model.build(data.input_shape, data.outputs).parameters()),
+            "parameters": self.parameters,
             "steps": self.steps,
             "epoch_steps": self.epoch_steps,
             "batch_size": self.batch_size,

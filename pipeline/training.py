@@ -11,7 +11,7 @@ import io
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from models import Model
 from pipeline.errors import Stopped
 from pipeline.optimisers import Optimiser
+from pipeline.plan import restore
 from pipeline.snapshots import Recorder, plain_state
 from tasks import Split, Task, TaskData
 
@@ -62,6 +63,22 @@ class Costs:
     checkpoints: int = 0
     steps: int = 0
     peak_memory: int = 0
+
+
+def training_of(record: Mapping[str, Any]) -> Training:
+    """The training that a run's record in ``plan.json`` describes."""
+    task, model, optimiser, _ = restore(record["config"])
+    return Training(
+        task,
+        model,
+        optimiser,
+        record["seed"],
+        record["batch_size"],
+        record["epoch_steps"],
+        record["steps"],
+        frozenset(record["schedule"]),
+        frozenset(record["evaluations"]),
+    )
 
 
 def train(

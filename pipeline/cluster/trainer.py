@@ -27,7 +27,7 @@ from pipeline.plan import restore
 from pipeline.provenance import host
 from pipeline.snapshots import Notice, Recorder
 from pipeline.store import Store
-from pipeline.training import Training, World, initialise, train
+from pipeline.training import World, initialise, train, training_of
 from tasks import TaskData
 
 DEATHS = 2
@@ -118,22 +118,6 @@ def _train_run(
         wrap = ray.train.torch.prepare_model if world.size > 1 else (lambda module: module)
         _, costs = train(what, data, recorder, world, wrap, checkpoint, config["checkpoint_seconds"])
     return {"state": "finished", "cause": None, **vars(costs)}
-
-
-def training_of(record: dict[str, Any]) -> Training:
-    """The training that a run's record in ``plan.json`` describes."""
-    task, model, optimiser, _ = restore(record["config"])
-    return Training(
-        task,
-        model,
-        optimiser,
-        record["seed"],
-        record["batch_size"],
-        record["epoch_steps"],
-        record["steps"],
-        frozenset(record["schedule"]),
-        frozenset(record["evaluations"]),
-    )
 
 
 def load_data(record: dict[str, Any], data_dir: str | None) -> TaskData:

@@ -14,13 +14,13 @@ def number(value: float | None, digits: int = 4) -> str:
         return ABSENT
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else f"{'−' if value < 0 else ''}∞"
-    if isinstance(value, int):
-        return f"{value:,}".replace("-", "−")
-    if value != 0 and not 1e-3 <= abs(value) < 1e6:
+    if isinstance(value, int) or value == 0:
+        return f"{value:,.0f}".replace("-", "−")
+    if not 1e-3 <= abs(value) < 1e6:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}{NBSP}×{NBSP}10{str(int(exponent)).translate(_SUPERSCRIPT)}".replace("-", "−")
-    decimals = max(0, digits - 1 - (math.floor(math.log10(abs(value))) if value else 0))
-    return f"{value:,.{min(decimals, digits)}f}".replace("-", "−")
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}".replace("-", "−")
 
 
 def duration(seconds: float | None) -> str:
@@ -35,30 +35,30 @@ def duration(seconds: float | None) -> str:
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{int(seconds // 60)}{NBSP}min{NBSP}{int(seconds % 60)}{NBSP}s"
-    return (
-        f"{minutes // 60}{NBSP}h{NBSP}{minutes % 60}{NBSP}min" if minutes < 2880 else f"{seconds / 86400:.3g}{NBSP}days"
-    )
+    if minutes < 2880:
+        return f"{minutes // 60}{NBSP}h{NBSP}{minutes % 60}{NBSP}min"
+    return f"{seconds / 86400:.3g}{NBSP}days"
 
 
 def milliseconds(seconds: float | None) -> str:
     """Seconds as a plain number of milliseconds, for a column that names the unit."""
-    return ABSENT if seconds is None or not math.isfinite(seconds) else f"{seconds * 1e3:,.3g}"
+    return ABSENT if seconds is None or not math.isfinite(seconds) else number(seconds * 1e3, 3)
 
 
 def size(count: float | None) -> str:
     """Bytes with an SI prefix."""
     if count is None or not math.isfinite(count):
         return ABSENT
-    for unit in ("B", "kB", "MB", "GB"):
+    for unit in ("B", "kB", "MB", "GB", "TB"):
         if abs(count) < 999.5:
             return f"{count:.3g}{NBSP}{unit}"
         count /= 1000
-    return f"{count:,.3g}{NBSP}TB"
+    return f"{count:.3g}{NBSP}PB"
 
 
 def percent(share: float | None) -> str:
     """A share as a percentage with three significant digits."""
-    return ABSENT if share is None or not math.isfinite(share) else f"{share * 100:.3g}{NBSP}%"
+    return ABSENT if share is None or not math.isfinite(share) else f"{number(share * 100, 3)}{NBSP}%"
 
 
 def moment(unix: float | None) -> str:

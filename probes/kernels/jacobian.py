@@ -143,7 +143,7 @@ class _PerSampleJacobian:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # vmap refuses in many ways; the loop below is exact, or raises the network's error
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
         else:
             if self._sums_to_gradient(found, tile):
                 self.method = self._by_vmap
@@ -190,7 +190,7 @@ class _PerSampleJacobian:
         """Whether Σ_nk J_nk is the gradient of Σ_nk f_k(x_n) by ordinary autograd.
 
         Costs one backward pass and catches networks that keep references to their parameters where functional_call
-        cannot replace them (recurrent layers do): there the Jacobian would be silently zero.
+        cannot replace them: there the Jacobian would be silently zero.
         """
         outputs = self.model(self.inputs[tile[0]])
         expected = self._gradients(self.rows.of(outputs.reshape(len(outputs), -1))[:, tile[1]].sum())

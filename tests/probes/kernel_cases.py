@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.prune
 from torch import Tensor, nn
 
 
@@ -109,8 +110,6 @@ class SelfAttention(nn.Module):
 
 
 class LastState(nn.Module):
-    """Recurrent; keeps its weights in a list of its own, out of functional_call's reach."""
-
     def __init__(self):
         super().__init__()
         self.lstm = nn.LSTM(4, 5, batch_first=True)
@@ -118,6 +117,18 @@ class LastState(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.lstm(x)[0][:, -1])
+
+
+class KeepsReferences(nn.Module):
+    """Uses its weight through a list, which torch.func does not replace: vmap gives a zero Jacobian for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+        self.kept = [self.layer.weight]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x @ self.kept[0].T)
 
 
 class Branching(nn.Module):
@@ -164,6 +175,13 @@ def batch_norm_net() -> nn.Module:
 
 def weight_norm_net() -> nn.Module:
     return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)), nn.Tanh(), nn.Linear(5, 2))
+
+
+def pruned_net() -> nn.Module:
+    """A plain Linear whose weight is computed from another parameter before every call."""
+    model = mlp(6, 5, 2)
+    torch.nn.utils.prune.random_unstructured(model[0], "weight", amount=0.3)
+    return model
 
 
 def instance_forward_net() -> nn.Module:
@@ -215,6 +233,7 @@ CASES = [
     Case("permuted rows", PermutedRows, (5, 6)),
     Case("bare parameter", BareParameter, (5, 6)),
     Case("weight norm", weight_norm_net, (5, 6)),
+    Case("pruned", pruned_net, (5, 6)),
     Case("forward of the instance", instance_forward_net, (5, 6)),
     Case("other hooks", user_hook_net, (5, 6)),
     Case("batch norm, dropout", batch_norm_net, (5, 6)),
@@ -230,5 +249,6 @@ CASES = [
     Case("linear on tokens", lambda: nn.Sequential(mlp(4, 6, 5), MeanOverTokens(), nn.Linear(5, 2)), (5, 3, 4)),
     Case("attention", SelfAttention, (4, 3, 8)),
     Case("lstm", LastState, (4, 3, 4)),
+    Case("kept references", KeepsReferences, (5, 6)),
     Case("branching on values", Branching, (6, 6)),
 ]

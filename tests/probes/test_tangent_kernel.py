@@ -172,12 +172,16 @@ def test_memory_bound_holds_for_what_is_kept(monkeypatch: pytest.MonkeyPatch):
     assert row <= max(held) <= whole // 2
 
 
-@pytest.mark.parametrize("name", ["lstm", "branching on values"])
-def test_loops_over_samples_where_vmap_cannot(name: str, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("kept references", "does not add up to the ordinary gradient"), ("branching on values", "vmap")],
+)
+def test_loops_over_samples_where_vmap_cannot(name: str, reason: str, caplog: pytest.LogCaptureFixture):
     model, inputs = next(case for case in CASES if case.name == name).make(torch.float64)
     with caplog.at_level("INFO", logger="probes"):
         tangent_kernel(model, inputs)
-    assert "vmap failed" in caplog.text
+    assert f"per-sample Jacobians of {type(model).__name__} by a loop" in caplog.text
+    assert reason in caplog.text.split("vmap failed:")[1]
 
 
 @pytest.mark.parametrize("name", ["conv, group norm", "attention", "batch norm, dropout", "embedding", "tied weights"])
@@ -265,10 +269,17 @@ def test_inputs_overwritten_after_use_do_not_matter():
     torch.testing.assert_close(tangent_kernel(OverwritesItsInput().double(), inputs), expected)
 
 
-def test_compiled_networks_give_the_same_kernel():
+def test_compiled_networks_run_eagerly():
+    """A fused graph would hide which layer used which parameter."""
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("compiled")
+
     model, inputs = CASES[2].make(torch.float32)
     expected = tangent_kernel(model, inputs)
-    assert torch.equal(tangent_kernel(torch.compile(model), inputs), expected)
+    assert torch.equal(tangent_kernel(torch.compile(model, backend=refuse), inputs), expected)
+    model.compile(backend=refuse)
+    assert torch.equal(tangent_kernel(model, inputs), expected)
 
 
 def test_half_precision_networks_get_a_float32_kernel():

@@ -18,7 +18,7 @@ DRAWS = "Bands: ± one standard error over draws of the probe points."
 
 @dataclass(frozen=True)
 class Curves:
-    """One variable of runs that differ by their seed only: [steps], and [steps, seeds] with NaN for what is absent."""
+    """One variable of runs that differ by their seed only: `x` [steps], the rest [steps, seeds]; NaN: absent."""
 
     x: np.ndarray
     values: np.ndarray
@@ -31,9 +31,8 @@ class Curves:
         if not found:
             return cls(np.empty(0), np.empty((0, 0)), np.empty((0, 0)))
         side = [pd.concat([curve[name] for curve in found], axis=1) for name in ("x", "value", "stderr")]
-        x, values, stderr = (frame.sort_index().to_numpy(dtype=float) for frame in side)
-        known = np.isfinite(x).any(axis=1)
-        return cls(np.nanmax(x[known], axis=1), values[known], stderr[known])
+        x, values, stderr = (frame.sort_index() for frame in side)
+        return cls(np.asarray(x.max(axis=1), dtype=float), values.to_numpy(dtype=float), stderr.to_numpy(dtype=float))
 
     def __bool__(self) -> bool:
         return self.values.size > 0

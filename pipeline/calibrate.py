@@ -1,0 +1,161 @@
+"""What a study will cost, from a short calibration on this host: seconds a step, an evaluation and a measurement.
+
+A few of the study's networks, spread over their sizes, are built, trained for some steps and probed once; what lies
+between them in size is interpolated.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.plan import Run
+from pipeline.snapshots import SnapshotBuffer, checksum, plain_state
+from pipeline.spec import Study
+from pipeline.training import evaluate, initialise, peak_memory, training_of
+from probes import draw_points, measure
+
+_SAMPLES = 5  # networks calibrated at most
+_SECONDS = 0.2  # spent on each quantity, one repetition at least
+# A launch starts a chain of processes that each import torch and Ray, two of them MLflow or matplotlib too. Measured
+# start-up and closing were 6 to 8 times one such import on two cores, with one and with two groups.
+_STARTS = 7
+# What a process of Ray holds before it does anything, beyond what this one does: its core worker and Ray Train.
+_RAY_BYTES = 150 * 2**20
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds on this host for one network: a step, an evaluation on both splits, a snapshot, all its probes."""
+
+    parameters: int
+    step: float
+    evaluation: float
+    snapshot: float
+    probe: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study is expected to cost: seconds of wall time in parts, bytes kept, bytes of memory a process."""
+
+    start_and_end: float
+    training: float
+    probing: float
+    wall: float
+    snapshot_bytes: int
+    table_bytes: int
+    trainer_memory: int
+    prober_memory: int
+
+
+def estimate(study: Study, runs: list[Run], start: float | None = None) -> Estimate:
+    """Calibrate on this host and add up. Takes a few seconds, longer where one measurement does.
+
+    Args:
+        study: The study, for its resources and what it keeps.
+        runs: Its runs.
+        start: Seconds that one process takes to import what workers import; measured if not given.
+    """
+    start = _import_seconds() if start is None else start
+    torch.set_num_threads(study.resources.train.cpu)
+    rates, trainer_memory = _calibrate(runs)
+    prober_memory = peak_memory()
+    training, probing, snapshot_bytes, table_bytes = 0.0, 0.0, 0, 0
+    for run in runs:
+        rate = _interpolate(rates, run.parameters)
+        count = len(run.schedule)
+        training += run.steps * rate.step + len(run.evaluations) * rate.evaluation + count * rate.snapshot
+        probing += count * rate.probe
+        kept = {"all": count, "ends": 2, "none": 0}[study.probes.keep]
+        snapshot_bytes += kept * run.snapshot_bytes
+        table_bytes += count * sum(
+            8 * p.kernel.draws * side(run, p.kernel) + 300 * len(p.variables) for p in run.probes
+        )
+    pools = study.resources
+    # Both pools work at the same time; the one with more to do sets the pace.
+    busy = max(training / pools.train.groups, probing / pools.probe.actors)
+    around = _STARTS * start
+    memory = (trainer_memory + _RAY_BYTES, prober_memory + _RAY_BYTES)
+    return Estimate(around, training, probing, around + busy, snapshot_bytes, table_bytes, *memory)
+
+
+def side(run: Run, kernel: object) -> int:
+    """Side of a run's kernel: N·O for full output treatment, N otherwise."""
+    return kernel.size * (run.data.outputs if kernel.outputs == "full" else 1)  # pyright: ignore
+
+
+def _calibrate(runs: list[Run]) -> tuple[list[Rates], int]:
+    by_size = {run.parameters: run for run in runs}
+    sizes = sorted(by_size)
+    chosen = sorted({sizes[round(k)] for k in np.linspace(0, len(sizes) - 1, _SAMPLES)})
+    trained = [_rates_of_training(by_size[size]) for size in chosen]
+    trainer_memory = peak_memory()
+    probes = [_rate_of_probes(by_size[size]) for size in chosen]
+    return [Rates(size, *t, p) for size, t, p in zip(chosen, trained, probes, strict=True)], trainer_memory
+
+
+def _rates_of_training(run: Run) -> tuple[float, float, float]:
+    what = training_of(run.record())
+    module = initialise(what, run.data, torch.device("cpu"))
+    optimiser = what.optimiser.build(module.parameters())
+    batch = run.data.train.batch(torch.arange(min(run.batch_size, len(run.data.train))))
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        (what.task.loss(module(batch[0]), batch[1]).sum() / len(batch[0])).backward()
+        optimiser.step()
+
+    def both() -> None:
+        evaluate(what.task, module, run.data.train)
+        evaluate(what.task, module, run.data.test)
+
+    state = plain_state(module)
+    buffer = SnapshotBuffer(state)
+
+    def snapshot() -> None:
+        buffer.copy_from(state)
+        checksum(buffer.tensors)
+
+    return _seconds(step), _seconds(both), _seconds(snapshot)
+
+
+def _rate_of_probes(run: Run) -> float:
+    module = initialise(training_of(run.record()), run.data, torch.device("cpu")).eval()
+    total = 0.0
+    for probe in run.probes:
+        kernel = probe.kernel
+        points = draw_points(getattr(run.data, probe.split).inputs, kernel.draws, kernel.size, kernel.seed)
+        total += _seconds(lambda p=probe, x=points: measure(module, x, p.kernel.outputs, p.variables))
+    return total
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    """Median seconds of a call, the first one apart."""
+    action()
+    times: list[float] = []
+    while sum(times) < _SECONDS:
+        begun = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))
+
+
+def _interpolate(rates: list[Rates], parameters: int) -> Rates:
+    sizes = np.log([rate.parameters for rate in rates])
+
+    def at(name: str) -> float:
+        values = np.log([max(getattr(rate, name), 1e-9) for rate in rates])
+        return float(np.exp(np.interp(np.log(parameters), sizes, values)))
+
+    return Rates(parameters, at("step"), at("evaluation"), at("snapshot"), at("probe"))
+
+
+def _import_seconds() -> float:
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import ray, torch"], check=True, capture_output=True)
+    return time.perf_counter() - begun

@@ -1,0 +1,53 @@
+"""What `run` says when it ends: where everything is, and the exact commands to look at it."""
+
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline import layout
+from pipeline.storage import Storage
+from pipeline.study import Ended
+
+
+def tell(console: Console, out: str, ended: Ended) -> None:
+    """Print the outcome of a launch, the places of its results and how to open them."""
+    storage = Storage.at(out)
+    lines = [f"{ended.finished} runs finished, {len(ended.failed)} failed, in {ended.seconds:.0f} s"]
+    lines += [f"  failed: {name}: {cause}" for name, cause in ended.failed.items()]
+    if ended.failed_measurements:
+        lines.append(f"  {ended.failed_measurements} values could not be measured; the report says why")
+    lines += [
+        f"report    {storage.path(layout.REPORT)}",
+        f"figures   {storage.path('figures')}",
+        f"tables    {storage.path('measurements.parquet')} (history, spectra and snapshots beside it)",
+        "",
+    ]
+    if storage.local is not None:
+        lines.append(f"open the report:  python -m webbrowser {shlex.quote((storage.local / layout.REPORT).as_uri())}")
+    lines.append(f"load the table:   python -c \"import pipeline; print(pipeline.load('{out}'))\"")
+    if ended.tracking_uri is not None:
+        lines += _mlflow(ended.tracking_uri, ended.experiment)
+    if ended.trouble:
+        lines.append(f"MLflow is behind ({ended.trouble}); nothing is lost: tangentscope sync {shlex.quote(out)}")
+    elif ended.tracking_uri is None:
+        lines.append(f"put it into MLflow:  tangentscope sync {shlex.quote(out)}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+
+
+def _mlflow(uri: str, experiment: str | None) -> list[str]:
+    page = "compareRunsMode=CHART&workflowType=machine_learning"
+    if uri.startswith(("http://", "https://")):
+        return [f"open MLflow:      {uri.rstrip('/')}/#/experiments/{experiment or ''}?{page}"]
+    server = "mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri"
+    return [
+        f"open MLflow:      MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server} {shlex.quote(_short(uri))}",
+        f"                  then http://127.0.0.1:5000/#/experiments/{experiment or ''}?{page}",
+    ]
+
+
+def _short(uri: str) -> str:
+    # A relative path reads better, and holds where the user stands now.
+    file = Path(uri.removeprefix("sqlite:///"))
+    return f"sqlite:///{file.relative_to(Path.cwd())}" if file.is_relative_to(Path.cwd()) else uri

@@ -1,0 +1,88 @@
+"""Is this machine fit: what is installed, what shadows what, which data are there."""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from pipeline import provenance
+from pipeline.errors import one_line
+from tasks import TASKS
+
+_OURS = ("pipeline", "probes", "models", "tasks", "studies")
+_LEAST_DISK = 2 * 10**9
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at, whether it is good, and what was found (with what to do if not)."""
+
+    what: str
+    good: bool
+    found: str
+
+
+def checks(data_dir: Path | None) -> Iterator[Check]:
+    """Look at this machine, cheapest first. Starts nothing and writes nothing."""
+    yield Check("python", sys.version_info >= (3, 11), f"{sys.version.split()[0]} at {sys.executable}")
+    yield from _requirements()
+    yield from _shadows()
+    machine = provenance.machine()
+    gpus = ", ".join(machine["gpus"]) or "no GPU"
+    memory = machine["memory_bytes"] / 1e9
+    yield Check("machine", True, f"{machine['cores']} cores, {memory:.0f} GB, {gpus}")
+    free = shutil.disk_usage(Path.cwd()).free
+    yield Check("disk", free > _LEAST_DISK, f"{free / 1e9:.1f} GB free below {Path.cwd()}")
+    yield Check("ray auth", os.environ.get("RAY_AUTH_MODE", "token") == "token", _auth())
+    yield from _data(data_dir)
+
+
+def _requirements() -> Iterator[Check]:
+    """Every requirement of this package against what is installed."""
+    try:
+        wanted = [Requirement(line) for line in importlib.metadata.requires("tangentscope") or []]
+    except importlib.metadata.PackageNotFoundError:
+        yield Check("tangentscope", False, "not installed; pip install -e .")
+        return
+    bad = []
+    for requirement in wanted:
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            bad.append(f"{requirement.name} is absent")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            bad.append(f"{requirement.name} {version} is outside {requirement.specifier}")
+    yield Check("packages", not bad, "; ".join(bad) + "; pip install -e ." if bad else f"{len(wanted)} as required")
+
+
+def _shadows() -> Iterator[Check]:
+    """Our packages have common names: is each one found the one that lies beside this file?"""
+    root = Path(__file__).resolve().parent.parent
+    for name in _OURS:
+        spec = importlib.util.find_spec(name)
+        place = Path(spec.origin).resolve().parent if spec and spec.origin else None
+        good = place == root / name
+        found = str(place) if good else f"{place} shadows ours at {root / name}; start elsewhere or rename it"
+        yield Check(f"package {name}", good, found)
+
+
+def _auth() -> str:
+    mode = os.environ.get("RAY_AUTH_MODE")
+    return f"RAY_AUTH_MODE={mode}" if mode else "token (RAY_AUTH_MODE is unset, tangentscope sets it)"
+
+
+def _data(data_dir: Path | None) -> Iterator[Check]:
+    for name, task in TASKS.items():
+        try:
+            yield Check(f"data of {name}", True, task.model_validate({"name": name}).load(data_dir).source)
+        except Exception as error:
+            yield Check(f"data of {name}", False, one_line(error))

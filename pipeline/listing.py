@@ -1,0 +1,47 @@
+"""What `ls` and `cite` print."""
+
+import inspect
+from collections.abc import Iterator
+
+from models import MODELS
+from pipeline.optimisers import OPTIMISERS
+from probes import VARIABLES
+from studies import shipped
+from tasks import TASKS
+
+CITATION = """\
+Collective variables (entropy and trace of the tangent kernel), and the experiments this tool repeats:
+
+@misc{tovey2024collective,
+  title         = {Collective variables of neural networks: empirical time evolution and scaling laws},
+  author        = {Tovey, Samuel and Krippendorf, Sven and Spannowsky, Michael and Nikolaou, Konstantin and Holm, Christian},
+  year          = {2024},
+  eprint        = {2410.07451},
+  archivePrefix = {arXiv}
+}
+
+The software:
+
+@software{tangentscope,
+  title = {tangentscope: the neural tangent kernel while networks learn},
+  year  = {2026}
+}"""
+
+
+def entries(what: str) -> Iterator[tuple[str, str]]:
+    """Name and one line about each entry of a table."""
+    if what == "variables":
+        for name, variable in VARIABLES.items():
+            yield name, f"{_first_line(variable.compute)} ({variable.source})"
+    elif what == "studies":
+        for name, path in shipped().items():
+            yield name, path.read_text().partition("\n")[0].lstrip("# ")
+    else:
+        tables: dict[str, dict[str, type]] = {"tasks": TASKS, "models": MODELS, "optimisers": OPTIMISERS}
+        for name, cls in tables[what].items():
+            fields = ", ".join(field for field in cls.model_fields if field != "name")  # pyright: ignore
+            yield name, f"{_first_line(cls)} [{fields}]"
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]

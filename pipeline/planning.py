@@ -1,0 +1,74 @@
+"""What `plan` prints: runs, probe points, kernels, bytes, time and memory, before anything starts."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.calibrate import Estimate, estimate, side
+from pipeline.errors import UserError
+from pipeline.plan import Run, make_runs
+from pipeline.spec import Study, read_study
+
+_MOST_ROWS = 40
+
+
+def tell(console: Console, path: Path, overrides: tuple[str, ...], scale: str | None, data_dir: Path | None) -> None:
+    """Expand, validate and calibrate a study and print its plan."""
+    if data_dir is not None and not data_dir.is_dir():
+        raise UserError(f"data directory {data_dir}: not there; give the directory that holds the data sets")
+    study = read_study(path, overrides, scale)
+    runs = make_runs(study, data_dir, path.name)
+    console.print(_runs_table(study, runs))
+    for sentence in dict.fromkeys(run.data.source for run in runs):
+        console.print(f"data      {sentence}", markup=False, highlight=False)
+    for line in _lines(study, runs, estimate(study, runs)):
+        console.print(line, markup=False, highlight=False)
+
+
+def _runs_table(study: Study, runs: list[Run]) -> Table:
+    grid = Table(title=f"{study.name}: {len(runs)} runs", title_justify="left")
+    for column in ("run", "name"):
+        grid.add_column(column)
+    for column in ("parameters", "steps", "probe points", "kernel"):
+        grid.add_column(column, justify="right")
+    for run in runs[:_MOST_ROWS]:
+        kernels = " ".join(dict.fromkeys(f"{p.kernel.draws}×{side(run, p.kernel)}²" for p in run.probes))
+        grid.add_row(run.id, run.name, f"{run.parameters:,}", f"{run.steps:,}", str(len(run.schedule)), kernels)
+    if len(runs) > _MOST_ROWS:
+        grid.add_row("…", f"and {len(runs) - _MOST_ROWS} more", "", "", "", "")
+    return grid
+
+
+def _lines(study: Study, runs: list[Run], cost: Estimate) -> list[str]:
+    kernel = study.probes.kernel
+    steps = runs[0].schedule
+    shown = ", ".join(map(str, steps[:6])) + (f", … {steps[-1]}" if len(steps) > 6 else "")
+    pools = study.resources
+    return [
+        f"probes    {len(steps)} steps a run ({shown}) on {' and '.join(study.probes.splits)}: "
+        f"{kernel.draws} draws of {kernel.size} points, {kernel.outputs} outputs",
+        f"kept      {human(cost.snapshot_bytes)} of snapshots (keep: {study.probes.keep}), "
+        f"{human(cost.table_bytes)} of tables",
+        f"memory    {human(cost.trainer_memory)} a training worker, {human(cost.prober_memory)} a prober",
+        f"time      {clock(cost.wall)} in all: {clock(cost.start_and_end)} to start and end; at the same time "
+        f"{clock(cost.training)} of training in {pools.train.groups} group(s) and {clock(cost.probing)} of probing in "
+        f"{pools.probe.actors} actor(s)",
+    ]
+
+
+def human(count: float) -> str:
+    """Bytes with a decimal prefix."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

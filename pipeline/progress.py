@@ -1,0 +1,125 @@
+"""How far a study is: one line a run, from storage alone, for `status` and for the table that `run` shows."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from pipeline import layout
+from pipeline.launch import holder
+from pipeline.store import Store
+
+_MOST_ROWS = 30  # a table longer than a screen helps nobody; the counts above it are complete
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far one run is: its state, and what of its snapshots and values there is, of how many planned."""
+
+    name: str
+    state: str  # waiting, running, interrupted, measuring, finished or failed
+    snapshots: int
+    planned_snapshots: int
+    measured: int
+    planned_values: int
+    cause: str | None = None
+
+
+def of_runs(store: Store, measured: Mapping[str, int], live: bool) -> list[RunProgress]:
+    """Every planned run's progress.
+
+    Args:
+        store: The study.
+        measured: Values on storage, by run.
+        live: Whether a launch is going on: a run without an outcome is then running, else it was interrupted.
+    """
+    variables = {probe["probe"]: len(probe["variables"]) for probe in store.plan["probes"]}
+    outcomes = store.outcomes()
+    found = []
+    for run in store.runs:
+        outcome = outcomes.get(run["run"], {})
+        begun = bool(store.storage.list(f"runs/{run['run']}/attempts"))
+        planned = len(run["schedule"]) * sum(variables[probe] for probe in run["probes"])
+        values = measured.get(run["run"], 0)
+        state = outcome.get("state") or (("running" if live else "interrupted") if begun else "waiting")
+        if state == "finished" and values < planned:
+            state = "measuring" if live else "interrupted"
+        taken = len(layout.current_snapshots(store.storage, run["run"])) if begun else 0
+        found.append(
+            RunProgress(run["name"], state, taken, len(run["schedule"]), values, planned, outcome.get("cause"))
+        )
+    return found
+
+
+def now(store: Store) -> list[RunProgress]:
+    """Every run's progress as storage has it at this moment, whoever runs the study."""
+    rows = store.measurements()
+    planned = {probe["probe"] for probe in store.plan["probes"]}
+    rows = rows[(rows["state"] == "measured") & rows["probe"].isin(planned)]
+    return of_runs(store, rows.groupby("run").size().to_dict(), holder(store.storage) is not None)
+
+
+def summary(runs: list[RunProgress]) -> str:
+    """The counts by state, e.g. ``2 finished, 1 running, 1 waiting; 96 of 160 snapshots, 480 of 960 values``."""
+    states = [run.state for run in runs]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
+    taken, planned = sum(run.snapshots for run in runs), sum(run.planned_snapshots for run in runs)
+    measured, values = sum(run.measured for run in runs), sum(run.planned_values for run in runs)
+    return f"{counts}; {taken} of {planned} snapshots, {measured} of {values} values measured"
+
+
+def table(runs: list[RunProgress], title: str = "") -> Table:
+    """The progress as a table for the terminal, what is going on first."""
+    order = ["running", "measuring", "interrupted", "failed", "waiting", "finished"]
+    grid = Table(title=title, title_justify="left", caption=summary(runs), caption_justify="left")
+    for column in ("run", "state"):
+        grid.add_column(column)
+    for column in ("snapshots", "measured"):
+        grid.add_column(column, justify="right")
+    shown = sorted(runs, key=lambda run: order.index(run.state))[:_MOST_ROWS]
+    for run in shown:
+        state = f"{run.state}: {run.cause}" if run.cause else run.state
+        grid.add_row(
+            run.name, state, f"{run.snapshots}/{run.planned_snapshots}", f"{run.measured}/{run.planned_values}"
+        )
+    return grid
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Callable[[Store, dict[str, Any]], None]]:
+    """What to call with store and hub status while a study runs: one table on a terminal, plain lines elsewhere."""
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
+
+        def watch(store: Store, status: dict[str, Any]) -> None:
+            runs = of_runs(store, status.get("measured", {}), live=True)
+            trouble = f"  (storage: {status['trouble']})" if status.get("trouble") else ""
+            live.update(table(runs, title=f"{store.name}{trouble}"))
+
+        yield watch
+
+
+class _Lines:
+    """A line when a run's state changes, and a summary every ten seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._states, self._told = console, {}, time.monotonic()
+
+    def __call__(self, store: Store, status: dict[str, Any]) -> None:
+        runs = of_runs(store, status.get("measured", {}), live=True)
+        for run in runs:
+            known = self._states.setdefault(run.name, "waiting")
+            if run.state != known:
+                cause = f": {run.cause}" if run.cause else ""
+                self._console.print(f"{run.name}: {run.state}{cause}", markup=False)
+                self._states[run.name] = run.state
+        if time.monotonic() - self._told > 10:
+            self._console.print(summary(runs), markup=False)
+            self._told = time.monotonic()
