@@ -14,7 +14,8 @@ Collective variables (entropy and trace of the tangent kernel), and the experime
 
 @misc{tovey2024collective,
   title         = {Collective variables of neural networks: empirical time evolution and scaling laws},
-  author        = {Tovey, Samuel and Krippendorf, Sven and Spannowsky, Michael and Nikolaou, Konstantin and Holm, Christian},
+  author        = {Tovey, Samuel and Krippendorf, Sven and Spannowsky, Michael and Nikolaou, Konstantin
+                   and Holm, Christian},
   year          = {2024},
   eprint        = {2410.07451},
   archivePrefix = {arXiv}

@@ -20,10 +20,10 @@ class RateSchedule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: Literal["constant", "cosine", "steps"] = "constant"
-    warmup: float = Field(0.0, ge=0)
-    final: float = Field(0.0, ge=0, le=1)
-    every: float = Field(60.0, gt=0)
-    factor: float = Field(0.2, gt=0, le=1)
+    warmup: float = Field(default=0.0, ge=0)
+    final: float = Field(default=0.0, ge=0, le=1)
+    every: float = Field(default=60.0, gt=0)
+    factor: float = Field(default=0.2, gt=0, le=1)
 
     def scale(self, step: int, epoch_steps: int, steps: int) -> float:
         """The factor on the learning rate for the update that follows `step` (0-based), of `steps` in all."""
@@ -41,7 +41,7 @@ class _Optimiser(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[int] = 1
     lr: _Rate
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     schedule: RateSchedule = RateSchedule()
 
 

@@ -59,8 +59,8 @@ def of_runs(store: Store, measured: Mapping[str, int], live: bool) -> list[RunPr
 def now(store: Store) -> list[RunProgress]:
     """Every run's progress as storage has it at this moment, whoever runs the study."""
     rows = store.measurements()
-    planned = {probe["probe"] for probe in store.plan["probes"]}
-    rows = rows[(rows["state"] == "measured") & rows["probe"].isin(planned)]
+    planned = [probe["probe"] for probe in store.plan["probes"]]
+    rows = rows.loc[(rows["state"] == "measured") & rows["probe"].isin(planned)]
     return of_runs(store, rows.groupby("run").size().to_dict(), holder(store.storage) is not None)
 
 

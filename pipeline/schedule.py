@@ -10,8 +10,8 @@ class Every(BaseModel):
     """A fixed interval, in epochs (may be a fraction) or in steps."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    epochs: float | None = Field(None, gt=0)
-    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _one(self) -> "Every":
@@ -25,7 +25,7 @@ class Schedule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["log"] | None = None
-    points: int | None = Field(None, ge=2)
+    points: int | None = Field(default=None, ge=2)
     every: Every | None = None
     at: tuple[Annotated[int, Field(ge=0)], ...] | None = None
 

@@ -32,25 +32,25 @@ class Train(_Part):
     version: typing.ClassVar[int] = 1
     epochs: float = Field(gt=0)
     batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = 128
-    evaluate_every: float = Field(1.0, gt=0)  # epochs between two rows of loss and score
+    evaluate_every: float = Field(default=1.0, gt=0)  # epochs between two rows of loss and score
 
 
 class Kernel(_Part):
     """What one measurement takes the kernel of: `draws` kernels on `size` data points each (CV §4: 200 of 20)."""
 
     outputs: Literal["full", "traced", "summed"] = "full"
-    draws: int = Field(1, ge=1)
-    size: int = Field(100, ge=1)
-    seed: int = Field(0, ge=0)
+    draws: int = Field(default=1, ge=1)
+    size: int = Field(default=100, ge=1)
+    seed: int = Field(default=0, ge=0)
 
 
 class Probes(_Part):
     """When, on what and which variables; `keep` says which snapshots stay once they are measured."""
 
     schedule: Schedule = Schedule(kind="log", points=40)
-    splits: tuple[Literal["train", "test"], ...] = Field(("train", "test"), min_length=1)
+    splits: tuple[Literal["train", "test"], ...] = Field(default=("train", "test"), min_length=1)
     kernel: Kernel = Kernel()
-    variables: tuple[str, ...] = Field(("trace", "entropy", "effective_rank"), min_length=1)
+    variables: tuple[str, ...] = Field(default=("trace", "entropy", "effective_rank"), min_length=1)
     keep: Literal["all", "ends", "none"] = "all"
 
     @field_validator("variables")
@@ -72,19 +72,19 @@ class Probes(_Part):
 class TrainPool(_Part):
     """Who trains: `groups` worker groups at a time, each of `workers` workers."""
 
-    groups: int = Field(1, ge=1)
-    workers: int = Field(1, ge=1)
-    cpu: int = Field(1, ge=1)
-    gpu: int = Field(0, ge=0, le=1)
-    checkpoint_seconds: float = Field(30.0, gt=0)
+    groups: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1)
+    cpu: int = Field(default=1, ge=1)
+    gpu: int = Field(default=0, ge=0, le=1)
+    checkpoint_seconds: float = Field(default=30.0, gt=0)
 
 
 class ProbePool(_Part):
     """Who measures: `actors` probe actors."""
 
-    actors: int = Field(1, ge=1)
-    cpu: int = Field(1, ge=1)
-    gpu: float = Field(0, ge=0, le=1)
+    actors: int = Field(default=1, ge=1)
+    cpu: int = Field(default=1, ge=1)
+    gpu: float = Field(default=0, ge=0, le=1)
 
 
 class Resources(_Part):

@@ -53,7 +53,7 @@ class Store:
         frame = self._table("measurements")
         first = ["study", "run", "task", "model", "seed", "step", "epoch", "split", "outputs", "variable", "value"]
         first += ["stderr", "draws", "probe_seconds", "lag_seconds", *self.varied]
-        return frame[first + [column for column in frame.columns if column not in first]]
+        return frame.loc[:, first + [column for column in frame.columns if column not in first]]
 
     def history(self) -> pd.DataFrame:
         """One row per (run, step, split, variable) with loss and score."""
@@ -86,8 +86,8 @@ class Store:
         return self._join(self._settle(table, tables.read_parts(self.storage, table)))
 
     def _settle(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
-        planned = {run["run"] for run in self.runs}
-        return self._dedupe(table, frame[frame["run"].isin(planned)])
+        planned = [run["run"] for run in self.runs]
+        return self._dedupe(table, frame.loc[frame["run"].isin(planned)])
 
     def _dedupe(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
         keep = pd.Series(True, index=frame.index)
@@ -95,7 +95,7 @@ class Store:
             if replayed := layout.replays(self.storage, str(run)):
                 gone = [layout.superseded(a, s, replayed) for a, s in zip(rows["attempt"], rows["step"], strict=True)]
                 keep[rows.index] = [not g for g in gone]
-        frame = frame[keep]
+        frame = frame.loc[keep]
         # The best row of a key comes last: a measured one before a failed one, then the latest attempt's.
         order = ["attempt", "recorded_at"] if "recorded_at" in frame else ["attempt"]
         if "state" in frame:

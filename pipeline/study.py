@@ -178,7 +178,7 @@ def _ended(store: Store, begun: float, uri: str | None, experiment: str | None, 
     return Ended(
         sum(outcome["state"] == "finished" for outcome in outcomes.values()),
         failed,
-        int((measurements["state"] == "failed").sum()),
+        measurements["state"].tolist().count("failed"),
         time.time() - begun,
         uri,
         experiment,

@@ -1,12 +1,13 @@
 """A prober: an actor that takes snapshots from the hub, one at a time, and measures them."""
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import ray
 import torch
 
 from pipeline.errors import one_line
+from pipeline.ledger import Job
 from pipeline.measuring import Measurer
 from pipeline.storage import Storage
 from pipeline.store import Store
@@ -34,7 +35,7 @@ class Prober:
     def work(self, hub: Any) -> None:
         """Take, measure and deliver until the hub closes."""
         ray.get(hub.hello.remote(self.name))
-        while (job := ray.get(hub.take.remote(self.name))) is not None:
+        while (job := cast(Job | None, ray.get(hub.take.remote(self.name)))) is not None:
             try:
                 rows, spectra = self.measurer.measure(job)
             except Exception as error:

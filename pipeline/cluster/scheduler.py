@@ -79,12 +79,11 @@ class Crew:
         ray.get(self._pool.ready())
         # Ray starts a dead actor again and repeats the calls it missed; both rebuild what they knew from storage.
         survive = {"max_restarts": -1, "max_task_retries": -1}
-        hub = ray.remote(Hub).options(  # pyright: ignore
-            num_cpus=0, max_concurrency=1000, name=f"hub-{place}-{launch.epoch}", **survive
-        )
-        self.hub = hub.remote(launch)
+        actors: Any = {cls: ray.remote(cls) for cls in (Hub, Prober, TrackerActor)}
+        named = f"hub-{place}-{launch.epoch}"
+        self.hub: Any = actors[Hub].options(num_cpus=0, max_concurrency=1000, name=named, **survive).remote(launch)
         self.probers = [
-            ray.remote(Prober)  # pyright: ignore
+            actors[Prober]
             .options(
                 num_cpus=probe.cpu,
                 num_gpus=probe.gpu,
@@ -95,11 +94,11 @@ class Crew:
             for i in range(probe.actors)
         ]
         self._work = [prober.work.remote(self.hub) for prober in self.probers]
-        self._tracker = None
+        self._tracker: Any = None
         if tracking_uri is not None:
             # A database file, and a server that listens on localhost only, are the driver's machine's.
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-            tracker = ray.remote(TrackerActor).options(num_cpus=0, scheduling_strategy=here, **survive)  # pyright: ignore
+            tracker = actors[TrackerActor].options(num_cpus=0, scheduling_strategy=here, **survive)
             self._tracker = tracker.remote(launch.storage, tracking_uri)
 
     def train(self, runs: list[str], data_dir: str | None, watch: Callable[[dict[str, Any]], None]) -> list[str]:

@@ -38,7 +38,7 @@ def tangent_kernel(
 
     Returns:
         The kernel, on the model's device, without gradient; float64 if the parameters are, else float32. Its unit is
-        (output unit)² per (parameter unit)². Non-finite outputs give a non-finite kernel.
+        (output unit)² per (parameter unit)². Rows and columns of outputs that are not finite are NaN.
 
     Raises:
         TypeError: inputs or outputs are not (floating-point) tensors.
@@ -66,7 +66,8 @@ def tangent_kernel(
 
         rows = OutputRows(outputs, network_outputs.shape[1])
         ruled = _ruled_layers(layers, calls, calls_alone, network_outputs, len(inputs))
-        gradients = gradients_at(rows.of(network_outputs), [calls[module][0] for module in ruled])
+        functions = rows.of(network_outputs)
+        gradients = gradients_at(functions, [calls[module][0] for module in ruled])
         kernel = _empty_kernel(trainable, len(inputs), rows, device)
         covered: set[int] = set()
         with torch.no_grad():
@@ -74,14 +75,19 @@ def tangent_kernel(
                 shape = (len(inputs), rows.kept, rows.contracted, *gradient.shape[2:])
                 rule.add_kernel(kernel, module, calls[module][0].inputs, gradient.view(shape))
                 covered.update(id(parameter) for parameter in module.parameters(recurse=False))
-        del gradients, network_outputs, found  # frees the graph before the Jacobians need room
+        broken = ~torch.isfinite(functions.detach()).view(-1, rows.contracted).all(1)
+        # Frees the graph, which the calls' edges keep too, before the Jacobians need room.
+        del gradients, functions, network_outputs, found, calls, calls_alone
 
         remaining = {name: parameter for name, parameter in trainable.items() if id(parameter) not in covered}
         if remaining:
             add_jacobian_kernel(kernel, model, remaining, inputs, rows, memory_bytes)
 
     side = len(inputs) * rows.kept
-    return _mirror_upper(kernel.view(side, side))
+    kernel = _mirror_upper(kernel.view(side, side))
+    if bool(broken.any()):
+        kernel[broken] = kernel[:, broken] = torch.nan  # gradients can be finite where the function is not
+    return kernel
 
 
 def _check_inputs(inputs: Any) -> None:

@@ -296,6 +296,19 @@ def test_broken_networks_give_a_kernel_that_shows_it(name: str):
     assert not torch.isfinite(tangent_kernel(model, inputs)).all()
 
 
+@pytest.mark.parametrize("outputs", TREATMENTS)
+def test_outputs_without_a_value_have_no_kernel(outputs: str):
+    """The gradients of a bias that overflowed are as finite as ever; a kernel made of them would hide it."""
+    model, inputs = mlp(6, 4, 3), torch.randn(2, 6)
+    whole = tangent_kernel(model, inputs, outputs)
+    with torch.no_grad():
+        model[2].bias[1] = float("inf")
+    kernel = tangent_kernel(model, inputs, outputs)
+    good = torch.tensor([True, False, True] * 2 if outputs == "full" else [False] * 2)
+    assert torch.equal(torch.isfinite(kernel), torch.outer(good, good))
+    torch.testing.assert_close(kernel[good][:, good], whole[good][:, good])
+
+
 class Wrapped(nn.Module):
     def __init__(self, change: Callable[[Tensor], object]):
         super().__init__()
