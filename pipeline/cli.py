@@ -1,5 +1,6 @@
 """The command ``tangentscope``. What a command does stands elsewhere; here are its arguments and its last words."""
 
+import importlib.metadata
 import os
 import shlex
 import signal
@@ -7,13 +8,18 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from pipeline.errors import Stopped, UserError, nearest
 from studies import shipped
 
-app = App(name="tangentscope", help="Watch the tangent kernel while networks learn.", version_flags=["--version"])
+app = App(
+    name="tangentscope",
+    help="Watch the tangent kernel while networks learn.",
+    version=lambda: importlib.metadata.version("tangentscope"),
+    version_flags=["--version"],
+)
 console = Console(soft_wrap=True)
 
 Overrides = Annotated[str, Parameter(help="Fields of the study to set, as key=value.")]
@@ -93,10 +99,11 @@ def sync(path: str) -> None:
     """Upload to MLflow what it does not have of a study."""
     from pipeline.launch import holder
     from pipeline.storage import Storage
+    from pipeline.store import Store
     from pipeline.study import sync as send
     from pipeline.tracking import check_server, default_uri
 
-    storage = Storage.at(path)
+    storage = Store(Storage.at(path)).storage
     uri = default_uri(storage)
     check_server(uri)
     experiment = send(storage, uri, live=holder(storage) is not None)
@@ -159,7 +166,7 @@ def _find(study: str) -> Path:
         return studies[study]
     if Path(study).suffix in (".yaml", ".yml") or Path(study).exists():
         return Path(study)
-    raise UserError(f'study "{study}" unknown; {nearest(study, studies)}, or a path to a YAML file')
+    raise UserError(f'study "{study}" unknown, and no YAML file; {nearest(study, studies)}')
 
 
 def _say(text: str) -> None:
@@ -169,12 +176,12 @@ def _say(text: str) -> None:
 def main() -> None:
     """Entry point: exit code 0 if all went well, 1 if runs failed, 2 on bad input, 130 if interrupted."""
     try:
-        code = app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        code = app(exit_on_error=False, print_error=False)
+    except (UserError, CycloptsError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
     except (Stopped, KeyboardInterrupt) as error:
-        print(f"{error or 'stopped'}", file=sys.stderr)
+        print(str(error) or "stopped", file=sys.stderr)
         code = 128 + signal.SIGINT
     except BrokenPipeError:  # `tangentscope ls | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

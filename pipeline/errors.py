@@ -7,6 +7,10 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Bad input or surroundings that do not serve; the command line prints it without a traceback and exits with 2."""
 
+    def __str__(self) -> str:
+        # What it quotes (a key, a path, another library's message) may hold line ends.
+        return " ".join(super().__str__().splitlines())
+
 
 class Fenced(Exception):  # noqa: N818  a state of the launch, not a mistake
     """A newer launch of the same study holds the output: this process must publish nothing more."""

@@ -69,7 +69,10 @@ def _newest(storage: Storage) -> int:
 
 def holder(storage: Storage) -> str | None:
     """Who holds the storage now, as ``process 123 on host, heard of 2 s ago``; None if nobody does."""
-    epoch = _newest(storage)
+    return _holder_of(storage, _newest(storage))
+
+
+def _holder_of(storage: Storage, epoch: int) -> str | None:
     claim = storage.read_json(_claim(epoch)) if epoch else None
     beat = storage.read_json(_beat(epoch)) if claim else None
     if not claim or (beat and beat.get("ended")):
@@ -83,9 +86,11 @@ def holder(storage: Storage) -> str | None:
 
 
 def _created(pid: int) -> float | None:
-    # A process id is used again after a reboot; with the process's start it is unique.
+    # A process id is used again after a reboot; with the process's start it is unique. A zombie is dead: it only waits
+    # for its parent to take notice.
     try:
-        return psutil.Process(pid).create_time()
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
     except psutil.Error:
         return None
 
@@ -97,9 +102,11 @@ def claim(storage: Storage) -> Iterator[Launch]:
     Raises:
         UserError: Another launch holds it.
     """
-    if who := holder(storage):
+    # Looked up once: a claim made from here on takes the next epoch, so that the exclusive creation below fails.
+    newest = _newest(storage)
+    if who := _holder_of(storage, newest):
         raise UserError(f"output {storage.uri} is held by another launch ({who}); wait for it, or give another --out")
-    epoch = _newest(storage) + 1
+    epoch = newest + 1
     pid = os.getpid()
     record = {"host": socket.gethostname(), "pid": pid, "created": _created(pid), "at": time.time()}
     if not storage.create(_claim(epoch), json.dumps(record).encode()):

@@ -3,6 +3,7 @@
 Everything here can be rebuilt from storage: the plan, the snapshots that lie there and the rows already published.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -42,7 +43,10 @@ class Ledger:
     measured: dict[tuple[str, int], set[tuple[str, str, str]]] = field(default_factory=dict)
     waiting: "OrderedDict[tuple[str, int], Job]" = field(default_factory=OrderedDict)
     in_hand: dict[int, tuple[str, Job]] = field(default_factory=dict)  # by ticket: who has it, and what
-    tickets: int = 0
+    # A hub that starts again must not take a ticket of its predecessor's for one of its own: they start at the time.
+    tickets: int = field(default_factory=time.time_ns)
+    present: dict[tuple[str, int], SnapshotName] = field(default_factory=dict)  # by run and step: the newest one noticed
+    given_up: set[tuple[str, SnapshotName]] = field(default_factory=set)  # after three tries, for this launch
     failed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,11 +66,14 @@ class Ledger:
         if notice.run not in self._runs or notice.name.step not in self._schedules[notice.run]:
             return
         job = Job(notice.run, notice.name, self._missing(notice))
-        if not job.wanted or any(other.key == job.key and _same(other, job) for _, other in self.in_hand.values()):
+        if (job.run, job.name) in self.given_up or self.present.get(job.key, job.name).attempt > job.name.attempt:
             return
-        known = self.waiting.get(job.key)
-        if known is None or not _same(known, job):
-            self.waiting[job.key] = job
+        self.present[job.key] = job.name
+        if (known := self.waiting.get(job.key)) is not None and not _same(known, job):
+            del self.waiting[job.key]  # of a snapshot that this one replaces
+        in_hand = any(other.key == job.key and _same(other, job) for _, other in self.in_hand.values())
+        if job.wanted and not in_hand:
+            self.waiting.setdefault(job.key, job)
 
     def take(self, prober: str) -> Job | None:
         """The job that has waited longest, now in this prober's hands; None if nothing waits."""
@@ -97,20 +104,23 @@ class Ledger:
     def give_back(self, ticket: int, cause: str) -> list[dict[str, Any]]:
         """A prober failed or died: queue its job again, or after three tries the rows that say it failed."""
         _, job = self.in_hand.pop(ticket, ("", None))
-        if job is None:
-            return []
+        if job is None or self.present[job.key].checksum != job.name.checksum:
+            return []  # nobody's, or of a snapshot that has been replaced meanwhile
         job = replace(job, tries=job.tries + 1)
         if job.tries < TRIES:
             self.waiting.setdefault(job.key, job)
             return []
         self.failed += 1
+        self.given_up.add((job.run, job.name))
         return self._failed_rows(job, cause)
 
     def measured_by_run(self) -> dict[str, int]:
-        """How many values of each run are on storage."""
+        """How many of the values planned for each run are on storage."""
         counts = dict.fromkeys(self._runs, 0)
-        for (run, _), keys in self.measured.items():
-            counts[run] += len(keys)
+        for (run, step), keys in self.measured.items():
+            if run in counts and step in self._schedules[run]:
+                planned = {(p, v) for p in self._runs[run]["probes"] for v in self._variables[p]}
+                counts[run] += len(planned & {(probe, variable) for _, probe, variable in keys})
         return counts
 
     def unmeasured(self, run: str, present: Iterable[SnapshotName]) -> set[int]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _Rate = Annotated[float, Field(gt=0)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
@@ -18,7 +18,7 @@ class RateSchedule(BaseModel):
     `every` epochs. The warm-up rises linearly over the first `warmup` epochs.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     name: Literal["constant", "cosine", "steps"] = "constant"
     warmup: float = Field(default=0.0, ge=0)
     final: float = Field(default=0.0, ge=0, le=1)
@@ -38,7 +38,7 @@ class RateSchedule(BaseModel):
 
 
 class _Optimiser(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     version: ClassVar[int] = 1
     lr: _Rate
     weight_decay: float = Field(default=0.0, ge=0)
@@ -51,6 +51,12 @@ class SGD(_Optimiser):
     name: Literal["sgd"] = "sgd"
     momentum: _Share = 0.0
     nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _momentum(self) -> "SGD":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0, e.g. momentum: 0.9")
+        return self
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The torch optimiser over these parameters."""

@@ -99,7 +99,7 @@ class Run:
     @property
     def evaluations(self) -> list[int]:
         """The steps at which loss and score are taken: each `evaluate_every` epochs, and with every snapshot."""
-        interval = self.train.evaluate_every * self.epoch_steps
+        interval = max(1, self.train.evaluate_every * self.epoch_steps)
         regular = {round(k * interval) for k in range(int(self.steps / interval) + 1)}
         return sorted(regular | set(self.schedule))
 
@@ -211,6 +211,17 @@ def expand(study: Study, source: str = "study") -> list[tuple[dict[str, Any], di
     return expanded
 
 
+def _as_read(varied: dict[str, Any], parts: dict[str, BaseModel]) -> dict[str, Any]:
+    """The varied fields with the values the config made of them: YAML reads 1e-3, without a point, as text."""
+    found = {}
+    for key, value in varied.items():
+        place: Any = {kind: _dump(part) for kind, part in parts.items()}
+        for part in key.split("."):
+            place = place[part]
+        found[key] = value if isinstance(place, dict) else place
+    return found
+
+
 def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> list[Run]:
     """All runs of a study with their data loaded, in the order of the file; identical ones stand once.
 
@@ -222,6 +233,7 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
     for varied, parts in expand(study, source):
         task, model, optimiser = (named(kind, parts[kind], source) for kind in ("task", "model", "optimiser"))
         train = validate(Train, parts["train"], "train", source)
+        varied = _as_read(varied, {"task": task, "model": model, "optimiser": optimiser, "train": train})
         key = task.model_dump_json()
         try:
             data = loaded[key] if key in loaded else loaded.setdefault(key, task.load(data_dir))  # pyright: ignore

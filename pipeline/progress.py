@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pipeline import layout
 from pipeline.launch import holder
+from pipeline.ledger import Ledger
 from pipeline.store import Store
 
 _MOST_ROWS = 30  # a table longer than a screen helps nobody; the counts above it are complete
@@ -59,9 +60,9 @@ def of_runs(store: Store, measured: Mapping[str, int], live: bool) -> list[RunPr
 def now(store: Store) -> list[RunProgress]:
     """Every run's progress as storage has it at this moment, whoever runs the study."""
     rows = store.measurements()
-    planned = [probe["probe"] for probe in store.plan["probes"]]
-    rows = rows.loc[(rows["state"] == "measured") & rows["probe"].isin(planned)]
-    return of_runs(store, rows.groupby("run").size().to_dict(), holder(store.storage) is not None)
+    ledger = Ledger(store.plan)
+    ledger.restore(rows.to_dict("records"))
+    return of_runs(store, ledger.measured_by_run(), holder(store.storage) is not None)
 
 
 def summary(runs: list[RunProgress]) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class Every(BaseModel):
     """A fixed interval, in epochs (may be a fraction) or in steps."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     epochs: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, ge=1)
 
@@ -50,12 +50,12 @@ class Schedule(BaseModel):
             where rounding to whole steps makes two the same; steps after the end are left out.
         """
         if self.every is not None:
-            interval = self.every.steps or (self.every.epochs or 1) * epoch_steps
+            interval = max(1, self.every.steps or (self.every.epochs or 1) * epoch_steps)
             chosen = {round(k * interval) for k in range(1, math.floor(total / interval) + 1)}
         elif self.at is not None:
             chosen = set(self.at)
         else:
             count = (self.points or 2) - 1  # without step 0, which has no logarithm
             ratio = math.log(max(total, 1)) / max(count - 1, 1)
-            chosen = {round(math.exp(k * ratio)) for k in range(count)}
+            chosen = {round(math.exp(k * ratio)) for k in range(count)} if count > 1 else set()
         return sorted({0, total} | {step for step in chosen if 0 <= step <= total})

@@ -27,17 +27,16 @@ from pipeline.launch import Launch
 from pipeline.layout import SnapshotName
 from pipeline.storage import Storage
 
-_PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_COMPILED = "_orig_mod"  # where torch.compile keeps a module
 
 
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by their own names, wrappers' prefixes stripped; views, not copies."""
-    state = {}
-    for name, tensor in module.state_dict().items():
-        while name.startswith(_PREFIXES):
-            name = name.partition(".")[2]
-        state[name] = tensor.detach()
-    return state
+    # Told by type, not by name: a network may well call a part of its own "module".
+    while isinstance(module, _PARALLEL) or hasattr(module, _COMPILED):
+        module = module.module if isinstance(module, _PARALLEL) else getattr(module, _COMPILED)
+    return {name.replace(f"{_COMPILED}.", ""): tensor.detach() for name, tensor in module.state_dict().items()}
 
 
 class SnapshotBuffer:
@@ -84,7 +83,7 @@ def read_snapshot(storage: Storage, run: str, name: SnapshotName) -> tuple[dict[
         # The format: eight bytes of header length, the header as JSON, the tensors.
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         state = safetensors.torch.load(data)
-    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+    except (ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
         raise UserError(f"{file}: damaged ({error}); remove it and run the study again") from error
     if (found := checksum(state)) != name.checksum:
         raise UserError(f"{file}: checksum {found}, expected {name.checksum}; remove it and run the study again")
@@ -173,6 +172,7 @@ class Recorder:
 
     def row(self, step: int, split: str, variable: str, value: float) -> None:
         """Record one value of loss or score."""
+        self._raise()
         row = self._at(step) | {"split": split, "variable": variable, "value": value, "recorded_at": time.time()}
         self._work.put(lambda: self._rows["history"].append(row))
 
@@ -244,7 +244,8 @@ class Recorder:
             metadata = {key: str(value) for key, value in {**metadata, "taken_at": cost["taken_at"]}.items()}
             data = safetensors.torch.save(buffer.tensors, metadata)
             self.launch.storage.write(layout.snapshot(self.run, name), data)
-        self._agreed_until = max(self._agreed_until, step)
+        if earlier is not None and earlier.checksum == name.checksum:
+            self._agreed_until = max(self._agreed_until, step)
         size = buffer.bytes
         self._free.put(buffer)
         written = time.perf_counter() - begun
@@ -254,9 +255,12 @@ class Recorder:
         self._notify(Notice(self.run, name))
 
     def _diverges(self, step: int, name: SnapshotName) -> bool:
-        later = [known for known in self._earlier.values() if known.step > self._agreed_until]
+        # A step of which there was no snapshot (a denser schedule, a file that was lost) tells nothing by itself; one
+        # passed by without a snapshot (another schedule) can no longer be told from one that differs.
         known = self._earlier.get(step)
-        return bool(later) and (known is None or known.checksum != name.checksum)
+        later = [earlier for earlier in self._earlier if earlier > self._agreed_until]
+        skipped = any(earlier < step for earlier in later)
+        return skipped or (bool(later) and known is not None and known.checksum != name.checksum)
 
     def _publish_checkpoint(self, step: int, state: Mapping[str, Any]) -> None:
         self._flush()

@@ -3,6 +3,7 @@
 ``read_study`` gives a :class:`Study`; :mod:`pipeline.plan` expands it into runs.
 """
 
+import re
 import types
 import typing
 from pathlib import Path
@@ -23,7 +24,7 @@ TABLES: dict[str, dict[str, Any]] = {"task": TASKS, "model": MODELS, "optimiser"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Train(_Part):
@@ -101,6 +102,17 @@ class Report(_Part):
     x: Literal["epoch", "step"] = "epoch"
     log_x: bool = False
 
+    @field_validator("figures")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        # Imported here: drawing takes a second to load, and a study that names no figures needs none of it.
+        from pipeline.report.figures import FIGURES
+
+        for name in names:
+            if name not in FIGURES:
+                raise ValueError(f'figure "{name}" unknown; {nearest(name, FIGURES)}')
+        return names
+
 
 class Study(_Part):
     """A study as written: task, model and optimiser are still open to `grid`, `zip` and `seeds`."""
@@ -112,7 +124,7 @@ class Study(_Part):
     train: dict[str, Any]
     grid: dict[str, list[Any]] = {}
     zip: dict[str, list[Any]] = {}
-    seeds: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] = 1
+    seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = 1
     probes: Probes = Probes()
     resources: Resources = Resources()
     report: Report = Report()
@@ -132,7 +144,30 @@ def validate(cls: type[Config], data: Any, place: str, source: str) -> Config:
     try:
         return cls.model_validate(data)
     except ValidationError as error:
-        raise UserError("; ".join(_explain(cls, e, place, source) for e in error.errors()[:3])) from None
+        # Unknown keys first: a mistyped one explains why another is missing.
+        places = sorted(_by_place(error.errors()), key=lambda e: e["type"] != "extra_forbidden")[:3]
+        raise UserError("; ".join(_explain(cls, e, place, source) for e in places)) from None
+
+
+# What pydantic adds to the place of an error to say which of several allowed types it speaks of, e.g. "literal['full']".
+_BRANCH = re.compile(r"constrained-|.*\[.*\]$")
+
+
+def _by_place(errors: list[Any]) -> list[Any]:
+    """Errors with their real places; what is said of each type a field allows becomes one error."""
+    found: list[Any] = []
+    for error in errors:
+        branches = [k for k, part in enumerate(error["loc"]) if _BRANCH.match(str(part))]
+        root = error["loc"][: branches[0]] if branches else error["loc"]
+        error = {**error, "loc": tuple(p for k, p in enumerate(error["loc"]) if k not in branches), "root": root}
+        other = found[-1] if found and branches and found[-1]["root"] == root else None
+        if other is None:
+            found.append(error)
+        elif len(error["loc"]) > len(other["loc"]):
+            found[-1] = error  # this type fits as a whole, and one of its items does not
+        elif len(error["loc"]) == len(other["loc"]):
+            other["msg"] += f" or {error['msg'].removeprefix('Input should be ')}"
+    return found
 
 
 def _explain(cls: type[BaseModel], error: Any, place: str, source: str) -> str:
@@ -165,7 +200,7 @@ def named(kind: str, data: Any, source: str) -> BaseModel:
     table = TABLES[kind]
     if not isinstance(data, dict) or "name" not in data:
         raise UserError(f"{source}: {kind}: got {data!r}; expected a mapping with a name, {nearest('', table)}")
-    if data["name"] not in table:
+    if not isinstance(data["name"], str) or data["name"] not in table:
         raise UserError(f'{source}: {kind}.name: "{data["name"]}" unknown; {nearest(str(data["name"]), table)}')
     return validate(table[data["name"]], data, kind, source)
 
@@ -191,13 +226,19 @@ def read_study(path: str | Path, overrides: tuple[str, ...] = (), scale: str | N
         scales = data.get("scales") or {}
         if scale not in scales:
             raise UserError(f'{source}: scale "{scale}" unknown; {nearest(scale, scales) if scales else "it has none"}')
+        if not isinstance(scales, dict) or not isinstance(scales[scale], dict):
+            raise UserError(f"{source}: scales: expected a mapping for each scale, e.g. small: {{train.epochs: 1}}")
         for key, value in scales[scale].items():
-            _put(data, key, value, source)
+            _put(data, str(key), value, source)
     for override in overrides:
         key, found, value = override.partition("=")
         if not found or not key:
             raise UserError(f'override "{override}": expected key=value, e.g. train.epochs=5')
-        _put(data, key, yaml.safe_load(value), source)
+        try:
+            _put(data, key, yaml.safe_load(value), source)
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or "not text"
+            raise UserError(f'override "{override}": the value is no YAML: {problem}') from None
     return validate(Study, data, "", source)
 
 

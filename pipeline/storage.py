@@ -25,7 +25,7 @@ class Storage:
     @classmethod
     def at(cls, place: str | Path) -> "Storage":
         """Storage at a local path (made absolute) or at a file system URI such as ``s3://bucket/studies/mnist``."""
-        text = str(place)
+        text = str(place).removeprefix("file://")
         return cls(text.rstrip("/") if "://" in text else str(Path(text).absolute()))
 
     @property
@@ -77,13 +77,16 @@ class Storage:
         target = self.local / name
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
-        temporary.write_bytes(data)
         try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
             os.link(temporary, target)  # the one local operation that publishes whole content and fails if taken
         except FileExistsError:
             return False
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
         _fsync_directory(target.parent)
         return True
 

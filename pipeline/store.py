@@ -69,9 +69,14 @@ class Store:
 
     def parts_since(self, table: str, seen: set[str]) -> tuple[pd.DataFrame, set[str]]:
         """Rows of the parts not in `seen`, one a key, and all parts there are: for followers such as the tracker."""
-        names = set(tables.part_names(self.storage, table))
-        fresh = tables.read_parts(self.storage, table, sorted(names - seen))
-        return self._settle(table, fresh), names
+        for _ in range(5):
+            names = set(tables.part_names(self.storage, table))
+            try:
+                fresh = tables.read_parts(self.storage, table, sorted(names - seen))
+            except FileNotFoundError:  # compacted meanwhile: the rows are in a new part
+                continue
+            return self._settle(table, fresh), names
+        raise OSError(f"table {table} in {self.storage.uri} kept changing while it was read; try again")
 
     def publish(self, writer: str) -> None:
         """Compact every table and write it whole, varied fields joined, beside the report."""

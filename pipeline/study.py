@@ -1,10 +1,7 @@
 """Running a study: what is missing is trained and measured, the rest is left alone, and the report is made anew."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,8 @@ from typing import Any
 import yaml
 
 from pipeline import layout, provenance
-from pipeline.errors import Stopped, UserError
+from pipeline.errors import UserError
+from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.ledger import Ledger
 from pipeline.plan import Run, make_runs, plan_record
@@ -71,7 +69,7 @@ def run_study(
     uri = None if offline else default_uri(storage)
     if uri is not None:
         check_server(uri)
-    with claim(storage) as launch, _interruptible():
+    with claim(storage) as launch, interruptible():
         _prepare(storage, launch, study, runs, command, begun)
         todo, unmeasured = _missing(storage, runs)
         if todo or unmeasured:
@@ -131,7 +129,8 @@ def _execute(
 
     storage = launch.storage
     store = Store(storage)
-    with connected(address, study.resources):
+    # Ray sets handlers of its own when it connects, so ours are set again.
+    with connected(address, study.resources), interruptible():
         crew = Crew(launch, study.resources, uri)
         try:
             if todo:
@@ -184,25 +183,3 @@ def _ended(store: Store, begun: float, uri: str | None, experiment: str | None, 
         experiment,
         trouble,
     )
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Stopped in the main thread, once; a second one is not held up by the clean-up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        for other in before:
-            signal.signal(other, before[other])
-        raise Stopped(f"{signal.Signals(number).name}: stopped; run the same command again to go on")
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in before:
-            signal.signal(number, before[number])

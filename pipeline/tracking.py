@@ -5,6 +5,7 @@ carries the time its row was recorded, so that sending a row twice leaves one po
 time, by anyone, and called again.
 """
 
+import http.client
 import math
 import os
 import tempfile
@@ -53,7 +54,7 @@ def check_server(uri: str) -> None:
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()
         except urllib.error.HTTPError:
             return  # it answers; what it refuses without credentials is no matter here
-        except OSError as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise UserError(
                 f"tracking server {uri} does not answer ({reason}); start it, set MLFLOW_TRACKING_URI, or give "
@@ -84,8 +85,11 @@ class Tracker:
     def follow(self) -> None:
         """Send every row that has come to storage since the last call, and end the MLflow runs that are complete."""
         client = self._connect()
+        probes = {probe["probe"] for probe in self.store.plan["probes"]}
         for table in self._seen:
             rows, names = self.store.parts_since(table, self._seen[table])
+            if table == "measurements":  # earlier plans' kernels would stand under the same names
+                rows = rows.loc[rows["probe"].isin(probes)]
             for run, of_run in rows.groupby("run"):
                 self._send(client, self._run(client, str(run)), of_run)
                 if table == "measurements":
@@ -191,9 +195,10 @@ class Tracker:
             client.log_batch(mlflow_run, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def _complete(self, run: Mapping[str, Any]) -> bool:
-        variables = {probe["probe"]: len(probe["variables"]) for probe in self.store.plan["probes"]}
-        expected = len(run["schedule"]) * sum(variables[probe] for probe in run["probes"])
-        return len(self._measured[run["run"]]) >= expected
+        variables = {probe["probe"]: probe["variables"] for probe in self.store.plan["probes"]}
+        measured = self._measured[run["run"]]
+        keys = ((step, p, v) for step in run["schedule"] for p in run["probes"] for v in variables[p])
+        return all(key in measured for key in keys)
 
     def _end(self, client: "MlflowClient", run: str, status: str, outcome: Mapping[str, Any] | None) -> None:
         if run in self._ended or status == "RUNNING":

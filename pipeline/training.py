@@ -120,10 +120,11 @@ def train(
             if step in what.schedule:
                 recorder.snapshot(step, module)
             due = time.perf_counter() - saved > checkpoint_seconds and not recorder.checkpointing
-            if step < what.steps and (due or recorder.stopping):
+            stopping = recorder.stopping  # read once: the thread may set it between the two questions below
+            if step < what.steps and (due or stopping):
                 costs.checkpoint_seconds += _timed(lambda s=step: recorder.checkpoint(s, _state(s, module, optimiser)))
                 costs.checkpoints, saved = costs.checkpoints + 1, time.perf_counter()
-            if recorder.stopping and step < what.steps:
+            if stopping and step < what.steps:
                 raise Stopped(f"stopped after {step} of {what.steps} steps")
         if step == what.steps:
             break

@@ -34,6 +34,7 @@ class Hub:
         self._delivered: list[tuple[int, list[dict[str, Any]], list[dict[str, Any]]]] = []
         self._failed: list[dict[str, Any]] = []
         self._changed = asyncio.Condition()
+        self._lives: dict[str, str] = {}
         self._closed = False
         self._begun = time.monotonic()
         self._publishing = asyncio.Lock()
@@ -55,16 +56,21 @@ class Hub:
                     self.ledger.notice(Notice(run, name))
             self._changed.notify_all()
 
-    async def hello(self, prober: str) -> None:
-        """A prober starts, maybe again after its death: what it had in hand goes back."""
+    async def hello(self, prober: str, life: str) -> None:
+        """A prober starts, maybe again after its death: what it had in hand in an earlier life goes back."""
+        async with self._changed:
+            self._lives[prober] = life
+            self._changed.notify_all()
         for ticket in self.ledger.held_by(prober):
             await self.give_back(ticket, "the prober's process died while it was measuring (out of memory?)")
 
-    async def take(self, prober: str) -> Job | None:
+    async def take(self, prober: str, life: str) -> Job | None:
         """Wait for a job; None when there will be no more."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._closed or self.ledger.waiting)
-            return None if self._closed else self.ledger.take(prober)
+            # A call outlives its caller: one that a dead prober left waiting must not take a job into its grave.
+            self._lives.setdefault(prober, life)
+            await self._changed.wait_for(lambda: self._closed or self.ledger.waiting or self._lives[prober] != life)
+            return None if self._closed or self._lives[prober] != life else self.ledger.take(prober)
 
     async def deliver(self, ticket: int, rows: list[dict[str, Any]], spectra: list[dict[str, Any]]) -> None:
         """A prober's rows for a job; they count as measured once they are on storage."""

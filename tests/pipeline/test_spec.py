@@ -1,0 +1,206 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.errors import UserError
+from pipeline.plan import make_runs
+from pipeline.report.figures import FIGURES
+from pipeline.spec import Study, read_study
+from studies import shipped
+
+QUICKSTART = yaml.safe_load(shipped()["quickstart"].read_text())
+
+
+def read(folder: Path, *overrides: str, scale: str | None = None, text: str | None = None, **changes: Any) -> Study:
+    file = folder / "mine.yaml"
+    file.write_text(yaml.safe_dump(copy.deepcopy(QUICKSTART) | changes) if text is None else text)
+    return read_study(file, overrides, scale)
+
+
+def complaint(folder: Path, *overrides: str, **changes: Any) -> str:
+    """The one line about a study that is wrong, wherever on the way to its runs that is noticed."""
+    with pytest.raises(UserError) as caught:
+        make_runs(read(folder, *overrides, **changes), None, "mine.yaml")
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+# What to change in the quickstart, the place that the message starts with, and what else must stand in it.
+WRONG: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
+    "top": (("sead=3",), "sead", ["unknown key", "report", 'did you mean "seeds"?']),
+    "nested": (("probes.kernal.size=3",), "probes.kernal", ["unknown key", "splits", 'did you mean "kernel"?']),
+    "nested twice": (("probes.kernel.sise=3",), "probes.kernel.sise", ["draws", 'did you mean "size"?']),
+    "in a schedule": (("probes.schedule={every: {epoch: 1}}",), "probes.schedule.every.epoch", ['mean "epochs"?']),
+    "in a pool": (("resources.train.worker=2",), "resources.train.worker", ['did you mean "workers"?']),
+    "model's field": (("model.widht=3",), "model.widht", ["activation", 'did you mean "width"?']),
+    "varied field": (("grid.model.widht=[3]",), "model.widht", ["unknown key", 'did you mean "width"?']),
+    "train's field": (("train.epoch=3",), "train.epoch", ['did you mean "epochs"?']),
+    "rate schedule's": (("optimiser.schedule.nme=cosine",), "optimiser.schedule.nme", ['did you mean "name"?']),
+    "task": (("task.name=mnst",), "task.name", ['"mnst" unknown', "allowed: mnist", 'did you mean "mnist"?']),
+    "model": (("model.name=mpl",), "model.name", ['"mpl" unknown', 'did you mean "mlp"?']),
+    "optimiser": (("optimiser.name=adan",), "optimiser.name", ["adamw, sgd", 'did you mean "adam"?']),
+    "varied name": (("grid.optimiser.name=[adam, sdg]",), "optimiser.name", ['did you mean "sgd"?']),
+    "name is a list": (("optimiser.name=[adam]",), "optimiser.name", ["unknown", "allowed: adam"]),
+    "no name": (("model={width: 3}",), "model", ["'width': 4", "a name", "allowed: mlp"]),
+    "no mapping": (("task=mnist",), "task", ["got 'mnist'"]),
+    "variable": (("probes.variables=[entrpy]",), "probes.variables", ["allowed: effective_rank", 'mean "entropy"?']),
+    "figure": (("report.figures=[curvs]",), "report.figures", [*FIGURES, 'did you mean "curves"?']),
+    "kernel": (("probes.kernel.outputs=ful",), "probes.kernel.outputs", ["got 'ful'", "'traced'"]),
+    "variable twice": (("probes.variables=[trace, trace]",), "probes.variables", ["once", "trace"]),
+    "split twice": (("probes.splits=[test, test]",), "probes.splits", ["once", "test"]),
+    "no splits": (("probes.splits=[]",), "probes.splits", ["got []"]),
+    "width 0": (("grid.model.width=[8, 0]",), "model.width", ["got 0", "greater than or equal to 1"]),
+    "no epochs": (("train.epochs=0",), "train.epochs", ["got 0", "greater than 0"]),
+    "endless": (("train.epochs=.inf",), "train.epochs", ["got inf", "finite"]),
+    "not a number": (("optimiser.lr=.nan",), "optimiser.lr", ["got nan", "finite"]),
+    "batch 0": (("train.batch_size=0",), "train.batch_size", ["got 0", "greater than or equal to 1", "'full'"]),
+    "batch": (("train.batch_size=ful",), "train.batch_size", ["got 'ful'", "valid integer", "'full'"]),
+    "nesterov": (("optimiser={name: sgd, lr: 1, nesterov: true}",), "optimiser", ["momentum: 0.9"]),
+    "study name": (("name=a/b",), "name", ["got 'a/b'"]),
+    "empty grid list": (("grid.model.width=[]",), "grid.model.width", ["empty", "at least one value"]),
+    "empty zip list": (("zip.optimiser.lr=[]",), "zip.optimiser.lr", ["empty"]),
+    "grid not a list": (("grid.model.width=3",), "grid.model.width", ["got 3", "list"]),
+    "grid elsewhere": (("grid.probes.keep=[all]",), "grid.probes.keep", ["task, model, optimiser, train"]),
+    "unequal zip": (("zip={model.depth: [1, 2], optimiser.lr: [1]}",), "zip", ["'model.depth': 2", "equal"]),
+    "grid and zip": (("zip.model.width=[1, 2]",), "model.width", ["in grid and in zip"]),
+    "below a value": (("name.x=3",), "name.x", ["holds 'quickstart'", "no mapping"]),
+    "seeds 0": (("seeds=0",), "seeds", ["got 0", "greater than or equal to 1"]),
+    "seeds < 0": (("seeds=-1",), "seeds", ["got -1", "greater than or equal to 1"]),
+    "a seed < 0": (("seeds=[0, -1]",), "seeds.1", ["got -1", "greater than or equal to 0"]),
+    "no seeds": (("seeds=[]",), "seeds", ["got []", "at least 1"]),
+    "log alone": (("probes.schedule={kind: log}",), "probes.schedule", ["{kind: log, points: 40}"]),
+    "points alone": (("probes.schedule={points: 4}",), "probes.schedule", ["both kind and points"]),
+    "one point": (("probes.schedule={kind: log, points: 1}",), "probes.schedule.points", ["got 1"]),
+    "log and at": (("probes.schedule={kind: log, points: 4, at: [1]}",), "probes.schedule", ["give one of"]),
+    "every and at": (("probes.schedule={every: {steps: 4}, at: [1]}",), "probes.schedule", ["give one of"]),
+    "no schedule": (("probes.schedule={}",), "probes.schedule", ["give one of"]),
+    "epochs and steps": (("probes.schedule={every: {epochs: 1, steps: 2}}",), "probes.schedule.every", ["either"]),
+    "every nothing": (("probes.schedule={every: {}}",), "probes.schedule.every", ["epochs or steps"]),
+    "every 0": (("probes.schedule={every: {steps: 0}}",), "probes.schedule.every.steps", ["got 0"]),
+    "at < 0": (("probes.schedule={at: [0, -1]}",), "probes.schedule.at.1", ["got -1"]),
+    "draw too large": (("probes.kernel.size=1001",), "probes.kernel.size", ["got 1001", "test split", "1000"]),
+    "too few data": (("task.train_size=9999999",), "task mnist", ["9,999,999", "4,000"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_one_line_says_what_is_wrong_with_a_study(name: str, tmp_path: Path):
+    overrides, place, said = WRONG[name]
+    line = complaint(tmp_path, *overrides)
+    assert line.startswith(f"mine.yaml: {place}: ") or line.startswith(f"mine.yaml: {place} ")
+    assert [text for text in said if text not in line] == []
+    assert "constrained" not in line, "pydantic's names for types are nobody else's"
+
+
+def test_three_wrong_places_are_told_at_once(tmp_path: Path):
+    line = complaint(tmp_path, text="name: mine")
+    assert [f"{part}: missing" in line for part in ("task", "model", "optimiser")] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    {
+        "empty": ("", "mine.yaml: empty; a study needs name, task"),
+        "comment": ("# soon", "mine.yaml: empty"),
+        "list": ("- name: mine", "mine.yaml: no mapping"),
+        "word": ("mine", "mine.yaml: no mapping"),
+        "unclosed": ("name: a\ntask: [\nmodel: 3", "mine.yaml: no YAML at line 3: "),
+        "tab": ("name:\n\t- a", "mine.yaml: no YAML at line 2: "),
+        "control": ("name: \x01", "mine.yaml: no YAML: "),
+        "number as key": ("3: 4", "mine.yaml: "),
+        "line end in a key": ('"a\\nb": 3', "a b: unknown key"),
+    }.values(),
+)
+def test_a_file_that_is_no_study(text: str, said: str, tmp_path: Path):
+    assert said in complaint(tmp_path, text=text)
+
+
+def test_a_file_of_bytes_and_one_that_is_not_there(tmp_path: Path):
+    (tmp_path / "image.yaml").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(UserError, match=r"image\.yaml: no YAML"):
+        read_study(tmp_path / "image.yaml")
+    for missing in (tmp_path / "other.yaml", tmp_path):
+        with pytest.raises(UserError, match="give a YAML file"):
+            read_study(missing)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.epochs", "expected key=value, e.g. train.epochs=5"),
+        ("=5", "expected key=value"),
+        ("train.epochs=[1", "no YAML"),
+    ],
+)
+def test_an_override_that_is_none(override: str, said: str, tmp_path: Path):
+    line = complaint(tmp_path, override)
+    assert line.startswith(f'override "{override}"')
+    assert said in line
+
+
+def test_overrides_take_numbers_text_lists_and_mappings(tmp_path: Path):
+    study = read(
+        tmp_path,
+        "train.epochs=5",
+        "name=other",
+        "seeds=[3, 5]",
+        "train.batch_size=full",
+        "probes.kernel={draws: 2, size: 10}",
+        "grid.optimiser.lr=[0.1, 1e-3]",
+        "zip.model.depth=[2, 3]",
+        "report.x=step",
+    )
+    assert study.train == {"epochs": 5, "batch_size": "full"}
+    assert (study.name, study.seed_list, study.report.x) == ("other", [3, 5], "step")
+    assert (study.probes.kernel.draws, study.probes.kernel.size, study.probes.kernel.outputs) == (2, 10, "full")
+    assert study.grid == {"model.width": [4, 16, 64, 256], "optimiser.lr": [0.1, "1e-3"]}
+    assert study.zip == {"model.depth": [2, 3]}
+    assert read(tmp_path, "grid={}").grid == {}
+
+
+def test_an_overriding_value_may_hold_an_equals_sign(tmp_path: Path):
+    assert "got 'a=b'" in complaint(tmp_path, "name=a=b")
+
+
+def test_a_scale_lies_over_the_file_and_overrides_over_the_scale(tmp_path: Path):
+    scales = {"small": {"train.epochs": 2, "grid.model.width": [4], "seeds": 2}}
+    study = read(tmp_path, "seeds=5", scale="small", scales=scales)
+    assert (study.train["epochs"], study.grid["model.width"], study.seeds) == (2, [4], 5)
+    assert read(tmp_path, scales=scales).train["epochs"] == 30
+
+
+@pytest.mark.parametrize(
+    ("scales", "said"),
+    [
+        ({"small": {"train.epochs": 1}}, 'scale "smal" unknown; allowed: small; did you mean "small"?'),
+        ({}, 'scale "smal" unknown; it has none'),
+        (["smal"], "scales: expected a mapping"),
+        ({"smal": 3}, "scales: expected a mapping"),
+    ],
+)
+def test_a_scale_that_the_study_does_not_have(scales: Any, said: str, tmp_path: Path):
+    assert said in complaint(tmp_path, scale="smal", scales=scales)
+
+
+def test_seeds_are_a_number_or_a_list(tmp_path: Path):
+    assert read(tmp_path, "seeds=3").seed_list == [0, 1, 2]
+    assert read(tmp_path, "seeds=[7, 0]").seed_list == [7, 0]
+    doubled = make_runs(read(tmp_path, "seeds=[7, 7]", "grid={}", "model.width=3"), None)
+    assert [run.seed for run in doubled] == [7]
+
+
+@pytest.mark.parametrize("form", ["{kind: log, points: 9}", "{every: {epochs: 0.5}}", "{every: {steps: 9}}", "{at: [9]}"])
+def test_every_form_of_schedule_is_read(form: str, tmp_path: Path):
+    schedule = read(tmp_path, f"probes.schedule={form}").probes.schedule
+    assert schedule.model_dump(exclude_none=True) == yaml.safe_load(form) | (
+        {"at": (9,)} if schedule.at is not None else {}
+    )
+
+
+def test_every_shipped_study_is_one():
+    for name, path in shipped().items():
+        assert make_runs(read_study(path), None), name

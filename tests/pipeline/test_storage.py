@@ -1,0 +1,180 @@
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow.fs as pafs
+import pytest
+from storage_race import NAMES, create_all
+
+from pipeline.errors import UserError
+from pipeline.storage import Storage
+
+
+@pytest.fixture(params=["local", "file URI", "object store"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    if request.param == "local":
+        return Storage.at(tmp_path / "study")
+    if request.param == "file URI":
+        return Storage.at(f"file://{tmp_path}/study/")
+    return object_store(monkeypatch)
+
+
+def object_store(monkeypatch: pytest.MonkeyPatch) -> Storage:
+    """Storage on a file system in memory that, as object stores do, needs no directories made."""
+    memory = pafs.PyFileSystem(Flat())
+    # The class itself cannot be patched: it is C.
+    known = SimpleNamespace(from_uri=lambda uri: (memory, uri.partition("://")[2]))
+    monkeypatch.setattr(pafs, "FileSystem", known)
+    return Storage.at("memory://bucket/study/")
+
+
+class Flat(pafs.FSSpecHandler):
+    def __init__(self) -> None:
+        import fsspec.implementations.memory as memory
+
+        super().__init__(memory.MemoryFileSystem(skip_instance_cache=True))
+        self.fs.store, self.fs.pseudo_dirs = {}, [""]
+
+    def open_output_stream(self, path: str, metadata: Any) -> Any:
+        self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return super().open_output_stream(path, metadata)
+
+
+def files(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_what_is_written_is_read_listed_and_removed(storage: Storage):
+    assert storage.list("a/b") == []
+    assert not storage.exists("a/b/two")
+    storage.write("a/b/two", b"2")
+    storage.write("a/b/one", b"1")
+    storage.write("a/b/one", b"11")
+    storage.write("a/b/deeper/three", b"")
+    assert storage.list("a/b") == ["one", "two"]
+    assert storage.read("a/b/one") == b"11"
+    assert storage.read("a/b/deeper/three") == b""
+    assert storage.exists("a/b/one")
+    storage.remove("a/b/one")
+    storage.remove("a/b/one")
+    assert storage.list("a/b") == ["two"]
+    with pytest.raises(FileNotFoundError):
+        storage.read("a/b/one")
+    with pytest.raises(FileNotFoundError):
+        storage.read("nowhere/one")
+
+
+def test_a_name_is_created_once(storage: Storage):
+    assert storage.create("launches/1", b"first")
+    assert not storage.create("launches/1", b"second")
+    assert storage.read("launches/1") == b"first"
+    assert storage.list("launches") == ["1"]
+
+
+def test_json(storage: Storage):
+    storage.write_json("a/plan.json", {"b": [1, None], "a": Path("x")})
+    assert storage.read_json("a/plan.json") == {"a": "x", "b": [1, None]}
+    assert storage.read_json("a/other.json") is None
+    assert storage.read_json("a/other.json", 3) == 3
+
+
+def test_a_place_that_can_be_written_is_left_empty(storage: Storage):
+    storage.check_writable()
+    assert storage.list("") == []
+
+
+def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert Storage.at("results/a").local == tmp_path / "results" / "a"
+    assert Storage.at("results/a").path("report.html") == str(tmp_path / "results" / "a" / "report.html")
+    assert Storage.at(f"file://{tmp_path}/a").local == tmp_path / "a"
+    bucket = Storage.at("s3://bucket/studies/a/")
+    assert bucket.local is None
+    assert bucket.path("report.html") == "s3://bucket/studies/a/report.html"
+
+
+def test_a_uri_nobody_knows():
+    with pytest.raises(UserError, match="nonsense://bucket"):
+        Storage.at("nonsense://bucket").write("a", b"")
+
+
+def fail(*args: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("target", "name"), [(os, "fsync"), (Path, "replace")])
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_write_cut_short_leaves_what_was_there(
+    target: Any, name: str, before: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    storage = Storage.at(tmp_path)
+    if before is not None:
+        storage.write("tables/a", before)
+    monkeypatch.setattr(target, name, fail)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write("tables/a", b"new")
+    assert files(tmp_path) == ([] if before is None else ["tables/a"])
+    assert before is None or storage.read("tables/a") == before
+
+
+@pytest.mark.parametrize("name", ["fsync", "link"])
+def test_a_creation_cut_short_leaves_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, name, fail)
+    with pytest.raises(OSError, match="No space left"):
+        Storage.at(tmp_path).create("launches/1", b"claim")
+    assert files(tmp_path) == []
+
+
+def test_the_bytes_are_on_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    done: list[str] = []
+
+    def spy(target: Any, name: str) -> None:
+        real = getattr(target, name)
+        monkeypatch.setattr(target, name, lambda *args: (done.append(name), real(*args))[1])
+
+    spy(os, "fsync")
+    spy(Path, "replace")
+    spy(os, "link")
+    Storage.at(tmp_path).write("a", b"a")
+    assert done == ["fsync", "replace", "fsync"], "file, name, directory"
+    done.clear()
+    Storage.at(tmp_path).create("b", b"b")
+    assert done == ["fsync", "link", "fsync"]
+
+
+def test_a_file_that_is_being_written_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    storage = Storage.at(tmp_path)
+    seen: list[Any] = []
+
+    def look(temporary: Path, target: Path) -> None:
+        seen.append((storage.list("tables"), files(tmp_path)))
+
+    monkeypatch.setattr(Path, "replace", look)
+    storage.write("tables/a", b"a")
+    [(listed, there)] = seen
+    assert listed == []
+    assert len(there) == 1
+
+
+def test_of_many_processes_that_create_a_name_one_wins(tmp_path: Path):
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(3, mp_context=context) as pool:
+        barrier = manager.Barrier(3)
+        won = list(pool.map(create_all, [str(tmp_path)] * 3, range(3), [barrier] * 3))
+    storage = Storage.at(tmp_path)
+    assert sorted(sum(won, [])) == list(range(NAMES))
+    for who, names in enumerate(won):
+        assert {storage.read(f"claims/{name}") for name in names} <= {f"{who}".encode() * 1000}
+    assert files(tmp_path) == sorted(f"claims/{name}" for name in range(NAMES))
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("no directory")
+    with pytest.raises(UserError, match=r"file/study cannot be written: Not a directory; give another --out"):
+        Storage.at(tmp_path / "file" / "study").check_writable()
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError, match="No space left on device"):
+        Storage.at(tmp_path / "full").check_writable()

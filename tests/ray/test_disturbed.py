@@ -1,0 +1,208 @@
+"""Deaths, interrupts and absences: nothing is lost, nothing is done twice, nothing is left running."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import psutil
+import pytest
+from small_study import SMALL, keys, planned_keys
+
+import pipeline
+from pipeline import layout, tables
+
+pytestmark = pytest.mark.ray
+
+# Long enough to be hit in the middle, with a checkpoint every few hundred steps.
+LONG = {
+    "train": {"epochs": 500, "batch_size": 50},
+    "grid": {"model.width": [16]},
+    "probes": {**SMALL["probes"], "schedule": {"every": {"epochs": 10}}},
+    "resources": {"train": {"checkpoint_seconds": 0.2}},
+}
+
+
+@pytest.fixture(scope="module")
+def straight(launch, tmp_path_factory):
+    """The long run, undisturbed."""
+    done = launch(tmp_path_factory.mktemp("straight") / "small", "--offline", **LONG)
+    done.finish()
+    return done
+
+
+def the_run(one) -> str:
+    return one.store.runs[0]["run"]
+
+
+def started(one) -> bool:
+    return one.storage.exists(layout.PLAN) and one.storage.exists(f"runs/{the_run(one)}/attempts/0001.json")
+
+
+def half_trained(one) -> bool:
+    """A checkpoint is on storage, training goes on, and something has been measured."""
+    return (
+        started(one)
+        and bool(one.storage.list(f"runs/{the_run(one)}/checkpoints"))
+        and bool(tables.part_names(one.storage, "measurements"))
+    )
+
+
+def same_numbers(one, other) -> None:
+    """All planned keys, each once, with bitwise the values of the other launch; the same loss and score too."""
+    for table, key in (("measurements", ["run", "step", "probe", "variable"]), ("history", tables.KEYS["history"])):
+        frames = [pipeline.load(each.out, table).set_index(key)["value"].sort_index() for each in (one, other)]
+        assert frames[0].index.tolist() == frames[1].index.tolist()
+        np.testing.assert_array_equal(frames[0].to_numpy(), frames[1].to_numpy())
+    assert set(keys(pipeline.load(one.out))) == planned_keys(one.store)
+
+
+def mlflow_runs(one) -> tuple[mlflow.MlflowClient, list]:
+    client = mlflow.MlflowClient(f"sqlite:///{one.out.parent / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    return client, list(client.search_runs([experiment.experiment_id]))
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int) -> Iterator[None]:
+    """A real server on SQLite below `folder`, answering when the block begins, gone when it ends."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(command, env=env, start_new_session=True, **quiet)
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None
+        yield
+    finally:
+        # Its workers are its children: take down all of them, as when the machine goes away.
+        for process in [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]:
+            process.kill()
+        server.wait()
+
+
+def test_killing_a_training_worker_and_a_prober_loses_and_doubles_nothing(launch, straight, tmp_path):
+    hit = launch(tmp_path / "small", **LONG)
+    hit.until(lambda: half_trained(hit))
+    probers = hit.descendants("ray::Prober")
+    assert probers
+    for prober in probers:
+        prober.send_signal(signal.SIGKILL)
+    trainer = psutil.Process(hit.storage.read_json(f"runs/{the_run(hit)}/attempts/0001.json")["pid"])
+    assert not hit.storage.exists(layout.outcome(the_run(hit)))  # it dies in the middle
+    trainer.send_signal(signal.SIGKILL)
+    hit.finish()
+    second = hit.storage.read_json(f"runs/{the_run(hit)}/attempts/0002.json")
+    assert second["resumed_at"] > 0
+    assert not hit.storage.exists(f"runs/{the_run(hit)}/replays")  # the replay came by the same states
+    same_numbers(hit, straight)
+    client, runs = mlflow_runs(hit)
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    for name in ("test/entropy", "test/loss"):
+        steps = [point.step for point in client.get_metric_history(runs[0].info.run_id, name)]
+        assert len(steps) == len(set(steps)) > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_a_resumable_study_and_no_run_marked_as_running(launch, straight, tmp_path, number):
+    hit = launch(tmp_path / "small", **LONG)
+    hit.until(lambda: half_trained(hit))
+    below = psutil.Process(hit.process.pid).children(recursive=True)
+    hit.process.send_signal(number)
+    printed = hit.finish(code=130)
+    assert "run the same command again" in printed
+    assert "Traceback" not in printed
+    _, gone_on = psutil.wait_procs(below, timeout=30)
+    assert not gone_on
+    assert hit.storage.read_json("launches/000001.beat")["ended"] is True
+    _, runs = mlflow_runs(hit)
+    assert [run.info.status for run in runs] == ["KILLED"]
+    assert hit.storage.list(f"runs/{the_run(hit)}/checkpoints")
+    assert not hit.storage.exists(layout.outcome(the_run(hit)))
+
+    again = launch(tmp_path / "small", **LONG)
+    again.finish()
+    assert again.storage.read_json(f"runs/{the_run(hit)}/attempts/0002.json")["resumed_at"] > 0
+    same_numbers(again, straight)
+    _, runs = mlflow_runs(again)
+    assert [run.info.status for run in runs] == ["FINISHED"]
+
+
+def test_probes_slower_than_training_do_not_hold_it_up(launch, tmp_path):
+    """With a hundred times the work for probes, training ends while most snapshots still wait on disk."""
+    slow = launch(
+        tmp_path / "small",
+        "--offline",
+        train={"epochs": 40, "batch_size": 50},
+        grid={"model.width": [16]},
+        probes={"schedule": {"every": {"epochs": 1}}, "kernel": {"draws": 30, "size": 20}},
+    )
+    slow.until(lambda: started(slow) and slow.storage.exists(layout.outcome(the_run(slow))))
+    measured = tables.read_parts(slow.storage, "measurements")["step"].nunique()
+    assert measured < len(slow.store.runs[0]["schedule"]) / 2
+    slow.finish()
+    frame = pipeline.load(slow.out)
+    assert set(keys(frame)) == planned_keys(slow.store)
+    assert slow.store.outcomes()[the_run(slow)]["ended_at"] < frame["recorded_at"].median()
+
+
+def test_two_workers_train_as_one_does(launch, tmp_path, undisturbed):
+    """The same global batches, DDP on two gloo workers: equal to float tolerance."""
+    pair = launch(tmp_path / "small", "--offline", resources={"train": {"workers": 2}})
+    pair.finish()
+    outcomes = pair.store.outcomes().values()
+    assert {outcome["workers"] for outcome in outcomes} == {2}
+    for table, rel in (("history", 1e-3), ("measurements", 1e-2)):
+        key = [column for column in tables.KEYS[table] if column != "probe"] + ["split"]
+        frames = [pipeline.load(each.out, table).set_index(list(dict.fromkeys(key))) for each in (pair, undisturbed)]
+        values = [frame["value"].sort_index() for frame in frames]
+        assert values[0].index.tolist() == values[1].index.tolist()
+        np.testing.assert_allclose(values[0].to_numpy(), values[1].to_numpy(), rtol=rel)
+
+
+def test_a_second_launch_is_refused_while_the_first_one_lives(launch, tmp_path):
+    first = launch(tmp_path / "small", "--offline", **LONG)
+    first.until(lambda: started(first))
+    printed = launch(tmp_path / "small", "--offline", **LONG).finish(code=2)
+    assert printed.count("\n") == 1
+    assert "is held by another launch (process" in printed
+    first.process.send_signal(signal.SIGTERM)
+    first.finish(code=130)
+
+
+def test_a_tracking_server_that_goes_away_costs_nothing(launch, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    with mlflow_server(tmp_path, port):
+        hit = launch(tmp_path / "small", env=env, **LONG)
+        hit.until(lambda: half_trained(hit))
+    printed = hit.finish()
+    assert "MLflow is behind" in printed
+    assert set(keys(pipeline.load(hit.out))) == planned_keys(hit.store)
+    with mlflow_server(tmp_path, port):
+        for _ in range(2):  # sending everything twice is as good as once
+            command = [sys.executable, "-m", "pipeline.cli", "sync", str(hit.out)]
+            subprocess.run(command, env={**os.environ, **env}, check=True, capture_output=True)
+        client = mlflow.MlflowClient(env["MLFLOW_TRACKING_URI"])
+        experiment = client.get_experiment_by_name("small")
+        assert experiment is not None
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert run.info.status == "FINISHED"
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/trace")]
+        assert sorted(steps) == hit.store.runs[0]["schedule"]
+        assert "report.html" in {artifact.path for artifact in client.list_artifacts(run.info.run_id)}

@@ -1,0 +1,141 @@
+"""One study through every real component: Ray Train, probe actors, Parquet, MLflow on SQLite, figures and report."""
+
+import math
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from small_study import SMALL, keys, planned_keys
+
+import pipeline
+from models import MLP
+from pipeline import layout
+from pipeline.points import read_points
+from pipeline.snapshots import read_snapshot
+
+pytestmark = pytest.mark.ray
+
+ISSUED = "study run task model seed step epoch split outputs variable value stderr draws probe_seconds lag_seconds"
+
+
+def test_every_planned_value_is_measured_once(undisturbed):
+    frame = pipeline.load(undisturbed.out)
+    assert sorted(keys(frame)) == sorted(planned_keys(undisturbed.store))
+    assert set(frame["state"]) == {"measured"}
+    assert set(ISSUED.split()) | {"model.width"} <= set(frame.columns)
+    assert (frame["lag_seconds"] > 0).all()
+    assert (frame["probe_seconds"] > 0).all()
+    assert np.isfinite(frame["stderr"]).all()  # two draws, so there is one
+
+
+def test_an_independent_float64_computation_gives_the_recorded_entropy_and_trace(undisturbed):
+    """From the kept files alone: no kernel, spectrum or variable of ours."""
+    storage, store = undisturbed.storage, undisturbed.store
+    frame = pipeline.load(undisturbed.out)
+    run = next(run for run in store.runs if run["varied"]["model.width"] == 16)
+    for name in layout.current_snapshots(storage, run["run"])[::3]:
+        state, _ = read_snapshot(storage, run["run"], name)
+        model = MLP(width=16).build((1, 28, 28), 10).double()
+        model.load_state_dict({key: value.double() for key, value in state.items()})
+        for probe in store.plan["probes"]:
+            traces, entropies = [], []
+            for inputs in read_points(storage, probe["probe"])["inputs"].double():
+                rows = []
+                for output in model(inputs).reshape(-1):
+                    gradients = torch.autograd.grad(output, list(model.parameters()), retain_graph=True)
+                    rows.append(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+                jacobian = torch.stack(rows).numpy()
+                eigenvalues = np.linalg.svd(jacobian, compute_uv=False) ** 2
+                shares = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
+                traces.append(eigenvalues.sum())
+                entropies.append(-(shares * np.log(shares)).sum())
+            here = frame[(frame["run"] == run["run"]) & (frame["step"] == name.step)]
+            recorded = here[here["probe"] == probe["probe"]].set_index("variable")["value"]
+            assert recorded["trace"] == pytest.approx(np.mean(traces), rel=1e-4)
+            assert recorded["entropy"] == pytest.approx(np.mean(entropies), rel=1e-4)
+
+
+def test_mlflow_has_a_finished_flat_run_per_training(undisturbed):
+    client = mlflow.MlflowClient(f"sqlite:///{undisturbed.out.parent / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_name for run in runs} == {"width=4 seed=0", "width=16 seed=0"}
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert "mlflow.parentRunId" not in run.data.tags
+        assert {"task", "model", "width", "seed", "git_commit", "version.torch", "data"} <= set(run.data.tags)
+        assert run.data.params["optimiser.lr"] == "0.001"
+        variables = ["loss", "accuracy", "entropy", "trace", "effective_rank"]
+        assert {f"{split}/{name}" for split in ("train", "test") for name in variables} == set(run.data.metrics)
+        schedule = undisturbed.store.runs[0]["schedule"]
+        history = client.get_metric_history(run.info.run_id, "test/entropy")
+        assert sorted(point.step for point in history) == schedule
+        artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        assert {"report.html", "figures", "study.yaml", "provenance.json"} <= artifacts
+        figures = {artifact.path for artifact in client.list_artifacts(run.info.run_id, "figures")}
+        assert {"figures/curves.png", "figures/curves.pdf"} <= figures
+
+
+def test_tables_figures_and_report_lie_in_the_output(undisturbed):
+    out: Path = undisturbed.out
+    for table in ("measurements", "history", "spectra", "snapshots"):
+        whole = pq.read_table(out / f"{table}.parquet").to_pandas()
+        assert len(whole) == len(pipeline.load(out, table)) > 0
+        assert len(list((out / "tables" / table).glob("*.parquet"))) == 1  # compacted
+    side = 10 * 10
+    assert {len(values) for values in pipeline.load(out, "spectra")["eigenvalues"]} == {side}
+    assert (out / "report.html").read_text().count("width=16") > 0
+    assert (out / "figures" / "curves.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_history_has_loss_and_score_of_both_splits_from_start_to_end(undisturbed):
+    history = pipeline.load(undisturbed.out, "history")
+    steps = undisturbed.store.runs[0]["evaluations"]
+    for _, rows in history.groupby(["run", "split", "variable"]):
+        assert rows["step"].tolist() == steps
+    last = history[history["step"] == steps[-1]].set_index(["model.width", "split", "variable"])["value"]
+    assert last[16, "train", "loss"] < math.log(10)  # it has learned something
+
+
+def test_it_says_where_everything_is_and_how_to_open_it(undisturbed):
+    printed = undisturbed.printed
+    assert str(undisturbed.out / "report.html") in printed
+    assert "mlflow server" in printed
+    assert "compareRunsMode=CHART" in printed
+    assert "Traceback" not in printed
+
+
+def test_nothing_is_left_running(undisturbed):
+    assert undisturbed.storage.read_json("launches/000001.beat")["ended"] is True
+
+
+def test_run_again_does_only_what_is_missing(undisturbed, launch, tmp_path):
+    """Nothing at first, then a new width alone, then a new variable on kept snapshots without training."""
+    out = tmp_path / "small"
+    first = launch(out, "--offline", grid={"model.width": [4]})
+    first.finish()
+    before = {name: (out / name).stat().st_mtime_ns for name in snapshot_files(out)}
+    launch(out, "--offline", grid={"model.width": [4]}).finish()
+    probes = {**SMALL["probes"], "variables": ["trace", "entropy_cosine"]}
+    more = launch(out, "--offline", grid={"model.width": [4, 8]}, probes=probes)
+    more.finish()
+    after = {name: (out / name).stat().st_mtime_ns for name in snapshot_files(out)}
+    assert before.items() < after.items()  # untouched, and more
+    attempts = {run["name"]: len(more.storage.list(f"runs/{run['run']}/attempts")) for run in more.store.runs}
+    assert attempts == {"width=4 seed=0": 1, "width=8 seed=0": 1}
+    frame = pipeline.load(out)
+    assert planned_keys(more.store) <= set(keys(frame))
+    assert len(keys(frame)) == len(set(keys(frame)))
+    old = pipeline.load(undisturbed.out)
+    same = ["run", "step", "split", "variable"]
+    both = frame.merge(old, on=same, suffixes=("", "_undisturbed"))
+    assert len(both) > 0
+    assert (both["value"] == both["value_undisturbed"]).all()  # same run, other launch, other study: same numbers
+
+
+def snapshot_files(out: Path) -> list[str]:
+    return [str(path.relative_to(out)) for path in out.glob("runs/*/snapshots/*.safetensors")]
