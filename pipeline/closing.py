@@ -39,11 +39,11 @@ def tell(console: Console, out: str, ended: Ended) -> None:
 def _mlflow(uri: str, experiment: str | None) -> list[str]:
     page = "compareRunsMode=CHART&workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
-        return [f"open MLflow:      {uri.rstrip('/')}/#/experiments/{experiment or ''}?{page}"]
+        return [f"open MLflow:      {uri.rstrip('/')}/#/experiments/{experiment or ''}/runs?{page}"]
     server = "mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri"
     return [
         f"open MLflow:      MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server} {shlex.quote(_short(uri))}",
-        f"                  then http://127.0.0.1:5000/#/experiments/{experiment or ''}?{page}",
+        f"                  then http://127.0.0.1:5000/#/experiments/{experiment or ''}/runs?{page}",
     ]
 
 

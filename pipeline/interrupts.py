@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pipeline.errors import Stopped
 
@@ -23,11 +24,19 @@ def interruptible() -> Iterator[None]:
             signal.signal(other, before[other])
         raise Stopped(f"{signal.Signals(number).name}: stopped; run the same command again to go on")
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
+    with same_handlers() as before:
         for number in before:
-            signal.signal(number, before[number])
+            signal.signal(number, stop)
+        yield
+
+
+@contextmanager
+def same_handlers() -> Iterator[dict[signal.Signals, Any]]:
+    """Whatever the block does to the handlers of SIGINT and SIGTERM, afterwards they are as they were before it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield before
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -129,8 +129,7 @@ def _execute(
 
     storage = launch.storage
     store = Store(storage)
-    # Ray sets handlers of its own when it connects, so ours are set again.
-    with connected(address, study.resources), interruptible():
+    with connected(address, study.resources):
         crew = Crew(launch, study.resources, uri)
         try:
             if todo:

@@ -46,8 +46,8 @@ def check_server(uri: str) -> None:
     """Raise UserError if a tracking server does not answer, or its SQLite file cannot be written."""
     if uri.startswith("sqlite:///"):
         file = Path(uri.removeprefix("sqlite:///"))
-        target = file if file.exists() else file.parent
-        if not os.access(target, os.W_OK):
+        target = file if file.is_file() else file.parent
+        if file.is_dir() or not file.parent.is_dir() or not os.access(target, os.W_OK):
             raise UserError(f"tracking {uri}: {target} cannot be written; set MLFLOW_TRACKING_URI or give --offline")
     elif uri.startswith(("http://", "https://")):
         try:

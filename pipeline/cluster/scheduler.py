@@ -21,6 +21,7 @@ from pipeline.cluster.prober import Prober
 from pipeline.cluster.tracker import TrackerActor
 from pipeline.cluster.trainer import train_group
 from pipeline.errors import UserError, one_line
+from pipeline.interrupts import same_handlers
 from pipeline.launch import Launch
 from pipeline.spec import Resources
 
@@ -39,26 +40,29 @@ def connected(address: str | None, resources: Resources) -> Iterator[None]:
     cpus = train.groups * train.workers * train.cpu + probe.actors * probe.cpu
     gpus = train.groups * train.workers * train.gpu + probe.actors * probe.gpu
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with same_handlers():  # Ray sets handlers of its own when it connects
+        _connect(address, cpus, quiet)
+    try:
+        if address is None and (there := ray.cluster_resources().get("GPU", 0)) < gpus:
+            mend = "lower train.gpu or probe.gpu"
+            raise UserError(f"resources: the study asks for {gpus:g} GPUs, this machine has {there:g}; {mend}")
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str | None, cpus: int, quiet: dict[str, Any]) -> None:
     if address is None:
         # On fewer cores than that everything still runs, only in turns.
         own = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES}
         # A file left by an earlier cluster would make a bare init look for that one: hence "local".
         ray.init(address="local", include_dashboard=False, **own, **quiet)
-    else:
-        try:
-            ray.init(address=address, **quiet)
-        except Exception as error:
-            raise UserError(
-                f"no Ray cluster at {address}: {one_line(error)}; leave --address out to use this machine"
-            ) from None
+        return
     try:
-        if address is None and (there := ray.cluster_resources().get("GPU", 0)) < gpus:
-            raise UserError(
-                f"resources: the study asks for {gpus:g} GPUs, this machine has {there:g}; lower train.gpu or probe.gpu"
-            )
-        yield
-    finally:
-        ray.shutdown()
+        ray.init(address=address, **quiet)
+    except Exception as error:
+        mend = "leave --address out to use this machine"
+        raise UserError(f"no Ray cluster at {address}: {one_line(error)}; {mend}") from None
 
 
 class Crew:

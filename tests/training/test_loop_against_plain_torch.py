@@ -1,4 +1,4 @@
-"""The training loop against one written down here: update rules, schedules, batches and evaluation from first principles."""
+"""The training loop against one written down here: update rules, schedules, batches and evaluation."""
 
 import math
 from collections.abc import Callable
@@ -113,9 +113,7 @@ FACTORS: dict[str, tuple[RateSchedule, Callable[[int, int, int], float]]] = {
     "cosine after warm-up": (
         RateSchedule(name="cosine", warmup=1),
         lambda step, epoch, steps: (
-            (step + 1) / epoch
-            if step < epoch
-            else 0.5 + 0.5 * math.cos(math.pi * (step - epoch) / (steps - epoch))
+            (step + 1) / epoch if step < epoch else 0.5 + 0.5 * math.cos(math.pi * (step - epoch) / (steps - epoch))
         ),
     ),
     "steps": (

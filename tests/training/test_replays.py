@@ -1,4 +1,4 @@
-"""A run that starts again comes by the same snapshots, or else takes the place of what its predecessor left after them."""
+"""A run that starts again comes by the same snapshots, or else takes the place of what came after them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ STEPS = (0, 10, 20, 30)
 
 @pytest.fixture
 def attempt(recorder_of: Callable[..., Any]) -> Callable[..., list[SnapshotName]]:
-    """Runs one attempt: at each step a row and a snapshot whose parameters are `values(step)`; gives what it noticed."""
+    """Runs one attempt, with rows and a snapshot at each step, all its parameters `values(step)`; gives its notices."""
     network = nn.Linear(2, 2)
 
     def run(

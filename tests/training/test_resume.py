@@ -1,4 +1,4 @@
-"""A training that was cut short and goes on from its checkpoint leaves what an undisturbed one leaves, to the last bit."""
+"""A training cut short that goes on from its checkpoint leaves what an undisturbed one does, to the last bit."""
 
 import io
 from collections.abc import Callable
@@ -28,8 +28,8 @@ CASES: dict[str, dict[str, Any]] = {
 Result = tuple[dict[str, Tensor], dict[tuple[int, str, str], float], dict[int, str]]
 
 
-class Death(Exception):
-    pass
+class Death(BaseException):
+    """As if the process were gone."""
 
 
 def a_case(case: str) -> tuple[Training, TaskData]:
@@ -195,7 +195,7 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     target = tmp_path / "touched"
     file = io.BytesIO()
     torch.save({"step": 1, "module": Evil(target), "optimiser": {}}, file)
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
         train(training(data), data, None, checkpoint=file.getvalue())
     assert not target.exists()
     torch.load(io.BytesIO(file.getvalue()), weights_only=False)

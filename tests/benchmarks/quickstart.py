@@ -1,0 +1,81 @@
+"""How long the quickstart takes, what its snapshots cost training, how far probes lag, and how good its plan was.
+
+    python tests/benchmarks/quickstart.py [--repeats 5]
+
+Prints one line a repeat and medians with their spread. Not a test: times depend on the machine and on what else it does.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import pipeline
+from pipeline.storage import Storage
+from pipeline.store import Store
+
+
+def planned() -> tuple[float, float]:
+    """Wall seconds and a training worker's memory in bytes, as `plan` prints them."""
+    command = [sys.executable, "-m", "pipeline.cli", "plan", "quickstart"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found_time = re.search(r"^time +([\d.]+) (s|min)", printed, re.MULTILINE)
+    found_memory = re.search(r"^memory +([\d.]+) (MB|GB)", printed, re.MULTILINE)
+    assert found_time and found_memory, printed
+    seconds = float(found_time[1]) * {"s": 1, "min": 60}[found_time[2]]
+    return seconds, float(found_memory[1]) * {"MB": 1e6, "GB": 1e9}[found_memory[2]]
+
+
+def run(out: Path) -> float:
+    """Wall seconds of one quickstart, from the shell's point of view."""
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", "pipeline.cli", "quickstart", "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def figures(out: Path) -> dict[str, float]:
+    """What the tables of one quickstart say."""
+    store = Store(Storage.at(out))
+    snapshots, frame = pipeline.load(out, "snapshots"), pipeline.load(out)
+    outcomes = list(store.outcomes().values())
+    held = sum(outcome["copy_seconds"] + outcome["wait_seconds"] for outcome in outcomes)
+    return {
+        "held up per snapshot, median (ms)": 1e3 * snapshots["copy_seconds"].median(),
+        "held up per snapshot, most (ms)": 1e3 * snapshots["copy_seconds"].max(),
+        "held up, share of training (%)": 100 * held / sum(outcome["training_seconds"] for outcome in outcomes),
+        "waited for storage (ms)": 1e3 * snapshots["wait_seconds"].sum(),
+        "lag of probes, median (s)": frame["lag_seconds"].median(),
+        "lag of probes, 90 % (s)": frame["lag_seconds"].quantile(0.9),
+        "lag of probes, most (s)": frame["lag_seconds"].max(),
+        "peak memory, training worker (MB)": max(outcome["peak_memory"] for outcome in outcomes) / 1e6,
+        "peak memory, prober (MB)": frame["peak_memory"].max() / 1e6,
+    }
+
+
+def main() -> None:
+    """Repeat and summarise."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    seconds, memory = planned()
+    print(f"planned: {seconds:.0f} s, {memory / 1e6:.0f} MB a training worker")
+    rows = []
+    for repeat in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "quickstart"
+            wall = run(out)
+            rows.append({"wall (s)": wall, "wall / planned": wall / seconds, **figures(out)})
+        print(f"repeat {repeat + 1}: {wall:.1f} s", flush=True)
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows])
+        print(f"{name:<36} median {np.median(values):9.3g}   {values.min():9.3g} … {values.max():9.3g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+
+import pipeline
+from models import MODELS
+from pipeline import calibrate, cli, layout
+from pipeline.errors import Stopped
+from pipeline.optimisers import OPTIMISERS
+from pipeline.plan import make_runs
+from pipeline.spec import read_study
+from pipeline.storage import Storage
+from pipeline.store import Store
+from probes import VARIABLES
+from studies import shipped
+from tasks import TASKS
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Run the command line in this process, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("TANGENTSCOPE_DATA", raising=False)
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["tangentscope", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Said(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+TABLES = {"tasks": TASKS, "models": MODELS, "optimisers": OPTIMISERS, "variables": VARIABLES, "studies": shipped()}
+
+
+@pytest.mark.parametrize("what", TABLES)
+def test_ls(what: str, command: Command):
+    said = command("ls", what)
+    assert (said.code, said.err) == (0, "")
+    lines = said.out.splitlines()
+    assert [line.split()[0] for line in lines] == list(TABLES[what])
+    assert all(re.match(r"\S+ +\w.{20,}", line) for line in lines)
+
+
+def test_ls_alone_lists_the_studies(command: Command):
+    assert command("ls").out == command("ls", "studies").out
+
+
+def test_cite_version_and_help(command: Command):
+    assert "@misc{tovey2024collective" in command("cite").out
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", command("--version").out)
+    said = command("--help")
+    assert said.code == 0
+    assert all(name in said.out for name in "quickstart plan run status report sync export ls doctor cite".split())
+
+
+def test_doctor(command: Command):
+    said = command("doctor")
+    assert (said.code, said.err) == (0, "")
+    assert all(line.startswith("ok ") for line in said.out.splitlines())
+
+
+def test_doctor_finds_something_wrong(command: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    said = command("doctor")
+    assert said.code == 1
+    assert "WRONG ray auth" in said.out
+
+
+@pytest.mark.parametrize("table", ["measurements", "history", "spectra", "snapshots"])
+def test_export(table: str, command: Command, finished: Path, tmp_path: Path):
+    stored = pipeline.load(finished, table)
+    for ending, read in ((".parquet", pd.read_parquet), (".csv", pd.read_csv)):
+        file = tmp_path / f"table{ending}"
+        said = command("export", finished, "--to", file, "--table", table)
+        assert (said.code, said.out) == (0, f"{len(stored)} rows in {file}\n")
+        exported = read(file)
+        assert list(exported.columns) == list(stored.columns)
+        plain = [column for column in stored if pd.api.types.is_numeric_dtype(stored[column])]
+        pd.testing.assert_frame_equal(exported[plain], stored[plain], check_dtype=False)
+
+
+def test_export_takes_the_measurements_unless_told(command: Command, finished: Path):
+    assert command("export", finished, "--to", "a.csv").code == 0
+    assert len(pd.read_csv("a.csv")) == len(Store(Storage.at(finished)).measurements())
+
+
+def test_status(command: Command, finished: Path):
+    said = command("status", finished)
+    assert (said.code, said.err) == (0, "")
+    assert "quickstart, not running" in said.out
+    assert re.search(r"width=5 seed=0 .* finished .* 4/4 .* 24/24", said.out)
+    assert "2 finished; 8 of 8 snapshots, 48 of 48 values measured" in " ".join(said.out.split())
+
+
+def test_report(command: Command, finished: Path):
+    said = command("report", finished)
+    assert (said.code, said.err) == (0, "")
+    written = [Path(line) for line in said.out.splitlines()]
+    assert written[0] == finished / layout.REPORT
+    assert {path.suffix for path in written} == {".html", ".png", ".pdf"}
+    assert all(path.stat().st_size > 1000 for path in written)
+
+
+def test_sync(command: Command, finished: Path, monkeypatch: pytest.MonkeyPatch):
+    sent: list[tuple] = []
+    monkeypatch.setattr("pipeline.study.sync", lambda *what, live: sent.append((*what, live)) or "7")
+    said = command("sync", finished)
+    uri = f"sqlite:///{finished.parent}/mlflow.db"
+    assert said == Said(0, f"{uri}: experiment 7 is up to date\n", "")
+    assert sent == [(Storage.at(finished), uri, False)]
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A calibration of one repetition each."""
+    monkeypatch.setattr(calibrate, "_SECONDS", 1e-9)
+    monkeypatch.setattr(calibrate, "_import_seconds", lambda: 1.0)
+
+
+@pytest.mark.usefixtures("brief")
+def test_plan_tells_what_the_quickstart_would_do(command: Command):
+    said = command("plan", "quickstart")
+    assert (said.code, said.err) == (0, "")
+    runs = make_runs(read_study(shipped()["quickstart"]), None)
+    assert f"quickstart: {len(runs)} runs" in said.out
+    for run in runs:
+        [line] = [line for line in said.out.splitlines() if run.id in line]
+        assert [run.name in line, f"{run.parameters:,}" in line, f"{run.steps:,}" in line] == [True] * 3
+        assert str(len(run.schedule)) in line
+        assert "1×500²" in line
+    assert runs[0].data.source in said.out
+    for word in ("probes ", "kept ", "memory ", "time "):
+        assert [line for line in said.out.splitlines() if line.startswith(word)], word
+    kept = sum(run.snapshot_bytes * len(run.schedule) for run in runs)
+    assert f"kept      {kept / 1e6:.3g} MB of snapshots" in said.out
+    assert list(Path.cwd().iterdir()) == [], "nothing is started or written"
+
+
+@pytest.mark.usefixtures("brief")
+def test_plan_takes_overrides_and_scales(command: Command):
+    text = shipped()["quickstart"].read_text() + "scales: {small: {train.epochs: 2, grid.model.width: [3]}}\n"
+    Path("mine.yaml").write_text(text)
+    said = command("plan", "mine.yaml", "seeds=2", "task.train_size=100", "--scale", "small")
+    assert said.code == 0
+    assert "quickstart: 2 runs" in said.out
+    assert [name in said.out for name in ("width=3 seed=0", "width=3 seed=1", "100 of 4,000")] == [True] * 3
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "no such study": (["plan", "quikstart"], 'study "quikstart" unknown, .* did you mean "quickstart"'),
+    "no such file": (["plan", "mine.yaml"], r"study mine\.yaml: No such file"),
+    "a directory": (["plan", "."], "study .: Is a directory"),
+    "a study that is wrong": (["plan", "quickstart", "train.epochs=0"], r"quickstart\.yaml: train\.epochs: got 0"),
+    "an override that is none": (["plan", "quickstart", "train.epochs"], "expected key=value"),
+    "no such scale": (["plan", "quickstart", "--scale", "huge"], 'scale "huge" unknown'),
+    "no such data directory": (["plan", "quickstart", "--data-dir", "none"], "data directory none: not there"),
+    "no such command": (["statu", "x"], 'Unknown command "statu".*status'),
+    "no such option": (["plan", "quickstart", "--nope", "3"], "--nope"),
+    "no such table": (["ls", "variable"], '"variable".*"variables"'),
+    "an argument is missing": (["plan"], "requires an argument"),
+    "one too many": (["status", "a", "b"], "b"),
+    "no study to show": (["status", "."], "no study here"),
+    "no study to report": (["report", "."], "no study here"),
+    "no study to upload": (["sync", "nowhere/study"], "no study here"),
+    "no study to export": (["export", ".", "--to", "a.csv"], "no study here"),
+    "an unknown ending": (["export", "{study}", "--to", "a.xlsx"], r'ending "\.xlsx" unknown; give one of \.parquet'),
+    "no ending": (["export", "{study}", "--to", "table"], 'ending "" unknown'),
+    "nowhere to export to": (["export", "{study}", "--to", "none/a.parquet"], r"export --to none/a\.parquet: "),
+    "nowhere for csv": (["export", "{study}", "--to", "none/a.csv"], r"export --to none/a\.csv: "),
+    "no such exported table": (["export", "{study}", "--to", "a.csv", "--table", "all"], '"all".*"history"'),
+    "nowhere to send": (["sync", "{study}"], "does not answer .*--offline"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_bad_input_gets_one_line_and_exit_code_2(
+    name: str, command: Command, finished: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    arguments, expected = WRONG[name]
+    said = command(*(argument.format(study=finished) for argument in arguments))
+    assert (said.code, said.out) == (2, "")
+    assert re.fullmatch(r"error: .+\n", said.err), said.err
+    assert re.search(expected, said.err)
+
+
+def test_data_directory_from_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TANGENTSCOPE_DATA", "none")
+    assert "data directory none: not there" in command("plan", "quickstart").err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Stopped("SIGTERM: stopped; run the same command again to go on"), "SIGTERM: stopped; run the same"),
+        (KeyboardInterrupt(), "stopped\n"),
+    ],
+)
+def test_an_interrupt_is_no_traceback(
+    error: BaseException, said: str, command: Command, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(what: str) -> None:
+        raise error
+
+    monkeypatch.setattr("pipeline.listing.entries", interrupted)
+    found = command("ls")
+    assert found.code == 130
+    assert found.err.startswith(said)
+
+
+def test_a_mistake_of_ours_is_a_traceback(command: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pipeline.listing.entries", lambda what: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command("ls")
+
+
+def in_a_shell(line: str) -> subprocess.CompletedProcess:
+    program = f"{sys.executable} -m pipeline.cli"
+    command = ["bash", "-c", f"set -o pipefail; {line.replace('tangentscope', program)}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_exit_codes_reach_the_shell():
+    done = in_a_shell("tangentscope plan quikstart")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: .+\n", done.stderr)
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    # `true` ends without reading, and the output waits until it has.
+    done = in_a_shell("{ tangentscope cite 2>&3; echo $? >&3; } 3>&2 | true")
+    assert done.stderr in ("0\n", "0\n0\n")

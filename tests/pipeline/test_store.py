@@ -1,0 +1,294 @@
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+from study_on_disk import (
+    checksum,
+    history_rows,
+    measurement_rows,
+    replay,
+    small_plan,
+    spectrum_rows,
+    value_of,
+    write_plan,
+)
+
+import pipeline
+from pipeline import tables
+from pipeline.errors import UserError
+from pipeline.storage import Storage
+from pipeline.store import Store
+
+Study = tuple[Storage, dict[str, Any]]
+ISSUE = "study run task model seed step epoch split outputs variable value stderr draws probe_seconds lag_seconds"
+
+
+def put(study: Study, step: int, attempt: int = 1, **changes: Any) -> None:
+    """Measurements of the first run as one part."""
+    storage, plan = study
+    rows = measurement_rows(plan, plan["runs"][0], step, attempt, **changes)
+    tables.write_part(storage, "measurements", rows, "hub")
+
+
+def values(study: Study) -> dict[int, set[float]]:
+    """By step: the values of the train split's first variable."""
+    rows = Store(study[0]).measurements()
+    rows = rows.loc[(rows["variable"] == "trace") & (rows["split"] == "train")]
+    return {int(step): set(found["value"]) for step, found in rows.groupby("step")}
+
+
+def test_parts_are_written_and_read(planned: Study):
+    storage, plan = planned
+    rows = spectrum_rows(plan["runs"][0], 4)
+    name = tables.write_part(storage, "spectra", iter(rows), "me")
+    assert name is not None
+    assert name.startswith("tables/spectra/me-")
+    assert tables.part_names(storage, "spectra") == [name]
+    assert tables.read_parts(storage, "spectra").drop(columns="eigenvalues").to_dict("records") == [
+        {key: value for key, value in row.items() if key != "eigenvalues"} for row in rows
+    ]
+    assert tables.read_parts(storage, "spectra")["eigenvalues"][0].tolist() == [3.0, 1.0, 0.0]
+    assert tables.write_part(storage, "spectra", [], "me") is None
+    assert len(tables.part_names(storage, "spectra")) == 1
+
+
+@pytest.mark.parametrize("table", tables.SCHEMAS)
+def test_a_table_without_rows_has_its_columns(table: str, planned: Study):
+    frame = getattr(Store(planned[0]), table)()
+    assert len(frame) == 0
+    assert {*tables.SCHEMAS[table].names, "study", "task", "model", "seed", "model.width"} == set(frame.columns)
+
+
+def test_measurements_come_in_the_promised_order_with_the_varied_fields(finished: Study):
+    frame = pipeline.load(finished[0].uri)
+    assert list(frame.columns[:16]) == [*ISSUE.split(), "model.width"]
+    assert len(frame) == 2 * 4 * 2 * 3
+    for run in finished[1]["runs"]:
+        rows = frame.loc[frame["run"] == run["run"]]
+        assert set(rows["model.width"]) == {run["config"]["model"]["width"]}
+        assert (set(rows["study"]), set(rows["task"]), set(rows["model"])) == ({"quickstart"}, {"mnist"}, {"mlp"})
+        assert set(rows["step"]) == {0, 1, 2, 4}
+        assert set(rows["epoch"]) == {0.0, 0.5, 1.0, 2.0}
+    assert not frame.duplicated(tables.KEYS["measurements"]).any()
+
+
+def test_the_same_rows_in_several_parts_count_once(planned: Study):
+    for _ in range(3):
+        put(planned, 4)
+    assert len(tables.read_parts(planned[0], "measurements")) == 18
+    frame = Store(planned[0]).measurements()
+    assert len(frame) == 6
+    assert not frame.duplicated(tables.KEYS["measurements"]).any()
+
+
+@pytest.mark.parametrize("failed_first", [True, False])
+@pytest.mark.parametrize("failed_attempt", [1, 2])
+def test_a_failed_row_gives_way_to_a_measured_one(failed_first: bool, failed_attempt: int, planned: Study):
+    failed = {"state": "failed", "cause": "out of memory", "value": float("nan"), "recorded_at": 1e12}
+    for fail in (failed_first, not failed_first):
+        put(planned, 4, **({"attempt": failed_attempt, **failed} if fail else {"recorded_at": 1.0}))
+    assert set(Store(planned[0]).measurements()["state"]) == {"measured"}
+    assert values(planned) == {4: {value_of(4, 1, 0)}}
+
+
+def test_a_failed_row_alone_stays_with_its_cause(planned: Study):
+    put(planned, 4, state="failed", cause="out of memory", value=float("nan"), peak_memory=None)
+    frame = Store(planned[0]).measurements()
+    assert set(frame["cause"]) == {"out of memory"}
+    assert frame["value"].isna().all()
+
+
+def test_the_latest_attempt_wins_then_the_latest_row(planned: Study):
+    put(planned, 4, attempt=2, value=2.0, recorded_at=1.0)
+    put(planned, 4, attempt=1, value=1.0, recorded_at=9.0)
+    assert values(planned) == {4: {2.0}}
+    put(planned, 4, attempt=2, value=3.0, recorded_at=2.0)
+    assert values(planned) == {4: {3.0}}
+
+
+def test_no_curve_is_spliced_from_two_trajectories(planned: Study):
+    for step in (0, 1, 2, 4):
+        put(planned, step, attempt=1)
+    put(planned, 2, attempt=2)
+    run = planned[1]["runs"][0]["run"]
+    replay(planned[0], run, attempt=2, after_step=1)
+    assert values(planned) == {step: {value_of(step, attempt, 0)} for step, attempt in ((0, 1), (1, 1), (2, 2))}
+    assert set(Store(planned[0]).measurements()["checksum"]) == {checksum(0), checksum(1), checksum(2, 2)}
+
+
+def test_a_replay_of_one_run_leaves_the_others_alone(finished: Study):
+    one, other = (run["run"] for run in finished[1]["runs"])
+    replay(finished[0], one, attempt=2, after_step=1)
+    for table in tables.SCHEMAS:
+        frame = pipeline.load(finished[0].uri, table)
+        assert set(frame.loc[frame["run"] == one, "step"]) == {0, 1}
+        assert set(frame.loc[frame["run"] == other, "step"]) == {0, 1, 2, 4}
+
+
+def test_runs_that_the_plan_has_no_longer_are_not_shown_but_kept(finished: Study):
+    storage, plan = finished
+    storage.write_json("plan.json", plan | {"runs": plan["runs"][:1]})
+    assert set(pipeline.load(storage.uri)["run"]) == {plan["runs"][0]["run"]}
+    Store(storage).publish("end")
+    storage.write_json("plan.json", plan)
+    assert len(pipeline.load(storage.uri)) == 48
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from([0, 1, 2, 4]), st.integers(1, 3), st.booleans(), st.integers(0, 3)), max_size=12
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(STEPS, st.dictionaries(st.integers(2, 3), st.sampled_from([0, 1, 2]), max_size=2))
+def test_one_row_a_key_whatever_parts_there_are_and_compaction_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, parts: list, replayed: dict[int, int]
+):
+    study = write_plan(tmp_path_factory.mktemp("study"))
+    run = study[1]["runs"][0]["run"]
+    for attempt, after in replayed.items():
+        replay(study[0], run, attempt, after)
+    for step, attempt, failed, at in parts:
+        put(study, step, attempt, recorded_at=float(at), state="failed" if failed else "measured")
+    frame = Store(study[0]).measurements()
+    alive = [p for p in parts if not any(p[1] < a and p[0] > s for a, s in replayed.items())]
+    best = {step: max((not f, a, t) for s, a, f, t in alive if s == step) for step in {p[0] for p in alive}}
+    found = {
+        (int(r["step"]), r["state"] == "measured", int(r["attempt"]), int(r["recorded_at"])) for _, r in frame.iterrows()
+    }
+    assert found == {(step, *row) for step, row in best.items()}
+    assert len(frame) == 6 * len(best)
+    Store(study[0]).publish("end")
+    assert_frame_equal(Store(study[0]).measurements(), frame)
+
+
+@pytest.mark.parametrize("survivors", [0, 1, 5])
+def test_a_compaction_cut_short_changes_nothing(survivors: int, finished: Study, monkeypatch: pytest.MonkeyPatch):
+    storage = finished[0]
+    before = {table: getattr(Store(storage), table)() for table in tables.SCHEMAS}
+    removed: list[str] = []
+    real = Storage.remove
+
+    def remove(self: Storage, name: str) -> None:
+        if len(removed) == survivors:
+            raise KeyboardInterrupt
+        removed.append(name)
+        real(self, name)
+
+    monkeypatch.setattr(Storage, "remove", remove)
+    with pytest.raises(KeyboardInterrupt):
+        Store(storage).publish("end")
+    monkeypatch.undo()
+    assert len(removed) == survivors
+    for table, frame in before.items():
+        assert_frame_equal(getattr(Store(storage), table)(), frame)
+    Store(storage).publish("end")
+    assert [len(tables.part_names(storage, table)) for table in tables.SCHEMAS] == [1, 1, 1, 1]
+
+
+def test_what_is_published_whole_reads_as_the_store_does(finished: Study):
+    storage = finished[0]
+    put(finished, 4, state="failed", cause="out of memory", value=float("nan"), peak_memory=None, draw_values=None)
+    replay(storage, finished[1]["runs"][1]["run"], attempt=2, after_step=1)
+    for _ in range(2):
+        Store(storage).publish("end")
+        for table in tables.SCHEMAS:
+            assert_frame_equal(pd.read_parquet(f"{storage.uri}/{table}.parquet"), getattr(Store(storage), table)())
+            assert len(tables.part_names(storage, table)) == 1
+
+
+def test_a_single_part_is_left_alone(planned: Study):
+    put(planned, 4)
+    before = tables.part_names(planned[0], "measurements")
+    Store(planned[0]).publish("end")
+    assert tables.part_names(planned[0], "measurements") == before
+
+
+@dataclass(frozen=True)
+class Compacting(Storage):
+    """A storage that somebody compacts between each listing of a table's parts and the first reading."""
+
+    def list(self, directory: str) -> list[str]:
+        found = super().list(directory)
+        if directory == "tables/measurements" and TIMES:
+            TIMES.pop()
+            Store(Storage(self.uri)).publish("end")
+        return found
+
+
+TIMES: list[None] = []
+
+
+@pytest.fixture
+def compacting(finished: Study) -> Iterator[Storage]:
+    TIMES.append(None)
+    yield Compacting(finished[0].uri)
+    TIMES.clear()
+
+
+def test_readers_live_with_a_compaction_under_way(compacting: Storage, finished: Study):
+    assert len(Store(compacting).measurements()) == 48
+    assert TIMES == []
+
+
+def test_followers_live_with_a_compaction_under_way(compacting: Storage):
+    frame, names = Store(compacting).parts_since("measurements", set())
+    assert (len(frame), len(names), TIMES) == (48, 1, [])
+
+
+def test_followers_see_each_part_once(planned: Study):
+    store = Store(planned[0])
+    put(planned, 0)
+    frame, seen = store.parts_since("measurements", set())
+    assert set(frame["step"]) == {0}
+    put(planned, 1)
+    put(planned, 1)
+    frame, seen = store.parts_since("measurements", seen)
+    assert (set(frame["step"]), len(frame)) == ({1}, 6)
+    frame, seen = store.parts_since("measurements", seen)
+    assert len(frame) == 0
+
+
+def test_history_is_deduplicated_by_its_own_key(planned: Study):
+    storage, plan = planned
+    for value in (1.0, 2.0):
+        rows = history_rows(plan["runs"][0], 4, recorded_at=value, value=value)
+        tables.write_part(storage, "history", rows, "train")
+    frame = pipeline.load(storage.uri, "history")
+    assert frame["value"].tolist() == [2.0] * 4
+    assert set(zip(frame["split"], frame["variable"], strict=True)) == {
+        (split, variable) for split in ("train", "test") for variable in ("loss", "accuracy")
+    }
+
+
+def test_outcomes_and_provenance(finished: Study):
+    store = Store(finished[0])
+    assert {run: outcome["state"] for run, outcome in store.outcomes().items()} == {
+        run["run"]: "finished" for run in store.runs
+    }
+    assert store.provenance()["git_commit"] == "0123abcd" * 5
+    assert (store.name, store.varied, store.study_yaml()) == ("quickstart", ["model.width"], "name: quickstart\n")
+    assert store.plan == small_plan()
+
+
+@pytest.mark.parametrize("place", ["nothing", "."])
+def test_a_place_without_a_study(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no study here \(no plan.json\); give the --out directory"):
+        pipeline.load(place)
+
+
+def test_a_table_that_is_none(finished: Study):
+    with pytest.raises(UserError, match='table "measurement" unknown; allowed: measurements, spectra, history'):
+        pipeline.load(finished[0].uri, "measurement")
+
+
+@pytest.mark.parametrize(("elapsed", "seconds"), [(0, 1), (50, 1), (100, 2), (3000, 60), (10**6, 60)])
+def test_parts_grow_rarer(elapsed: float, seconds: float):
+    assert tables.flush_interval(elapsed) == seconds

