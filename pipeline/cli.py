@@ -19,6 +19,7 @@ app = App(
     help="Watch the tangent kernel while networks learn.",
     version=lambda: importlib.metadata.version("tangentscope"),
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # `main` has a word to say about it
 )
 console = Console(soft_wrap=True)
 

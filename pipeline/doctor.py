@@ -46,14 +46,13 @@ def checks(data_dir: Path | None) -> Iterator[Check]:
 def _requirements() -> Iterator[Check]:
     """Every requirement of this package against what is installed."""
     try:
-        wanted = [Requirement(line) for line in importlib.metadata.requires("tangentscope") or []]
+        stated = [Requirement(line) for line in importlib.metadata.requires("tangentscope") or []]
     except importlib.metadata.PackageNotFoundError:
         yield Check("tangentscope", False, "not installed; pip install -e .")
         return
+    wanted = [each for each in stated if each.marker is None or each.marker.evaluate({"extra": ""})]
     bad = []
     for requirement in wanted:
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:

@@ -41,6 +41,14 @@ class SnapshotName:
         return f"{self.step:010d}-{self.attempt:04d}-{self.checksum}.{'freed' if self.freed else 'safetensors'}"
 
 
+@dataclass(frozen=True)
+class Notice:
+    """What the hub is told of a snapshot on storage."""
+
+    run: str
+    name: SnapshotName
+
+
 def outcome(run: str) -> str:
     """Name of the file that says how a run's training ended."""
     return f"runs/{run}/outcome.json"

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.layout import SnapshotName
-from pipeline.snapshots import Notice
+from pipeline.layout import Notice, SnapshotName
 
 TRIES = 3
 
@@ -45,7 +44,9 @@ class Ledger:
     in_hand: dict[int, tuple[str, Job]] = field(default_factory=dict)  # by ticket: who has it, and what
     # A hub that starts again must not take a ticket of its predecessor's for one of its own: they start at the time.
     tickets: int = field(default_factory=time.time_ns)
-    present: dict[tuple[str, int], SnapshotName] = field(default_factory=dict)  # by run and step: the newest one noticed
+    present: dict[tuple[str, int], SnapshotName] = field(
+        default_factory=dict
+    )  # by run and step: the newest one noticed
     given_up: set[tuple[str, SnapshotName]] = field(default_factory=set)  # after three tries, for this launch
     failed: int = 0
 

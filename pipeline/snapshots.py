@@ -12,7 +12,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import safetensors
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.launch import Launch
-from pipeline.layout import SnapshotName
+from pipeline.layout import Notice, SnapshotName
 from pipeline.storage import Storage
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -88,14 +87,6 @@ def read_snapshot(storage: Storage, run: str, name: SnapshotName) -> tuple[dict[
     if (found := checksum(state)) != name.checksum:
         raise UserError(f"{file}: checksum {found}, expected {name.checksum}; remove it and run the study again")
     return state, metadata
-
-
-@dataclass(frozen=True)
-class Notice:
-    """What the hub is told of a snapshot on storage."""
-
-    run: str
-    name: SnapshotName
 
 
 class Recorder:

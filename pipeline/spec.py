@@ -149,7 +149,7 @@ def validate(cls: type[Config], data: Any, place: str, source: str) -> Config:
         raise UserError("; ".join(_explain(cls, e, place, source) for e in places)) from None
 
 
-# What pydantic adds to the place of an error to say which of several allowed types it speaks of, e.g. "literal['full']".
+# What pydantic adds to the place of an error to say which of several allowed types it means, e.g. "literal['full']".
 _BRANCH = re.compile(r"constrained-|.*\[.*\]$")
 
 

@@ -85,7 +85,7 @@ class Tracker:
     def follow(self) -> None:
         """Send every row that has come to storage since the last call, and end the MLflow runs that are complete."""
         client = self._connect()
-        probes = {probe["probe"] for probe in self.store.plan["probes"]}
+        probes = [probe["probe"] for probe in self.store.plan["probes"]]
         for table in self._seen:
             rows, names = self.store.parts_since(table, self._seen[table])
             if table == "measurements":  # earlier plans' kernels would stand under the same names

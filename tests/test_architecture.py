@@ -18,9 +18,8 @@ REPORT_READS = {"errors", "layout", "storage", "store", "tables"}
 
 
 def sources(root: Path) -> dict[str, Path]:
-    return {
-        path.relative_to(root).as_posix(): path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))
-    }
+    files = (path for package in PACKAGES for path in sorted((root / package).rglob("*.py")))
+    return {path.relative_to(root).as_posix(): path for path in files}
 
 
 def imported(path: Path, root: Path) -> Iterator[str]:

@@ -10,9 +10,8 @@ from typing import Any
 
 from pipeline import layout, tables
 from pipeline.launch import Launch
-from pipeline.layout import SnapshotName
+from pipeline.layout import Notice, SnapshotName
 from pipeline.ledger import Job, Ledger
-from pipeline.snapshots import Notice
 from pipeline.store import Store
 
 _RESCAN_SECONDS = 10.0

@@ -23,9 +23,10 @@ import torch
 from pipeline import layout
 from pipeline.errors import Fenced, Stopped, UserError, one_line
 from pipeline.launch import Launch
+from pipeline.layout import Notice
 from pipeline.plan import restore
 from pipeline.provenance import host
-from pipeline.snapshots import Notice, Recorder
+from pipeline.snapshots import Recorder
 from pipeline.store import Store
 from pipeline.training import World, initialise, train, training_of
 from tasks import TaskData

@@ -1,4 +1,4 @@
-"""A small real study on disk: the quickstart's plan with small overrides, and made-up rows as the pipeline writes them."""
+"""A small real study on disk: the quickstart's plan with small overrides, and made-up rows as the pipeline has them."""
 
 from functools import cache
 from pathlib import Path

@@ -88,7 +88,7 @@ def test_a_live_process_excludes_others_and_a_killed_one_is_taken_over_at_once(s
         with claim(storage) as mine:
             assert mine.epoch == 2
             mine.check()
-            with pytest.raises(Fenced, match="launch 1 of .* taken over"):
+            with pytest.raises(Fenced, match=r"launch 1 of .* taken over"):
                 old.check()
 
 

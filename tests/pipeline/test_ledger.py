@@ -3,9 +3,8 @@ import itertools
 import pytest
 from study_on_disk import Row, checksum
 
-from pipeline.layout import SnapshotName
+from pipeline.layout import Notice, SnapshotName
 from pipeline.ledger import TRIES, Job, Ledger
-from pipeline.snapshots import Notice
 
 PLAN: Row = {
     "runs": [

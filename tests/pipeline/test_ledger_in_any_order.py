@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 from test_ledger import PLAN, notice, rows_of
 
-from pipeline.layout import SnapshotName
+from pipeline.layout import Notice, SnapshotName
 from pipeline.ledger import TRIES, Job, Ledger
-from pipeline.snapshots import Notice
 
 KEYS = [("a", 0), ("a", 5), ("b", 0)]
 PROBERS = st.sampled_from(["one", "two", "three"])

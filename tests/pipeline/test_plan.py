@@ -95,14 +95,14 @@ def test_loss_and_score_are_taken_each_so_many_epochs_and_with_every_snapshot():
     assert always.evaluations == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("model", ["{width: 7, depth: 4}", "{width: 7, init: ntk, bias: false}", "{width: 1, depth: 1}"])
+@pytest.mark.parametrize("model", ["width: 7, depth: 4", "width: 7, init: ntk, bias: false", "width: 1, depth: 1"])
 def test_sizes_are_those_of_the_network_really_built(model: str):
-    run = small_study("grid={}", f"model={model.replace('{', '{name: mlp, ')}")[1][0]
+    [run] = small_study("grid={}", f"model={{name: mlp, {model}}}")[1]
     module = run.model.build(run.data.input_shape, run.data.outputs)
     assert run.parameters == sum(parameter.numel() for parameter in module.parameters())
     assert run.snapshot_bytes == SnapshotBuffer(plain_state(module)).bytes
     assert all(parameter.device == torch.device("meta") for parameter in run._empty.parameters())
-    assert run.parameters == small_plan("grid={}", f"model={model.replace('{', '{name: mlp, ')}")["runs"][0]["parameters"]
+    assert run.record()["parameters"] == run.parameters
 
 
 def test_what_plan_json_holds():

@@ -165,7 +165,7 @@ def test_of_many_processes_that_create_a_name_one_wins(tmp_path: Path):
         barrier = manager.Barrier(3)
         won = list(pool.map(create_all, [str(tmp_path)] * 3, range(3), [barrier] * 3))
     storage = Storage.at(tmp_path)
-    assert sorted(sum(won, [])) == list(range(NAMES))
+    assert sorted(name for names in won for name in names) == list(range(NAMES))
     for who, names in enumerate(won):
         assert {storage.read(f"claims/{name}") for name in names} <= {f"{who}".encode() * 1000}
     assert files(tmp_path) == sorted(f"claims/{name}" for name in range(NAMES))

@@ -160,7 +160,8 @@ def test_one_row_a_key_whatever_parts_there_are_and_compaction_changes_nothing(
     alive = [p for p in parts if not any(p[1] < a and p[0] > s for a, s in replayed.items())]
     best = {step: max((not f, a, t) for s, a, f, t in alive if s == step) for step in {p[0] for p in alive}}
     found = {
-        (int(r["step"]), r["state"] == "measured", int(r["attempt"]), int(r["recorded_at"])) for _, r in frame.iterrows()
+        (row["step"], row["state"] == "measured", row["attempt"], int(row["recorded_at"]))
+        for row in frame.to_dict("records")
     }
     assert found == {(step, *row) for step, row in best.items()}
     assert len(frame) == 6 * len(best)
