@@ -44,9 +44,7 @@ class Ledger:
     in_hand: dict[int, tuple[str, Job]] = field(default_factory=dict)  # by ticket: who has it, and what
     # A hub that starts again must not take a ticket of its predecessor's for one of its own: they start at the time.
     tickets: int = field(default_factory=time.time_ns)
-    present: dict[tuple[str, int], SnapshotName] = field(
-        default_factory=dict
-    )  # by run and step: the newest one noticed
+    present: dict[tuple[str, int], SnapshotName] = field(default_factory=dict)  # the newest noticed, by run and step
     given_up: set[tuple[str, SnapshotName]] = field(default_factory=set)  # after three tries, for this launch
     failed: int = 0
 
@@ -66,7 +64,7 @@ class Ledger:
         """A snapshot lies on storage: queue what is still to be measured on it. Saying it twice changes nothing."""
         if notice.run not in self._runs or notice.name.step not in self._schedules[notice.run]:
             return
-        job = Job(notice.run, notice.name, self._missing(notice))
+        job = Job(notice.run, notice.name, self.missing(notice))
         if (job.run, job.name) in self.given_up or self.present.get(job.key, job.name).attempt > job.name.attempt:
             return
         self.present[job.key] = job.name
@@ -100,7 +98,7 @@ class Ledger:
         _, job = self.in_hand.pop(ticket, ("", None))
         for row in rows:
             self._done(row)
-        return job if job is not None and not self._missing(Notice(job.run, job.name)) else None
+        return job if job is not None and not self.missing(Notice(job.run, job.name)) else None
 
     def give_back(self, ticket: int, cause: str) -> list[dict[str, Any]]:
         """A prober failed or died: queue its job again, or after three tries the rows that say it failed."""
@@ -128,14 +126,10 @@ class Ledger:
         """The scheduled steps of a run on which something is still to be measured, given its present snapshots."""
         names = {name.step: name for name in present}
         missing = {step for step in self._schedules[run] if step not in names}
-        return missing | {s for s in self._schedules[run] - missing if self._missing(Notice(run, names[s]))}
+        return missing | {s for s in self._schedules[run] - missing if self.missing(Notice(run, names[s]))}
 
-    @property
-    def idle(self) -> bool:
-        """Nothing waits and nobody measures."""
-        return not self.waiting and not self.in_hand
-
-    def _missing(self, notice: Notice) -> dict[str, tuple[str, ...]]:
+    def missing(self, notice: Notice) -> dict[str, tuple[str, ...]]:
+        """What is still to be measured on a snapshot: variables by probe."""
         done = self.measured.get((notice.run, notice.name.step), set())
         checksum = notice.name.checksum
         wanted = {
@@ -143,6 +137,11 @@ class Ledger:
             for probe in self._runs[notice.run]["probes"]
         }
         return {probe: variables for probe, variables in wanted.items() if variables}
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nobody measures."""
+        return not self.waiting and not self.in_hand
 
     def _done(self, row: Mapping[str, Any]) -> None:
         key = (row["checksum"], row["probe"], row["variable"])

@@ -205,6 +205,18 @@ def named(kind: str, data: Any, source: str) -> BaseModel:
     return validate(table[data["name"]], data, kind, source)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f'"{key.value}" stands twice', key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_study(path: str | Path, overrides: tuple[str, ...] = (), scale: str | None = None) -> Study:
     """The study in a YAML file, with a `scale` of its own and ``key=value`` overrides laid over it, in this order.
 
@@ -213,7 +225,7 @@ def read_study(path: str | Path, overrides: tuple[str, ...] = (), scale: str | N
     """
     source = Path(path).name
     try:
-        data = yaml.safe_load(Path(path).read_text())
+        data = yaml.load(Path(path).read_text(), _Loader)
     except OSError as error:
         raise UserError(f"study {path}: {error.strerror}; give a YAML file, see `tangentscope ls studies`") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

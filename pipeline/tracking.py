@@ -49,6 +49,8 @@ def check_server(uri: str) -> None:
         target = file if file.is_file() else file.parent
         if file.is_dir() or not file.parent.is_dir() or not os.access(target, os.W_OK):
             raise UserError(f"tracking {uri}: {target} cannot be written; set MLFLOW_TRACKING_URI or give --offline")
+        if file.is_file() and file.stat().st_size and not _head(file).startswith(b"SQLite format 3"):
+            raise UserError(f"tracking {uri}: {file} is no SQLite database; move it, or set MLFLOW_TRACKING_URI")
     elif uri.startswith(("http://", "https://")):
         try:
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()
@@ -60,6 +62,11 @@ def check_server(uri: str) -> None:
                 f"tracking server {uri} does not answer ({reason}); start it, set MLFLOW_TRACKING_URI, or give "
                 f"--offline and upload later with `tangentscope sync`"
             ) from None
+
+
+def _head(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(16)
 
 
 class Tracker:
@@ -206,6 +213,8 @@ class Tracker:
         mlflow_run = self._run(client, run)
         if outcome and outcome.get("cause"):
             client.set_tag(mlflow_run, "failure", outcome["cause"])
+        elif "failure" in client.get_run(mlflow_run).data.tags:
+            client.delete_tag(mlflow_run, "failure")  # of an earlier launch
         client.set_terminated(mlflow_run, status, int(outcome["ended_at"] * 1000) if outcome else None)
         self._ended.add(run)
 

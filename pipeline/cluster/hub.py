@@ -45,6 +45,9 @@ class Hub:
         async with self._changed:
             self.ledger.notice(notice)
             self._changed.notify_all()
+        if not self.ledger.missing(notice):
+            # A replay has written again what had been measured and freed before.
+            await asyncio.to_thread(self._free, [Job(notice.run, notice.name, {})])
 
     async def rescan(self, run: str) -> None:
         """Look for snapshots of a run whose notice was lost."""
@@ -144,6 +147,8 @@ class Hub:
 
     def _free(self, jobs: list[Job]) -> None:
         keep = self.plan["keep"]
+        if keep == "all":
+            return
         ends = {run["run"]: (0, run["steps"]) for run in self.plan["runs"]}
         for job in jobs:
             if keep == "none" or (keep == "ends" and job.name.step not in ends[job.run]):

@@ -1,8 +1,8 @@
 """Training on Ray Train workers: a group of workers trains several runs, one after another.
 
 A group is disposable: the runs' checkpoints and outcomes are on storage, and a group that Ray starts again goes on
-where the last one was. A run's exception fails that run only; a run that was current at two deaths of its group is
-passed over.
+where the last one was. A run's exception fails that run only (with several workers it ends the group, since the others
+wait for gradients); a run that was current at two deaths of its group is failed and passed over.
 """
 
 import os
@@ -27,6 +27,7 @@ from pipeline.layout import Notice
 from pipeline.plan import restore
 from pipeline.provenance import host
 from pipeline.snapshots import Recorder
+from pipeline.storage import Storage
 from pipeline.store import Store
 from pipeline.training import World, initialise, train, training_of
 from tasks import TaskData
@@ -46,22 +47,35 @@ def train_group(config: dict[str, Any]) -> None:
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     torch.set_num_threads(config["cpu"])
     records = {run["run"]: run for run in Store(launch.storage).runs}
-    for run in config["runs"]:
-        start = _shared(world, lambda r=run: _start(launch, r))
-        if start is None:
-            continue
-        try:
-            outcome = _train_run(records[run], start, launch, world, config)
-        except (Stopped, Fenced):
-            return
-        except Exception as error:
-            outcome = {"state": "failed", "cause": one_line(error), "traceback": traceback.format_exc()}
-            _end(launch, run, start, world, outcome)
-            if world.size > 1:
-                raise  # the other ranks may wait for this one's gradients: only a new group is sure to be in step
-            continue
-        if world.rank == 0:
-            _end(launch, run, start, world, outcome)
+    try:
+        for run in config["runs"]:
+            if (start := _shared(world, lambda r=run: _start(launch, r))) is not None:
+                _attempt(records[run], start, launch, world, config)
+    except (Stopped, Fenced):
+        # Alone, there is nothing more to do. Of several ranks this one may be the only one to know, while the others
+        # wait for its gradients: the error ends them all, and a new group sees for itself that it is not wanted.
+        if world.size > 1:
+            raise
+
+
+def _attempt(
+    record: dict[str, Any], start: dict[str, Any], launch: Launch, world: World, config: dict[str, Any]
+) -> None:
+    run = record["run"]
+    try:
+        outcome = _train_run(record, start, launch, world, config)
+    except (Stopped, Fenced):
+        raise
+    except Exception as error:
+        outcome = {"state": "failed", "cause": one_line(error), "traceback": traceback.format_exc()}
+        if world.size > 1:
+            # It may be this run's own mistake, or what a rank is told when another one dies: which, two deaths tell.
+            launch.check()
+            cause = outcome | {"at": time.time(), "rank": world.rank}
+            launch.storage.write_json(f"runs/{run}/attempts/{start['attempt']:04d}.rank-{world.rank}", cause)
+            raise
+    if world.rank == 0:
+        _end(launch, run, start, world, outcome)
 
 
 def _shared(world: World, decide: Callable[[], Any]) -> Any:
@@ -76,19 +90,28 @@ def _start(launch: Launch, run: str) -> dict[str, Any] | None:
     storage = launch.storage
     if launch.stopping or storage.exists(layout.outcome(run)):
         return None
-    earlier = [storage.read_json(f"runs/{run}/attempts/{name}", {}) for name in storage.list(f"runs/{run}/attempts")]
+    names = storage.list(f"runs/{run}/attempts")
+    earlier = [storage.read_json(f"runs/{run}/attempts/{name}", {}) for name in names if name.endswith(".json")]
     attempt = 1 + max((record.get("attempt", 0) for record in earlier), default=0)
     start = {"attempt": attempt, "launch": launch.epoch, "started_at": time.time(), "host": host(), "pid": os.getpid()}
     deaths = sum(record.get("launch") == launch.epoch for record in earlier)
     if deaths >= DEATHS:
-        cause = f"its worker group died {deaths} times while it was training; see the attempts in runs/{run}"
-        _end(launch, run, start, World(), {"state": "failed", "cause": cause, "traceback": None})
+        _end(launch, run, start, World(), _cause_of_death(storage, run, deaths, names))
         return None
     newest = layout.newest_checkpoint(storage, run)
     start |= {"resumed_at": newest[0] if newest else 0, "checkpoint": newest[1] if newest else None}
     launch.check()
     storage.write_json(f"runs/{run}/attempts/{attempt:04d}.json", start)
     return start
+
+
+def _cause_of_death(storage: Storage, run: str, deaths: int, names: list[str]) -> dict[str, Any]:
+    """The outcome of a run whose group died too often: what the first rank to fail said, if one could still speak."""
+    told = [storage.read_json(f"runs/{run}/attempts/{name}", {}) for name in names if ".rank-" in name]
+    first = min(told, key=lambda record: record["at"], default={})
+    cause = f"its worker group died {deaths} times while it was training"
+    cause += f"; rank {first['rank']}: {first['cause']}" if first else f"; see the attempts in runs/{run}"
+    return {"state": "failed", "cause": cause, "traceback": first.get("traceback")}
 
 
 def _end(launch: Launch, run: str, start: dict[str, Any], world: World, outcome: dict[str, Any]) -> None:
@@ -109,7 +132,7 @@ def _train_run(
     def notify(notice: Notice) -> None:
         config["hub"].notice.remote(notice)  # not waited for: the hub looks at storage too
 
-    module = initialise(what, data, torch.device("cpu"))
+    module = initialise(what, data, world.device)
     recorder = (
         Recorder(launch, record["run"], start["attempt"], what.epoch_steps, start["resumed_at"], module, notify)
         if world.rank == 0

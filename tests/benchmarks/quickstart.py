@@ -2,7 +2,7 @@
 
     python tests/benchmarks/quickstart.py [--repeats 5]
 
-Prints one line a repeat and medians with their spread. Not a test: times depend on the machine and on what else it does.
+Prints one line a repeat and medians with their spread. Not a test: times depend on the machine and its other work.
 """
 
 import argparse
@@ -24,11 +24,10 @@ def planned() -> tuple[float, float]:
     """Wall seconds and a training worker's memory in bytes, as `plan` prints them."""
     command = [sys.executable, "-m", "pipeline.cli", "plan", "quickstart"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found_time = re.search(r"^time +([\d.]+) (s|min)", printed, re.MULTILINE)
-    found_memory = re.search(r"^memory +([\d.]+) (MB|GB)", printed, re.MULTILINE)
-    assert found_time and found_memory, printed
-    seconds = float(found_time[1]) * {"s": 1, "min": 60}[found_time[2]]
-    return seconds, float(found_memory[1]) * {"MB": 1e6, "GB": 1e9}[found_memory[2]]
+    units = {"s": 1.0, "min": 60.0, "MB": 1e6, "GB": 1e9}
+    found = [re.search(rf"^{line} +([\d.]+) (\w+)", printed, re.MULTILINE) for line in ("time", "memory")]
+    seconds, memory = (float(match[1]) * units[match[2]] for match in found if match)
+    return seconds, memory
 
 
 def run(out: Path) -> float:

@@ -42,6 +42,12 @@ class World(RuleBasedStateMachine):
     def a_notice_comes_again(self, news: Notice) -> None:
         self.ledger.notice(news)
 
+    @rule()
+    def storage_is_looked_through(self) -> None:
+        """For snapshots whose notice was lost."""
+        for (run, _), name in self.present.items():
+            self.ledger.notice(Notice(run, name))
+
     @rule(prober=PROBERS)
     def a_prober_asks(self, prober: str) -> None:
         job = self.ledger.take(prober)
@@ -63,6 +69,12 @@ class World(RuleBasedStateMachine):
     def a_measurement_fails(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(sorted(self.measuring)))
         self._give_back(ticket)
+
+    @rule()
+    def a_prober_breaks_on_all_there_is(self) -> None:
+        while (job := self.ledger.take("broken")) is not None:
+            self.measuring[job.ticket] = "broken", job
+            self._give_back(job.ticket)
 
     @rule(prober=PROBERS)
     def a_prober_dies(self, prober: str) -> None:
@@ -126,5 +138,5 @@ class World(RuleBasedStateMachine):
             assert bool(lost) == (self.tries[run, name] == TRIES)
 
 
-World.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+World.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 TestWorld = World.TestCase

@@ -15,8 +15,8 @@ from pipeline.cluster import trainer
 from pipeline.cluster.trainer import DEATHS, _end, _start, load_data, train_group
 from pipeline.errors import Fenced, UserError
 from pipeline.launch import Launch
+from pipeline.layout import Notice
 from pipeline.plan import make_runs, plan_record
-from pipeline.snapshots import Notice
 from pipeline.spec import Study
 from pipeline.storage import Storage
 from pipeline.training import World
@@ -137,6 +137,9 @@ def group(storage: Storage, runs: list[str], monkeypatch: pytest.MonkeyPatch) ->
     alone = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
     monkeypatch.setattr(ray.train, "get_context", lambda: alone)
     monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
+    # A checkpoint at each step, whether or not the one before is on storage yet.
+    never = property(lambda self: False, lambda self, value: None)
+    monkeypatch.setattr(trainer.Recorder, "checkpointing", never, raising=False)
 
     def run(epoch: int = 1) -> list[Notice]:
         notices: list[Notice] = []
@@ -197,7 +200,7 @@ def test_a_run_in_which_the_group_dies_twice_is_passed_over(
         with pytest.raises(Death):
             group()
         assert states(storage, runs) == ["finished", None, None]
-        assert [start["checkpoint"] is not None for start in attempts(storage, runs[1])] == [False, True][:number]
+        assert [start["resumed_at"] for start in attempts(storage, runs[1])] == [0, 1][:number]
     group()
     assert states(storage, runs) == ["finished", "failed", "finished"]
     assert [len(attempts(storage, run)) for run in runs] == [1, 2, 1]
@@ -208,14 +211,13 @@ def test_a_group_goes_on_after_a_death(storage: Storage, runs: list[str], group:
     with pytest.raises(Death):
         group()
     before = layout.current_snapshots(storage, runs[1])
-    resumed_at, _ = layout.newest_checkpoint(storage, runs[1])
     dying(None)
     notices = group()
     assert states(storage, runs) == ["finished"] * 3
-    assert attempts(storage, runs[1])[1]["resumed_at"] == resumed_at
-    assert outcome(storage, runs[1])["steps"] == 4 - resumed_at
+    assert attempts(storage, runs[1])[1]["resumed_at"] == 1
+    assert outcome(storage, runs[1])["steps"] == 3
     assert [(notice.run, notice.name.step) for notice in notices] == [
-        *((runs[1], step) for step in range(resumed_at, 5)),
+        *((runs[1], step) for step in range(1, 5)),
         *((runs[2], step) for step in range(5)),
     ]
     again = layout.current_snapshots(storage, runs[1])
@@ -252,3 +254,58 @@ def test_other_data_than_planned_are_refused(storage: Storage, runs: list[str], 
     group()
     assert states(storage, runs) == ["failed", "finished", "finished"]
     assert "was planned" in outcome(storage, runs[0])["cause"]
+
+
+@pytest.fixture
+def pair(group: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Notice]]:
+    """The same as rank 0 of two; the other rank is not there, so nothing is averaged."""
+    monkeypatch.setattr(
+        ray.train, "get_context", lambda: SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 2)
+    )
+    monkeypatch.setattr(ray.train.collective, "broadcast_from_rank_zero", lambda decision: decision)
+    monkeypatch.setattr(ray.train.torch, "prepare_model", lambda module: module)
+    return group
+
+
+def test_an_error_on_one_of_several_ranks_ends_the_group_and_may_be_another_ranks_death(
+    storage: Storage, runs: list[str], pair: Any, dying: Any
+) -> None:
+    """What a rank is told when its peer dies is no verdict on the run: it is tried once more, and then resumed."""
+    dying(RuntimeError("Connection reset by peer"))
+    with pytest.raises(RuntimeError, match="reset"):
+        pair()
+    assert states(storage, runs) == ["finished", None, None]
+    dying(None)
+    pair()
+    assert states(storage, runs) == ["finished"] * 3
+    assert [start["resumed_at"] for start in attempts(storage, runs[1]) if "resumed_at" in start] == [0, 1]
+
+
+def test_of_a_run_that_fails_twice_on_several_ranks_the_first_cause_is_told(
+    storage: Storage, runs: list[str], pair: Any, dying: Any
+) -> None:
+    dying(ZeroDivisionError("by nought"))
+    for _ in range(DEATHS):
+        with pytest.raises(ZeroDivisionError):
+            pair()
+    late = {"at": 1e12, "rank": 1, "cause": "RuntimeError: Connection reset by peer", "traceback": "…"}
+    storage.write_json(f"runs/{runs[1]}/attempts/0002.rank-1", late)
+    dying(None)
+    pair()
+    assert states(storage, runs) == ["finished", "failed", "finished"]
+    found = outcome(storage, runs[1])
+    assert "died 2 times" in found["cause"]
+    assert "rank 0: ZeroDivisionError: by nought" in found["cause"]
+    assert "Traceback" in found["traceback"]
+
+
+@pytest.mark.parametrize("error", [trainer.Stopped(), Fenced()])
+def test_of_several_ranks_one_that_is_to_stop_ends_the_group(
+    error: Exception, storage: Storage, runs: list[str], pair: Any, dying: Any
+) -> None:
+    """The others wait for its gradients; no run is failed for it."""
+    dying(error)
+    with pytest.raises(type(error)):
+        pair()
+    assert states(storage, runs) == ["finished", None, None]
+    assert [name for name in storage.list(f"runs/{runs[1]}/attempts") if "rank" in name] == []

@@ -14,9 +14,8 @@ from pipeline import layout
 from pipeline.cluster.hub import Hub
 from pipeline.errors import Fenced
 from pipeline.launch import Launch
-from pipeline.layout import SnapshotName
+from pipeline.layout import Notice, SnapshotName
 from pipeline.ledger import TRIES, Job
-from pipeline.snapshots import Notice
 from pipeline.store import Store
 
 NAMES = [SnapshotName(step, 1, f"{step:016x}") for step in (0, 4, 8)]

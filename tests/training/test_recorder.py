@@ -18,7 +18,8 @@ from training_cases import RUN, Points, filled, history, points, publish_plan, s
 from pipeline import layout, snapshots
 from pipeline.errors import Fenced
 from pipeline.launch import Launch
-from pipeline.snapshots import Notice, Recorder, SnapshotBuffer
+from pipeline.layout import Notice
+from pipeline.snapshots import Recorder, SnapshotBuffer
 from pipeline.store import Store
 from pipeline.training import train
 

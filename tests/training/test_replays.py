@@ -9,8 +9,7 @@ from torch import nn
 from training_cases import RUN, checksums, filled, history, publish_plan
 
 from pipeline import layout
-from pipeline.layout import SnapshotName
-from pipeline.snapshots import Notice
+from pipeline.layout import Notice, SnapshotName
 from pipeline.storage import Storage
 from pipeline.store import Store
 
