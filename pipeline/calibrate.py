@@ -4,10 +4,12 @@ A few of the study's networks, spread over their sizes, are built, trained for s
 between them in size is interpolated.
 """
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +23,12 @@ from probes import draw_points, measure
 
 _SAMPLES = 5  # networks calibrated at most
 _SECONDS = 0.2  # spent on each quantity, one repetition at least
-# A launch starts a chain of processes that each import torch and Ray, two of them MLflow or matplotlib too. Measured
-# start-up and closing were 6 to 8 times one such import on two cores, with one and with two groups.
-_STARTS = 7
+# A launch starts a chain of processes that each import torch and Ray, some of them side by side where there are cores.
+# Start-up and closing together took 14 times one such import on two cores; the split between the chain and what can be
+# shared out is a guess.
+_CHAIN, _SHARED = 6, 16
+# What keeps a core busy as the other half of a launch does: products of matrices, without end.
+_LOAD = "import numpy; a = numpy.ones((300, 300))\nwhile True: a @ a"
 # What a process of Ray holds before it does anything, beyond what this one does: its core worker and Ray Train.
 _RAY_BYTES = 150 * 2**20
 
@@ -62,8 +67,11 @@ def estimate(study: Study, runs: list[Run], start: float | None = None) -> Estim
         start: Seconds that one process takes to import what workers import; measured if not given.
     """
     start = _import_seconds() if start is None else start
-    torch.set_num_threads(study.resources.train.cpu)
-    rates, trainer_memory = _calibrate(runs)
+    pools, cores = study.resources, os.cpu_count() or 1
+    torch.set_num_threads(pools.train.cpu)
+    workers = pools.train.groups * pools.train.workers * pools.train.cpu + pools.probe.actors * pools.probe.cpu
+    with _neighbours(min(workers, cores) - 1):
+        rates, trainer_memory = _calibrate(runs)
     prober_memory = peak_memory()
     training, probing, snapshot_bytes, table_bytes = 0.0, 0.0, 0, 0
     for run in runs:
@@ -76,12 +84,25 @@ def estimate(study: Study, runs: list[Run], start: float | None = None) -> Estim
         table_bytes += count * sum(
             8 * p.kernel.draws * side(run, p.kernel) + 300 * len(p.variables) for p in run.probes
         )
-    pools = study.resources
     # Both pools work at the same time; the one with more to do sets the pace.
     busy = max(training / pools.train.groups, probing / pools.probe.actors)
-    around = _STARTS * start
+    around = (_CHAIN + _SHARED / cores) * start
     memory = (trainer_memory + _RAY_BYTES, prober_memory + _RAY_BYTES)
     return Estimate(around, training, probing, around + busy, snapshot_bytes, table_bytes, *memory)
+
+
+@contextmanager
+def _neighbours(count: int) -> Iterator[None]:
+    """Keep `count` other cores busy: training and probing share caches and clocks when they run side by side."""
+    command = [sys.executable, "-c", _LOAD]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    busy = [subprocess.Popen(command, env=environment) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 def side(run: Run, kernel: object) -> int:
@@ -103,11 +124,12 @@ def _rates_of_training(run: Run) -> tuple[float, float, float]:
     what = training_of(run.record())
     module = initialise(what, run.data, torch.device("cpu"))
     optimiser = what.optimiser.build(module.parameters())
-    batch = run.data.train.batch(torch.arange(min(run.batch_size, len(run.data.train))))
+    places = torch.arange(min(run.batch_size, len(run.data.train)))
 
     def step() -> None:
+        inputs, targets = run.data.train.batch(places)
         optimiser.zero_grad(set_to_none=True)
-        (what.task.loss(module(batch[0]), batch[1]).sum() / len(batch[0])).backward()
+        (what.task.loss(module(inputs), targets).sum() / len(inputs)).backward()
         optimiser.step()
 
     def both() -> None:

@@ -166,6 +166,7 @@ def test_what_has_not_ended(live: bool, status: str, uri: str, name: str, tmp_pa
         storage.write_json(layout.outcome(run), outcome())
     Tracker(storage, uri, live).finish()
     assert [run.info.status for run in runs_of(uri, name)] == ["FINISHED"] * 2
+    assert not any("failure" in run.data.tags for run in runs_of(uri, name))
 
 
 def test_a_run_that_failed_before_its_first_row_is_there(uri: str, name: str, tmp_path: Path):
@@ -265,3 +266,11 @@ def test_a_database_that_cannot_be_written(tmp_path: Path):
     for place in (tmp_path / "file", tmp_path / "missing", tmp_path):
         with pytest.raises(UserError, match="cannot be written; set MLFLOW_TRACKING_URI or give --offline"):
             check_server(f"sqlite:///{place}/mlflow.db")
+
+
+def test_a_file_that_is_no_database(tmp_path: Path):
+    (tmp_path / "mlflow.db").write_text("a table of my own")
+    with pytest.raises(UserError, match="is no SQLite database"):
+        check_server(f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "mlflow.db").write_bytes(b"")  # what sqlite3 leaves before the first write
+    check_server(f"sqlite:///{tmp_path}/mlflow.db")
