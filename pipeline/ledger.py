@@ -139,6 +139,11 @@ class Ledger:
         return {probe: variables for probe, variables in wanted.items() if variables}
 
     @property
+    def in_work(self) -> bool:
+        """Something waits or is being measured, not only waiting to be stored."""
+        return bool(self.waiting) or any(prober for prober, _ in self.in_hand.values())
+
+    @property
     def idle(self) -> bool:
         """Nothing waits and nobody measures."""
         return not self.waiting and not self.in_hand

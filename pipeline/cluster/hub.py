@@ -91,7 +91,8 @@ class Hub:
         for run in self.plan["runs"]:
             await self.rescan(run["run"])
         while not (self.ledger.idle and not self._delivered and not self._failed):
-            await self._publish()
+            if not self.ledger.in_work:
+                await self._publish()  # the last rows need not wait for their turn
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:
