@@ -7,6 +7,8 @@ and rename; on an object store one PUT. Nothing is ever changed in place, except
 import json
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,20 +54,8 @@ class Storage:
             with filesystem.open_output_stream(f"{root}/{name}") as stream:
                 stream.write(data)
             return
-        target = self.local / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # The dot keeps a half-written file out of every listing; the thread id keeps two writers apart.
-        temporary = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+        with _staged(self.local / name, data) as (temporary, target):
             temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _fsync_directory(target.parent)
 
     def create(self, name: str, data: bytes) -> bool:
         """Publish a file unless its name is taken; False if it was. The winner of a race is unique on a local path."""
@@ -74,20 +64,11 @@ class Storage:
                 return False
             self.write(name, data)
             return True
-        target = self.local / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
         try:
-            with temporary.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.link(temporary, target)  # the one local operation that publishes whole content and fails if taken
+            with _staged(self.local / name, data) as (temporary, target):
+                os.link(temporary, target)  # the one local operation that publishes whole content and fails if taken
         except FileExistsError:
             return False
-        finally:
-            temporary.unlink(missing_ok=True)
-        _fsync_directory(target.parent)
         return True
 
     def read(self, name: str) -> bytes:
@@ -146,6 +127,23 @@ class Storage:
             raise UserError(
                 f"output {self.uri} cannot be written: {error.strerror or error}; give another --out"
             ) from error
+
+
+@contextmanager
+def _staged(target: Path, data: bytes) -> Iterator[tuple[Path, Path]]:
+    """The data in a durable temporary file beside its target; the block puts it in place, durable when it ends."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The dot keeps a half-written file out of every listing; the thread id keeps two writers apart.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield temporary, target
+    finally:
+        temporary.unlink(missing_ok=True)
+    _fsync_directory(target.parent)
 
 
 def _fsync_directory(directory: Path) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Read by mlflow at import. Nobody who runs a study has agreed to telemetry.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-_RUN, _STORAGE = "tangentscope.run", "tangentscope.storage"
+_RUN, _STORAGE, _TRAJECTORY = "tangentscope.run", "tangentscope.storage", "tangentscope.trajectory"
 _BATCH = 1000  # metrics that one log_batch call may carry
 _PARAM_LIMIT = 6000
 
@@ -85,6 +85,7 @@ class Tracker:
         self._client: MlflowClient | None = None
         self._experiment = ""
         self._runs: dict[str, str] = {}
+        self._trajectories: dict[str, str] = {}
         self._ended: set[str] = set()
         self._seen: dict[str, set[str]] = {"history": set(), "measurements": set()}
         self._measured: dict[str, set[tuple]] = defaultdict(set)
@@ -92,6 +93,7 @@ class Tracker:
     def follow(self) -> None:
         """Send every row that has come to storage since the last call, and end the MLflow runs that are complete."""
         client = self._connect()
+        self._drop_replaced(client)
         probes = [probe["probe"] for probe in self.store.plan["probes"]]
         for table in self._seen:
             rows, names = self.store.parts_since(table, self._seen[table])
@@ -108,6 +110,22 @@ class Tracker:
             outcome = outcomes.get(run["run"])
             if outcome and (outcome["state"] == "failed" or self._complete(run)):
                 self._end(client, run["run"], "FINISHED" if outcome["state"] == "finished" else "FAILED", outcome)
+
+    def _drop_replaced(self, client: "MlflowClient") -> None:
+        """Delete MLflow runs of trajectories that a diverging replay has replaced; their successors start anew.
+
+        MLflow cannot take single points back, and no curve may be spliced from two trajectories.
+        """
+        for run, mlflow_run in list(self._runs.items()):
+            if self._trajectories[run] != self._trajectory(run):
+                client.delete_run(mlflow_run)
+                del self._runs[run]
+                self._ended.discard(run)
+                self._measured.clear()
+                self._seen = {table: set() for table in self._seen}  # what is sent again leaves one point all the same
+
+    def _trajectory(self, run: str) -> str:
+        return str(max(layout.replays(self.storage, run), default=0))
 
     def finish(self) -> str:
         """Follow to the end, give each run the report and figures, and leave none RUNNING; the experiment's id."""
@@ -150,12 +168,16 @@ class Tracker:
         return (Path(self.uri.removeprefix("sqlite:///")).parent / "mlartifacts" / self.store.name).absolute().as_uri()
 
     def _known(self, client: "MlflowClient", run: str) -> str | None:
-        query = f"tags.`{_RUN}` = '{run}' and tags.`{_STORAGE}` = '{self.storage.uri}'"
-        found = client.search_runs([self._experiment], query, max_results=1)
-        return found[0].info.run_id if found else None
+        found = client.search_runs([self._experiment], f"tags.`{_RUN}` = '{run}'")
+        here = [each for each in found if each.data.tags.get(_STORAGE) == self.storage.uri]
+        present = [each for each in here if each.data.tags.get(_TRAJECTORY) == self._trajectory(run)]
+        for replaced in (each.info.run_id for each in here if each not in present):
+            client.delete_run(replaced)
+        return present[0].info.run_id if present else None
 
     def _run(self, client: "MlflowClient", run: str) -> str:
         if run not in self._runs:
+            self._trajectories[run] = self._trajectory(run)
             record = next(r for r in self.store.runs if r["run"] == run)
             found = self._known(client, run)
             if found is None:
@@ -176,8 +198,10 @@ class Tracker:
     def _tags(self, record: Mapping[str, Any]) -> dict[str, str]:
         provenance = self.store.provenance()
         config = record["config"]
-        tags = {_RUN: record["run"], _STORAGE: self.storage.uri, "study": self.store.name}
-        tags |= {"task": config["task"]["name"], "model": config["model"]["name"], "seed": record["seed"]}
+        model = dict(config["model"])
+        tags = {_RUN: record["run"], _STORAGE: self.storage.uri, _TRAJECTORY: self._trajectory(record["run"])}
+        tags |= {"study": self.store.name, "task": config["task"]["name"], "seed": record["seed"]}
+        tags |= {"model": model.pop("name"), **model}
         tags |= {key.rpartition(".")[2]: value for key, value in record["varied"].items()}
         tags |= {"data": record["data"]["source"], "parameters": record["parameters"]}
         tags |= {"git_commit": provenance.get("git_commit") or "none", "git_dirty": provenance.get("git_dirty")}

@@ -169,6 +169,28 @@ def test_what_has_not_ended(live: bool, status: str, uri: str, name: str, tmp_pa
     assert not any("failure" in run.data.tags for run in runs_of(uri, name))
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["the same tracker", "another tracker"])
+def test_a_diverging_replay_takes_the_place_of_the_whole_curve(anew: bool, uri: str, name: str, tmp_path: Path):
+    """No curve is spliced from two trajectories: the replaced one's run is deleted, its successor has one a step."""
+    storage, plan = write_study(tmp_path, name)
+    run = plan["runs"][0]
+    tracker = Tracker(storage, uri)
+    tracker.follow()
+    before = runs_of(uri, name)
+    storage.write_json(f"runs/{run['run']}/replays/0002.json", {"after_step": 1})
+    later = [row for step in (2, 4) for row in history_rows(run, step, attempt=2, value=77.0 + step)]
+    tables.write_part(storage, "history", later, "replay")
+    (Tracker(storage, uri) if anew else tracker).finish()
+    after = runs_of(uri, name)
+    assert len(after) == len(before) == 2
+    assert before[0].info.run_id not in {each.info.run_id for each in after}
+    assert before[1].info.run_id in {each.info.run_id for each in after}
+    found = points(uri, after[0])["test/loss"]
+    assert [step for step, _ in found] == [0, 1, 2, 4]
+    assert [value for step, value in found if step > 1] == [79.0, 81.0]
+    assert points(uri, after[1]) == points(uri, before[1])
+
+
 def test_a_run_that_failed_before_its_first_row_is_there(uri: str, name: str, tmp_path: Path):
     storage, plan = write_plan(tmp_path, name)
     storage.write_json(layout.outcome(plan["runs"][0]["run"]), outcome("failed", "OSError: no data"))
