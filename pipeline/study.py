@@ -66,6 +66,8 @@ def run_study(
     runs = make_runs(study, data_dir, source)
     storage = Storage.at(out)
     storage.check_writable()
+    if (held := storage.read_json(layout.PLAN, {}).get("study", study.name)) != study.name:
+        raise UserError(f'output {storage.uri} holds the study "{held}", not "{study.name}"; give another --out')
     uri = None if offline else default_uri(storage)
     if uri is not None:
         check_server(uri)

@@ -76,6 +76,12 @@ def test_an_output_that_cannot_be_written(refused, tmp_path):
     assert "cannot be written" in line
 
 
+def test_an_output_that_holds_another_study(refused, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "plan.json").write_text('{"study": "better"}')
+    assert 'holds the study "better", not "good"; give another --out' in refused(GOOD)
+
+
 def test_a_damaged_data_file_is_named(refused, tmp_path):
     raw = tmp_path / "data" / "mnist" / "MNIST" / "raw"
     raw.mkdir(parents=True)
