@@ -1,33 +1,50 @@
-"""SIGINT and SIGTERM as an exception, so that a launch can leave things in order."""
+"""SIGINT and SIGTERM as a wish that a launch fulfils where it can, so that it leaves things in order.
+
+The handler only notes the signal. An exception raised from it would strike anywhere, also inside Ray, which swallows
+some and takes others for its own end.
+"""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import Stopped
 
 
+@dataclass
+class Interrupt:
+    """The signal that has come, if one has."""
+
+    number: int | None = None
+
+    def check(self) -> None:
+        """Raise Stopped if a signal has come. Called wherever a launch waits."""
+        if self.number is not None:
+            name = signal.Signals(self.number).name
+            raise Stopped(f"{name}: stopped; run the same command again to go on")
+
+
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Within the block, SIGINT and SIGTERM raise Stopped in the main thread, once; a second one does as it did before.
+def interruptible() -> Iterator[Interrupt]:
+    """Within the block, the first SIGINT or SIGTERM is noted; a second one does as it did before the block.
 
-    In any other thread the block changes nothing: Python gives signals to the main thread only.
+    In any other thread than the main one nothing is noted: Python gives signals to the main thread only.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        for other in before:
-            signal.signal(other, before[other])
-        raise Stopped(f"{signal.Signals(number).name}: stopped; run the same command again to go on")
-
+    interrupt = Interrupt()
     with same_handlers() as before:
-        for number in before:
-            signal.signal(number, stop)
-        yield
+
+        def note(number: int, frame: object) -> None:
+            interrupt.number = number
+            for other, handler in before.items():
+                signal.signal(other, handler)
+
+        if threading.current_thread() is threading.main_thread():
+            for number in before:
+                signal.signal(number, note)
+        yield interrupt
 
 
 @contextmanager

@@ -71,11 +71,17 @@ def run_study(
     uri = None if offline else default_uri(storage)
     if uri is not None:
         check_server(uri)
-    with claim(storage) as launch, interruptible():
+    with claim(storage) as launch, interruptible() as interrupt:
         _prepare(storage, launch, study, runs, command, begun)
         todo, unmeasured = _missing(storage, runs)
         if todo or unmeasured:
-            experiment, trouble = _execute(launch, study, todo, data_dir, uri, address, watch)
+            store = Store(storage)
+
+            def wait(status: dict[str, Any]) -> None:
+                interrupt.check()
+                watch(store, status)
+
+            experiment, trouble = _execute(launch, study, todo, data_dir, uri, address, wait)
         else:
             _publish(storage, launch)
             experiment, trouble = _track(storage, uri)
@@ -124,21 +130,20 @@ def _execute(
     data_dir: Path | None,
     uri: str | None,
     address: str | None,
-    watch: Callable[[Store, dict[str, Any]], None],
+    wait: Callable[[dict[str, Any]], None],
 ) -> tuple[str | None, str | None]:
     # Imported here: `plan`, `status` and `report` need no Ray, and it takes seconds to load.
     from pipeline.cluster.scheduler import Crew, connected
 
     storage = launch.storage
-    store = Store(storage)
     with connected(address, study.resources):
         crew = Crew(launch, study.resources, uri)
         try:
             if todo:
                 directory = str(data_dir.absolute()) if data_dir else None
-                causes = crew.train(todo, directory, lambda status: watch(store, status))
+                causes = crew.train(todo, directory, wait)
                 _fail_the_rest(storage, todo, causes)
-            crew.drain(lambda status: watch(store, status))
+            crew.drain(wait)
             _publish(storage, launch)
         finally:
             # Also on the way out of an interrupt: no MLflow run may be left RUNNING.

@@ -105,13 +105,13 @@ class Crew:
             tracker = actors[TrackerActor].options(num_cpus=0, scheduling_strategy=here, **survive)
             self._tracker = tracker.remote(launch.storage, tracking_uri)
 
-    def train(self, runs: list[str], data_dir: str | None, watch: Callable[[dict[str, Any]], None]) -> list[str]:
+    def train(self, runs: list[str], data_dir: str | None, wait: Callable[[dict[str, Any]], None]) -> list[str]:
         """Train runs, longest first as given, dealt out to as many groups as the resources name.
 
         Args:
             runs: Ids, in the order of their length.
             data_dir: Where workers find data sets.
-            watch: Called about twice a second with the hub's status.
+            wait: Called about twice a second with the hub's status; may raise to end the launch.
 
         Returns:
             What went wrong with whole groups, one line each; single runs' failures stand in their outcomes.
@@ -127,7 +127,7 @@ class Crew:
             thread.start()
         try:
             while any(thread.is_alive() for thread in threads):
-                watch(self.status())
+                wait(self.status())
                 threads[0].join(0.5) if len(threads) == 1 else time.sleep(0.5)
         except BaseException:
             self.launch.stop()
@@ -137,11 +137,11 @@ class Crew:
             raise
         return causes
 
-    def drain(self, watch: Callable[[dict[str, Any]], None]) -> None:
+    def drain(self, wait: Callable[[dict[str, Any]], None]) -> None:
         """Wait until all snapshots have been measured and stored, then send the probers home."""
         drained = self.hub.drain.remote()
         while not ray.wait([drained], timeout=0.5)[0]:
-            watch(self.status())
+            wait(self.status())
         ray.get(drained)
         ray.get(self.hub.close.remote())
         ray.wait(self._work, num_returns=len(self._work), timeout=10)

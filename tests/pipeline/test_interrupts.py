@@ -1,0 +1,53 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from pipeline.errors import Stopped
+from pipeline.interrupts import interruptible, same_handlers
+
+BOTH = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_a_signal_is_noted_and_told_where_the_launch_asks(number: signal.Signals):
+    before = [signal.getsignal(each) for each in BOTH]
+    with interruptible() as interrupt:
+        interrupt.check()
+        os.kill(os.getpid(), number)  # nothing is raised here
+        with pytest.raises(Stopped, match=f"{number.name}: stopped; run the same command again"):
+            interrupt.check()
+    assert [signal.getsignal(each) for each in BOTH] == before
+
+
+def test_the_second_signal_does_as_it_did_before_the_block():
+    seen = []
+    with same_handlers():
+        signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert seen == []
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert seen == [signal.SIGTERM]
+
+
+def test_in_another_thread_the_handlers_are_left_alone():
+    during = []
+
+    def block() -> None:
+        with interruptible() as interrupt:
+            during.append([signal.getsignal(each) for each in BOTH])
+            interrupt.check()
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    thread.join()
+    assert during == [[signal.getsignal(each) for each in BOTH]]
+
+
+def test_what_a_block_sets_is_taken_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with same_handlers():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) == before
