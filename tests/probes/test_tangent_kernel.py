@@ -7,21 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import CASES, Case, brute_force_kernel, mlp
+from kernel_cases import CASES, TREATMENTS, Case, brute_force_kernel, mlp, relative_error
 from torch import Tensor, nn
 
 from probes import tangent_kernel
 from probes.kernels import jacobian as jacobian_module
-from probes.kernels import linear, observe, rules
+from probes.kernels import linear, rules
 
 DATA = Path(__file__).parent / "data"
-TREATMENTS = ("full", "traced", "summed")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
-
-
-def relative_error(kernel: Tensor, reference: Tensor) -> float:
-    reference = reference.double()
-    return float((kernel.double() - reference).abs().max() / reference.abs().max())
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -190,199 +184,6 @@ def test_vmap_serves_ordinary_networks(name: str, caplog: pytest.LogCaptureFixtu
     with caplog.at_level("INFO", logger="probes"):
         tangent_kernel(model, inputs)
     assert caplog.text == ""
-
-
-def state_of(model: nn.Module) -> list[object]:
-    return [
-        [(name, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
-         for name, m in model.named_modules()],
-        [(name, p.requires_grad, None if p.grad is None else p.grad.tolist(), p.tolist(), p._version)
-         for name, p in model.named_parameters()],
-        [(name, b.tolist()) for name, b in model.named_buffers()],
-        torch.get_rng_state().tolist(),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["batch norm, dropout", "frozen weight", "conv, group norm", "other hooks"])
-def test_leaves_the_model_as_it_was(name: str, training: bool):
-    model, inputs = next(case for case in CASES if case.name == name).make(torch.float32)
-    model.train(training)
-    model[0].train(not training)  # flags differ between modules
-    model[-1].weight.grad = torch.ones_like(model[-1].weight)
-    before = state_of(model)
-    inputs.requires_grad_(True)
-    tangent_kernel(model, inputs, "traced")
-    assert state_of(model) == before
-    assert inputs.grad is None
-
-
-class FailsInForward(nn.Module):
-    def __init__(self, calls: int):
-        super().__init__()
-        self.layer, self.norm, self.calls = nn.Linear(6, 3), nn.LayerNorm(3), calls
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls -= 1
-        outputs = self.norm(self.layer(x))
-        if self.calls < 0:
-            raise ArithmeticError("broken network")
-        return outputs
-
-
-@pytest.mark.parametrize("calls", [0, 1, 2])
-def test_leaves_the_model_as_it_was_after_an_error(calls: int):
-    model, inputs = FailsInForward(calls).train(), torch.randn(4, 6)
-    before = state_of(model)
-    with pytest.raises(ArithmeticError, match="broken network"):
-        tangent_kernel(model, inputs)
-    assert state_of(model) == before
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
-@pytest.mark.parametrize("name", ["mlp tanh", "conv, group norm"])
-def test_surrounding_modes_do_not_matter(name: str, mode: Callable):
-    model, inputs = next(case for case in CASES if case.name == name).make(torch.float32)
-    expected = tangent_kernel(model, inputs)
-    with mode():
-        kernel = tangent_kernel(model, inputs.clone())
-    torch.testing.assert_close(kernel, expected, rtol=1e-6, atol=1e-6)
-
-
-class OverwritesItsInput(nn.Module):
-    """A layer and an in-place operation on its inputs, hidden from autograd, after the layer has used them."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = 2 * x
-        outputs = self.layer(hidden)
-        hidden.data.zero_()
-        return outputs
-
-
-def test_inputs_overwritten_after_use_do_not_matter():
-    inputs = torch.randn(4, 6, dtype=torch.float64)
-    expected = torch.kron(4 * inputs @ inputs.T + 1, torch.eye(3))
-    torch.testing.assert_close(tangent_kernel(OverwritesItsInput().double(), inputs), expected)
-
-
-def test_compiled_networks_run_eagerly():
-    """A fused graph would hide which layer used which parameter."""
-
-    def refuse(*args: object) -> None:
-        raise AssertionError("compiled")
-
-    model, inputs = CASES[2].make(torch.float32)
-    expected = tangent_kernel(model, inputs)
-    assert torch.equal(tangent_kernel(torch.compile(model, backend=refuse), inputs), expected)
-    model.compile(backend=refuse)
-    assert torch.equal(tangent_kernel(model, inputs), expected)
-
-
-def test_half_precision_networks_get_a_float32_kernel():
-    model, inputs = CASES[0].make(torch.bfloat16)
-    kernel = tangent_kernel(model, inputs)
-    assert kernel.dtype == torch.float32
-    assert relative_error(kernel, torch.kron(inputs.float() @ inputs.float().T + 1, torch.eye(3))) < 1e-6
-
-
-@pytest.mark.parametrize("name", ["mlp tanh", "conv, group norm"])
-def test_broken_networks_give_a_kernel_that_shows_it(name: str):
-    model, inputs = next(case for case in CASES if case.name == name).make(torch.float32)
-    inputs[0, 0] = float("nan")
-    assert not torch.isfinite(tangent_kernel(model, inputs)).all()
-
-
-@pytest.mark.parametrize("outputs", TREATMENTS)
-def test_outputs_without_a_value_have_no_kernel(outputs: str):
-    """The gradients of a bias that overflowed are as finite as ever; a kernel made of them would hide it."""
-    model, inputs = mlp(6, 4, 3), torch.randn(2, 6)
-    whole = tangent_kernel(model, inputs, outputs)
-    with torch.no_grad():
-        model[2].bias[1] = float("inf")
-    kernel = tangent_kernel(model, inputs, outputs)
-    good = torch.tensor([True, False, True] * 2 if outputs == "full" else [False] * 2)
-    assert torch.equal(torch.isfinite(kernel), torch.outer(good, good))
-    torch.testing.assert_close(kernel[good][:, good], whole[good][:, good])
-
-
-class Wrapped(nn.Module):
-    def __init__(self, change: Callable[[Tensor], object]):
-        super().__init__()
-        self.layer, self.change = nn.Linear(6, 3), change
-
-    def forward(self, x: Tensor) -> object:
-        return self.change(self.layer(x))
-
-
-GOOD = torch.zeros(4, 6)
-
-
-@pytest.mark.parametrize(
-    ("model", "inputs", "outputs", "error", "message"),
-    [
-        (nn.ReLU(), GOOD, "full", ValueError, "ReLU has no trainable parameters.*set requires_grad"),
-        (nn.Linear(6, 3).requires_grad_(False), GOOD, "full", ValueError, "no trainable parameters"),
-        (nn.Linear(6, 3), GOOD[:0], "full", ValueError, r"no data points \(shape \[0, 6\]\).*at least one"),
-        (nn.Linear(6, 3), GOOD, "trace", ValueError, "outputs='trace'.*'full', 'traced', 'summed'"),
-        (nn.Linear(6, 3), torch.tensor(1.0), "full", ValueError, "no batch dimension.*unsqueeze"),
-        (
-            nn.Linear(6, 3),
-            GOOD[0],
-            "full",
-            ValueError,
-            r"shape \[3\] for 6 inputs.*expected \[6, ...\].*batch dimension",
-        ),
-        (Wrapped(lambda f: f.T), GOOD, "full", ValueError, r"shape \[3, 4\] for 4 inputs"),
-        (Wrapped(lambda f: f.sum()), GOOD, "full", ValueError, r"shape \[\] for 4 inputs"),
-        (Wrapped(lambda f: (f, f)), GOOD, "full", TypeError, "returned a tuple, expected a floating-point tensor"),
-        (Wrapped(lambda f: f.argmax(1)), GOOD, "full", TypeError, "returned a torch.int64 tensor"),
-        (Wrapped(lambda f: f.detach()), GOOD, "full", ValueError, "do not depend on any trainable parameter.*detach"),
-        (
-            nn.Linear(6, 3),
-            GOOD.to("meta"),
-            "full",
-            ValueError,
-            r"inputs are on meta and Linear on cpu.*inputs.to\('cpu'\)",
-        ),
-        (nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 3).to("meta")), GOOD, "full", ValueError, "lies on cpu, meta"),
-        (nn.Linear(6, 3), GOOD.numpy(), "full", TypeError, "inputs are a ndarray, expected a tensor.*as_tensor"),
-        (nn.Linear(6, 3, dtype=torch.complex64), GOOD, "full", TypeError, "parameter weight is not real"),
-        (Wrapped(lambda f: f - f.mean(0)), torch.randn(4, 6), "full", ValueError, "change with the other points"),
-        (Wrapped(lambda f: f.cumsum(0)), torch.randn(4, 6), "full", ValueError, "change with the other points"),
-        (Wrapped(lambda f: f + torch.rand_like(f)), GOOD, "full", ValueError, "eval mode deterministic"),
-        (
-            nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3, track_running_stats=False)),
-            GOOD,
-            "full",
-            ValueError,
-            "BatchNorm1d '1' has no running statistics.*track_running_stats=True",
-        ),
-    ],
-)
-@pytest.mark.usefixtures("unchecked")
-def test_errors_say_what_to_do(model: nn.Module, inputs: Tensor, outputs: str, error: type[Exception], message: str):
-    model.train()
-    with pytest.raises(error, match=message) as caught:
-        tangent_kernel(model, inputs, outputs)  # type: ignore[arg-type]
-    assert "\n" not in str(caught.value)
-    assert model.training
-
-
-def test_memory_bound_must_be_positive():
-    with pytest.raises(ValueError, match="memory_bytes=0 is not positive"):
-        tangent_kernel(nn.Linear(6, 3), GOOD, memory_bytes=0)
-
-
-def test_an_edge_is_needed_for_gradients():
-    with torch.no_grad():
-        layer = nn.Linear(6, 3)
-        outputs, calls = observe.watch(layer, [layer], GOOD)
-    with pytest.raises(ValueError, match="outside the autograd graph"):
-        observe.gradients_at(outputs, calls[layer])
 
 
 networks = st.tuples(
