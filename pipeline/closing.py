@@ -17,6 +17,8 @@ def tell(console: Console, out: str, ended: Ended) -> None:
     lines += [f"  failed: {name}: {cause}" for name, cause in ended.failed.items()]
     if ended.failed_measurements:
         lines.append(f"  {ended.failed_measurements} values could not be measured; the report says why")
+    if ended.nonfinite:
+        lines.append(f"  {ended.nonfinite} values are NaN or infinite; the report counts them by run")
     lines += [
         f"report    {storage.path(layout.REPORT)}",
         f"figures   {storage.path('figures')}",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from pipeline import layout, provenance
@@ -28,6 +29,7 @@ class Ended:
     finished: int
     failed: dict[str, str]  # run name -> cause
     failed_measurements: int
+    nonfinite: int  # values that were measured and are NaN or infinite
     seconds: float
     tracking_uri: str | None
     experiment: str | None
@@ -184,6 +186,7 @@ def _ended(store: Store, begun: float, uri: str | None, experiment: str | None, 
         sum(outcome["state"] == "finished" for outcome in outcomes.values()),
         failed,
         measurements["state"].tolist().count("failed"),
+        len(measurements.loc[(measurements["state"] == "measured") & ~np.isfinite(measurements["value"])]),
         time.time() - begun,
         uri,
         experiment,

@@ -124,7 +124,7 @@ def test_the_snapshots_of_a_trajectory_that_was_left_are_not_counted(finished: S
 
 def ended(**changes: Any) -> Ended:
     known = {"finished": 2, "failed": {}, "failed_measurements": 0, "seconds": 61.2, "tracking_uri": None}
-    return Ended(**{**known, "experiment": None, "trouble": None, **changes})
+    return Ended(**{**known, "nonfinite": 0, "experiment": None, "trouble": None, **changes})
 
 
 def test_the_last_words_say_where_everything_is(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch):
@@ -142,10 +142,11 @@ def test_the_last_words_say_where_everything_is(tmp_path: Path, console: Console
 
 def test_the_last_words_after_trouble(tmp_path: Path, console: Console):
     trouble = {"tracking_uri": "http://there:5000/", "trouble": "connection refused", "failed": {"seed=0": "NaN"}}
-    closing.tell(console, str(tmp_path / "a b"), ended(failed_measurements=3, **trouble))
+    closing.tell(console, str(tmp_path / "a b"), ended(failed_measurements=3, nonfinite=9, **trouble))
     text = text_of(console)
     assert "  failed: seed=0: NaN\n" in text
     assert "3 values could not be measured" in text
+    assert "9 values are NaN or infinite" in text
     assert "http://there:5000/#/experiments/" in text
     assert f"MLflow is behind (connection refused); nothing is lost: tangentscope sync '{tmp_path}/a b'" in text
 
