@@ -1,5 +1,6 @@
 """The command ``tangentscope``. What a command does stands elsewhere; here are its arguments and its last words."""
 
+import errno
 import importlib.metadata
 import os
 import shlex
@@ -11,7 +12,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from pipeline.errors import Stopped, UserError, nearest
+from pipeline.errors import Fenced, Stopped, UserError, nearest
 from studies import shipped
 
 app = App(
@@ -21,6 +22,8 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # `main` has a word to say about it
 )
+# What a storage says that is full, read-only or failing: no mistake of the code.
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES}
 console = Console(soft_wrap=True)
 
 Overrides = Annotated[str, Parameter(help="Fields of the study to set, as key=value.")]
@@ -63,7 +66,7 @@ def run(
 
     path = _find(study)
     spec = read_study(path, overrides, scale)
-    out = out or f"results/{spec.name}"
+    out = f"results/{spec.name}" if out is None else out
     command = shlex.join(["tangentscope", *sys.argv[1:]])
     with progress.shown(console) as watch:
         ended = run_study(spec, path.name, out, data_dir, offline, address, command, watch)
@@ -181,12 +184,20 @@ def main() -> None:
     except (UserError, CycloptsError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
-    except (Stopped, KeyboardInterrupt) as error:
-        print(str(error) or "stopped", file=sys.stderr)
-        code = 128 + signal.SIGINT
+    except Fenced as error:
+        print(f"error: {error}; this launch has published nothing since", file=sys.stderr)
+        code = 1
     except BrokenPipeError:  # `tangentscope ls | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        print(f"error: {error}; results so far are kept: make room and run the same command again", file=sys.stderr)
+        code = 1
+    except (Stopped, KeyboardInterrupt) as error:
+        print(str(error) or "stopped", file=sys.stderr)
+        code = 128 + signal.SIGINT
     sys.exit(code)
 
 

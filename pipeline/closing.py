@@ -27,8 +27,8 @@ def tell(console: Console, out: str, ended: Ended) -> None:
     ]
     if storage.local is not None:
         lines.append(f"open the report:  python -m webbrowser {shlex.quote((storage.local / layout.REPORT).as_uri())}")
-    lines.append(f"load the table:   python -c \"import pipeline; print(pipeline.load('{out}'))\"")
-    if ended.tracking_uri is not None:
+    lines.append(f"load the table:   python -c {shlex.quote(f'import pipeline; print(pipeline.load({out!r}))')}")
+    if ended.tracking_uri is not None and ended.experiment is not None:
         lines += _mlflow(ended.tracking_uri, ended.experiment)
     if ended.trouble:
         lines.append(f"MLflow is behind ({ended.trouble}); nothing is lost: tangentscope sync {shlex.quote(out)}")
@@ -38,14 +38,14 @@ def tell(console: Console, out: str, ended: Ended) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def _mlflow(uri: str, experiment: str | None) -> list[str]:
+def _mlflow(uri: str, experiment: str) -> list[str]:
     page = "compareRunsMode=CHART&workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
-        return [f"open MLflow:      {uri.rstrip('/')}/#/experiments/{experiment or ''}/runs?{page}"]
+        return [f"open MLflow:      {uri.rstrip('/')}/#/experiments/{experiment}/runs?{page}"]
     server = "mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri"
     return [
         f"open MLflow:      MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server} {shlex.quote(_short(uri))}",
-        f"                  then http://127.0.0.1:5000/#/experiments/{experiment or ''}/runs?{page}",
+        f"                  then http://127.0.0.1:5000/#/experiments/{experiment}/runs?{page}",
     ]
 
 

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psutil
@@ -129,4 +129,5 @@ def claim(storage: Storage) -> Iterator[Launch]:
     finally:
         ended.set()
         thread.join()
-        storage.write_json(_beat(epoch), {"at": time.time(), "ended": True})
+        with suppress(OSError):  # on a full disk the claim ends with this process
+            storage.write_json(_beat(epoch), {"at": time.time(), "ended": True})

@@ -112,6 +112,7 @@ class _Lines:
 
     def __init__(self, console: Console) -> None:
         self._console, self._states, self._told = console, {}, time.monotonic()
+        self._trouble: str | None = None
 
     def __call__(self, store: Store, status: dict[str, Any]) -> None:
         runs = of_runs(store, status.get("measured", {}), live=True)
@@ -121,6 +122,9 @@ class _Lines:
                 cause = f": {run.cause}" if run.cause else ""
                 self._console.print(f"{run.name}: {run.state}{cause}", markup=False)
                 self._states[run.name] = run.state
+        if (trouble := status.get("trouble")) and trouble != self._trouble:
+            self._console.print(f"storage: {trouble}; measurements wait in memory until it takes them", markup=False)
+        self._trouble = trouble
         if time.monotonic() - self._told > 10:
             self._console.print(summary(runs), markup=False)
             self._told = time.monotonic()

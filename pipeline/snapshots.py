@@ -27,6 +27,7 @@ from pipeline.layout import Notice, SnapshotName
 from pipeline.storage import Storage
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_DIGEST_BYTES = 8  # of xxh3 with 64 bits
 _COMPILED = "_orig_mod"  # where torch.compile keeps a module
 
 
@@ -87,6 +88,13 @@ def read_snapshot(storage: Storage, run: str, name: SnapshotName) -> tuple[dict[
     if (found := checksum(state)) != name.checksum:
         raise UserError(f"{file}: checksum {found}, expected {name.checksum}; remove it and run the study again")
     return state, metadata
+
+
+def read_checkpoint(storage: Storage, file: str) -> bytes | None:
+    """A checkpoint for `torch.load`, without the checksum at its end; None if the bytes are not those written."""
+    data = storage.read(file)
+    state, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    return state if xxhash.xxh3_64_digest(state) == digest else None
 
 
 class Recorder:
@@ -260,7 +268,7 @@ class Recorder:
         kept = layout.checkpoint(self.run, step, self.attempt)
         data = io.BytesIO()
         torch.save(dict(state), data)
-        storage.write(kept, data.getvalue())
+        storage.write(kept, data.getvalue() + xxhash.xxh3_64_digest(data.getvalue()))
         self.checkpointing = False
         for file in storage.list(f"runs/{self.run}/checkpoints"):
             if (old := f"runs/{self.run}/checkpoints/{file}") != kept:

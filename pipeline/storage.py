@@ -28,7 +28,10 @@ class Storage:
     def at(cls, place: str | Path) -> "Storage":
         """Storage at a local path (made absolute) or at a file system URI such as ``s3://bucket/studies/mnist``."""
         text = str(place).removeprefix("file://")
-        return cls(text.rstrip("/") if "://" in text else str(Path(text).absolute()))
+        scheme, found, rest = text.partition("://")
+        if not (rest if found else text).strip("/ "):
+            raise UserError(f'output "{text}": no place; give a directory or a URI such as s3://bucket/studies/mnist')
+        return cls(f"{scheme}://{rest.rstrip('/')}" if found else str(Path(text).absolute()))
 
     @property
     def local(self) -> Path | None:
@@ -117,6 +120,8 @@ class Storage:
             return json.loads(self.read(name))
         except FileNotFoundError:
             return default
+        except ValueError as error:
+            raise UserError(f"{self.path(name)}: damaged ({error}); restore it or remove it") from error
 
     def check_writable(self) -> None:
         """Raise UserError if nothing can be written here."""

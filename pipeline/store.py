@@ -1,5 +1,6 @@
 """Reading a study: every table with one row a key, superseded trajectories left out, the varied fields joined."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +117,22 @@ class Store:
             "task": lambda run: run["config"]["task"]["name"],
             "model": lambda run: run["config"]["model"]["name"],
             "seed": lambda run: run["seed"],
-            **{field: (lambda run, f=field: run["varied"].get(f)) for field in self.varied},
         }
         by_run = {run["run"]: run for run in self.runs}
         joined = {name: [of(by_run[run]) for run in frame["run"]] for name, of in columns.items()}
+        for field in self.varied:
+            values = dict(zip(by_run, _one_kind([run["varied"].get(field) for run in by_run.values()]), strict=True))
+            joined[field] = [values[run] for run in frame["run"]]
         return frame.assign(**joined)
+
+
+def _one_kind(values: list[Any]) -> list[Any]:
+    """The values as they are if a column can hold them all, else each as JSON: `[100, "full"]` as text."""
+    present = [value for value in values if value is not None]
+    for kinds in (bool, (int, float), str):
+        if all(isinstance(value, kinds) and (kinds is bool or type(value) is not bool) for value in present):
+            return values
+    return [json.dumps(value) for value in values]
 
 
 def load(path: str | Path, table: str = "measurements") -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from pipeline import layout, provenance
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.ledger import Ledger
@@ -139,12 +139,12 @@ def _execute(
 
     storage = launch.storage
     with connected(address, study.resources):
-        crew = Crew(launch, study.resources, uri)
+        crew = Crew(launch, study.resources, uri, wait)
         try:
             if todo:
                 directory = str(data_dir.absolute()) if data_dir else None
                 causes = crew.train(todo, directory, wait)
-                _fail_the_rest(storage, todo, causes)
+                _fail_the_rest(launch, todo, causes)
             crew.drain(wait)
             _publish(storage, launch)
         finally:
@@ -153,7 +153,9 @@ def _execute(
         return tracked
 
 
-def _fail_the_rest(storage: Storage, todo: list[str], causes: list[str]) -> None:
+def _fail_the_rest(launch: Launch, todo: list[str], causes: list[str]) -> None:
+    storage = launch.storage
+    launch.check()  # the groups of a launch that was taken over end quietly: their runs are the newer one's
     for run in todo:
         if not storage.exists(layout.outcome(run)):
             cause = "; ".join(causes) or "its worker group ended without it"
@@ -169,12 +171,23 @@ def _publish(storage: Storage, launch: Launch) -> None:
 
 
 def _track(storage: Storage, uri: str | None) -> tuple[str | None, str | None]:
-    return (sync(storage, uri), None) if uri is not None else (None, None)
+    try:
+        return (sync(storage, uri) if uri is not None else None), None
+    except UserError as error:
+        return None, str(error)
 
 
 def sync(storage: Storage, uri: str, live: bool = False) -> str:
-    """Bring MLflow up to date with a study's storage; the experiment's id."""
-    return Tracker(storage, uri, live).finish()
+    """Bring MLflow up to date with a study's storage; the experiment's id.
+
+    Raises:
+        UserError: No study there, or MLflow refused; what it has taken stays, and the rest can be sent again.
+    """
+    tracker = Tracker(storage, uri, live)
+    try:
+        return tracker.finish()
+    except Exception as error:  # whatever MLflow, its database or the network raises: the results are not at risk
+        raise UserError(f"MLflow at {uri}: {one_line(error)}; mend it and sync again") from error
 
 
 def _ended(store: Store, begun: float, uri: str | None, experiment: str | None, trouble: str | None) -> Ended:

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.errors import UserError
 from pipeline.storage import Storage
 
 _RUN = [("run", pa.string()), ("attempt", pa.int64()), ("step", pa.int64()), ("epoch", pa.float64())]
@@ -104,13 +105,22 @@ def read_parts(storage: Storage, table: str, names: Iterable[str] | None = None)
     for _ in range(5):
         chosen = list(part_names(storage, table) if names is None else names)
         try:
-            parts = [pq.read_table(pa.BufferReader(storage.read(name)), schema=SCHEMAS[table]) for name in chosen]
+            parts = [_read_part(storage, table, name) for name in chosen]
         except FileNotFoundError:
             if names is None:
                 continue
             raise
         return pa.concat_tables([SCHEMAS[table].empty_table(), *parts]).to_pandas()
     raise OSError(f"table {table} in {storage.uri} kept changing while it was read; try again")
+
+
+def _read_part(storage: Storage, table: str, name: str) -> pa.Table:
+    data = storage.read(name)
+    try:
+        return pq.read_table(pa.BufferReader(data), schema=SCHEMAS[table])
+    except pa.ArrowException as error:
+        what = " ".join(str(error).split())
+        raise UserError(f"{storage.path(name)}: damaged ({what}); remove it and run the study again") from error
 
 
 def compact(storage: Storage, table: str, frame: pd.DataFrame, names: list[str], writer: str) -> None:

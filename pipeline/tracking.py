@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
 # Read by mlflow at import. Nobody who runs a study has agreed to telemetry.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# By default a server that is gone is asked again for many minutes; the next round, or `sync`, asks soon enough.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 _RUN, _STORAGE, _TRAJECTORY = "tangentscope.run", "tangentscope.storage", "tangentscope.trajectory"
+_NONFINITE = "nonfinite."
 _BATCH = 1000  # metrics that one log_batch call may carry
 _PARAM_LIMIT = 6000
 
@@ -86,6 +90,8 @@ class Tracker:
         self._experiment = ""
         self._runs: dict[str, str] = {}
         self._trajectories: dict[str, str] = {}
+        self._sent: dict[str, set[tuple]] = defaultdict(set)  # by MLflow run; a compaction shows every row again
+        self._tagged: dict[str, set[str]] = defaultdict(set)  # what is known not to be finite, by MLflow run
         self._ended: set[str] = set()
         self._seen: dict[str, set[str]] = {"history": set(), "measurements": set()}
         self._measured: dict[str, set[tuple]] = defaultdict(set)
@@ -192,6 +198,7 @@ class Tracker:
                 client.log_batch(found, params=params)
             else:
                 client.update_run(found, status="RUNNING")
+                self._tagged[found] |= {tag for tag in client.get_run(found).data.tags if tag.startswith(_NONFINITE)}
             self._runs[run] = found
         return self._runs[run]
 
@@ -219,11 +226,16 @@ class Tracker:
             if math.isfinite(row["value"]):
                 metrics.append(Metric(name, row["value"], int(row["recorded_at"] * 1000), int(row["step"])))
             else:  # the charts cannot show it; the tag says from which step on
-                tags.setdefault(f"nonfinite.{name}", f"{row['value']} at step {row['step']}")
-        for chunk in _chunks(metrics, _BATCH):
+                tags.setdefault(_NONFINITE + name, f"{row['value']} at step {row['step']}")
+        sent = self._sent[mlflow_run]
+        fresh = {(m.key, m.step, m.timestamp, m.value): m for m in metrics}
+        for chunk in _chunks([fresh[point] for point in fresh if point not in sent], _BATCH):
             client.log_batch(mlflow_run, metrics=chunk)
+            sent |= {(m.key, m.step, m.timestamp, m.value) for m in chunk}
+        tags = {key: value for key, value in tags.items() if key not in self._tagged[mlflow_run]}
         if tags:
             client.log_batch(mlflow_run, tags=[RunTag(key, value) for key, value in tags.items()])
+            self._tagged[mlflow_run] |= set(tags)
 
     def _complete(self, run: Mapping[str, Any]) -> bool:
         variables = {probe["probe"]: probe["variables"] for probe in self.store.plan["probes"]}

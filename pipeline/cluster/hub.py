@@ -6,15 +6,18 @@ rebuilds its ledger from the plan, the snapshots and the rows already published.
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from pipeline import layout, tables
+from pipeline.errors import UserError
 from pipeline.launch import Launch
 from pipeline.layout import Notice, SnapshotName
 from pipeline.ledger import Job, Ledger
 from pipeline.store import Store
 
 _RESCAN_SECONDS = 10.0
+_PATIENCE_SECONDS = 60.0  # with a storage that takes nothing, once all else is done
 
 
 class Hub:
@@ -38,6 +41,7 @@ class Hub:
         self._begun = time.monotonic()
         self._publishing = asyncio.Lock()
         self._trouble: str | None = None
+        self._troubled_since: float | None = None
         self._task = asyncio.get_event_loop().create_task(self._publish_for_ever())
 
     async def notice(self, notice: Notice) -> None:
@@ -45,9 +49,7 @@ class Hub:
         async with self._changed:
             self.ledger.notice(notice)
             self._changed.notify_all()
-        if not self.ledger.missing(notice):
-            # A replay has written again what had been measured and freed before.
-            await asyncio.to_thread(self._free, [Job(notice.run, notice.name, {})])
+        await self._free_measured([notice])
 
     async def rescan(self, run: str) -> None:
         """Look for snapshots of a run whose notice was lost."""
@@ -57,6 +59,7 @@ class Hub:
                 if not name.freed:
                     self.ledger.notice(Notice(run, name))
             self._changed.notify_all()
+        await self._free_measured([Notice(run, name) for name in names if not name.freed])
 
     async def hello(self, prober: str, life: str) -> None:
         """A prober starts, maybe again after its death: what it had in hand in an earlier life goes back."""
@@ -93,6 +96,8 @@ class Hub:
         while not (self.ledger.idle and not self._delivered and not self._failed):
             if not self.ledger.in_work:
                 await self._publish()  # the last rows need not wait for their turn
+            if self._troubled_since and time.monotonic() - self._troubled_since > _PATIENCE_SECONDS:
+                raise UserError(f"{self._trouble}; results so far are kept: make room and run the same command again")
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:
@@ -119,8 +124,9 @@ class Hub:
             await asyncio.sleep(tables.flush_interval(now - self._begun))
             await self._publish()
             if now - scanned > _RESCAN_SECONDS and self.ledger.idle:
-                for run in self.plan["runs"]:
-                    await self.rescan(run["run"])
+                with suppress(OSError):  # the next round looks again
+                    for run in self.plan["runs"]:
+                        await self.rescan(run["run"])
                 scanned = now
 
     async def _publish(self) -> None:
@@ -132,11 +138,13 @@ class Hub:
                 await asyncio.to_thread(self._write, delivered, failed)
             except OSError as error:  # storage full or away: keep the rows, say so, try again
                 self._trouble = str(error)
+                self._troubled_since = self._troubled_since or time.monotonic()
                 return
-            self._trouble = None
+            self._trouble = self._troubled_since = None
             del self._delivered[: len(delivered)], self._failed[: len(failed)]
             settled = [self.ledger.settle(ticket, rows) for ticket, rows, _ in delivered]
-            await asyncio.to_thread(self._free, [job for job in settled if job is not None])
+            with suppress(OSError):  # what is not freed now is measured, and freed at the next rescan
+                await asyncio.to_thread(self._free, [job for job in settled if job is not None])
 
     def _write(self, delivered: list[tuple[int, list[dict], list[dict]]], failed: list[dict]) -> None:
         self.launch.check()
@@ -145,6 +153,11 @@ class Hub:
         tables.write_part(self.storage, "spectra", [row for _, _, spectra in delivered for row in spectra], writer)
         rows = [row for _, rows, _ in delivered for row in rows]
         tables.write_part(self.storage, "measurements", rows + failed, writer)
+
+    async def _free_measured(self, notices: list[Notice]) -> None:
+        """Free what is measured and still there: a replay wrote it again, or freeing it was cut short."""
+        jobs = [Job(notice.run, notice.name, {}) for notice in notices if not self.ledger.missing(notice)]
+        await asyncio.to_thread(self._free, jobs)
 
     def _free(self, jobs: list[Job]) -> None:
         keep = self.plan["keep"]

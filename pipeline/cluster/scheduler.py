@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -26,6 +26,7 @@ from pipeline.launch import Launch
 from pipeline.spec import Resources
 
 _OBJECT_STORE_BYTES = 256 * 2**20  # nothing large goes through the object store: snapshots are files
+_TRACKING_SECONDS = 300.0  # how long the tracker may take for the last rows, figures and reports
 _STOP_SECONDS = 20.0  # how long workers may take to checkpoint when the launch is asked to stop
 
 
@@ -72,15 +73,24 @@ class Crew:
         launch: The right to publish.
         resources: The study's.
         tracking_uri: MLflow's, or None to track nothing.
+        wait: Called about twice a second while the cluster has no room for the probers; may raise to end the launch.
     """
 
-    def __init__(self, launch: Launch, resources: Resources, tracking_uri: str | None) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        resources: Resources,
+        tracking_uri: str | None,
+        wait: Callable[[dict[str, Any]], None],
+    ) -> None:
         self.launch, self.resources = launch, resources
         place = hashlib.sha256(launch.storage.uri.encode()).hexdigest()[:12]
         probe = resources.probe
         share = {"CPU": float(probe.cpu), **({"GPU": probe.gpu} if probe.gpu else {})}
         self._pool: PlacementGroup = placement_group([dict(share) for _ in range(probe.actors)], strategy="PACK")
-        ray.get(self._pool.ready())
+        reserved = self._pool.ready()
+        while not ray.wait([reserved], timeout=0.5)[0]:
+            wait({})  # for nodes to join, or for other jobs to end
         # Ray starts a dead actor again and repeats the calls it missed; both rebuild what they knew from storage.
         survive = {"max_restarts": -1, "max_task_retries": -1}
         actors: Any = {cls: ray.remote(cls) for cls in (Hub, Prober, TrackerActor)}
@@ -130,7 +140,8 @@ class Crew:
                 wait(self.status())
                 threads[0].join(0.5) if len(threads) == 1 else time.sleep(0.5)
         except BaseException:
-            self.launch.stop()
+            with suppress(OSError):  # on a full disk the groups end with their connection
+                self.launch.stop()
             deadline = time.monotonic() + _STOP_SECONDS
             for thread in threads:
                 thread.join(max(0.0, deadline - time.monotonic()))
@@ -142,7 +153,10 @@ class Crew:
         drained = self.hub.drain.remote()
         while not ray.wait([drained], timeout=0.5)[0]:
             wait(self.status())
-        ray.get(drained)
+        try:
+            ray.get(drained)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None  # as the hub raised it, without the way it came
         ray.get(self.hub.close.remote())
         ray.wait(self._work, num_returns=len(self._work), timeout=10)
 
@@ -151,8 +165,8 @@ class Crew:
         if self._tracker is None:
             return None, None
         try:
-            return ray.get(self._tracker.finish.remote())
-        except ray.exceptions.RayError as error:
+            return ray.get(self._tracker.finish.remote(), timeout=_TRACKING_SECONDS)
+        except (ray.exceptions.RayError, TimeoutError) as error:
             return None, one_line(error)
 
     def status(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from pipeline.launch import Launch
 from pipeline.layout import Notice
 from pipeline.plan import restore
 from pipeline.provenance import host
-from pipeline.snapshots import Recorder
+from pipeline.snapshots import Recorder, read_checkpoint
 from pipeline.storage import Storage
 from pipeline.store import Store
 from pipeline.training import World, initialise, train, training_of
@@ -98,7 +98,8 @@ def _start(launch: Launch, run: str) -> dict[str, Any] | None:
     if deaths >= DEATHS:
         _end(launch, run, start, World(), _cause_of_death(storage, run, deaths, names))
         return None
-    newest = layout.newest_checkpoint(storage, run)
+    while (newest := layout.newest_checkpoint(storage, run)) and read_checkpoint(storage, newest[1]) is None:
+        storage.remove(newest[1])  # damaged: an older one or the start serves as well, and the replay is told apart
     start |= {"resumed_at": newest[0] if newest else 0, "checkpoint": newest[1] if newest else None}
     launch.check()
     storage.write_json(f"runs/{run}/attempts/{attempt:04d}.json", start)
@@ -127,7 +128,7 @@ def _train_run(
 ) -> dict[str, Any]:
     what = training_of(record)
     data = load_data(record, config["data_dir"])
-    checkpoint = launch.storage.read(start["checkpoint"]) if start["checkpoint"] else None
+    checkpoint = read_checkpoint(launch.storage, start["checkpoint"]) if start["checkpoint"] else None
 
     def notify(notice: Notice) -> None:
         config["hub"].notice.remote(notice)  # not waited for: the hub looks at storage too

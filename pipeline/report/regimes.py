@@ -61,7 +61,7 @@ def classify(entropy: ArrayLike, stderr: ArrayLike | None = None) -> Regime | No
     values = np.asarray(entropy, dtype=float)
     errors = np.zeros_like(values) if stderr is None else np.nan_to_num(np.asarray(stderr, dtype=float))
     finite = np.isfinite(values)
-    if finite.sum() < 3 or not finite[0]:
+    if finite.sum() < 3 or not finite[0] or not finite[-1]:  # one that diverged is in no regime
         return None
     smooth, errors = running_mean(values[finite]), errors[finite]
     least = int(np.argmin(smooth))

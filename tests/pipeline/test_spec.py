@@ -111,6 +111,7 @@ def test_three_wrong_places_are_told_at_once(tmp_path: Path):
         "unclosed": ("name: a\ntask: [\nmodel: 3", "mine.yaml: no YAML at line 3: "),
         "tab": ("name:\n\t- a", "mine.yaml: no YAML at line 2: "),
         "twice": ("name: a\nseeds: 1\nname: b", 'mine.yaml: no YAML at line 3: "name" stands twice'),
+        "no plain key": ("name: a\ngrid: {[1, 2]: [3]}", "mine.yaml: no YAML at line 2: a key must be plain text"),
         "control": ("name: \x01", "mine.yaml: no YAML: "),
         "number as key": ("3: 4", "mine.yaml: "),
         "line end in a key": ('"a\\nb": 3', "a b: unknown key"),

@@ -178,3 +178,16 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(UserError, match="No space left on device"):
         Storage.at(tmp_path / "full").check_writable()
+
+
+@pytest.mark.parametrize("place", ["", " ", "/", "gs://", "s3:///"])
+def test_a_place_that_is_none(place: str):
+    with pytest.raises(UserError, match="no place; give a directory or a URI"):
+        Storage.at(place)
+
+
+def test_damaged_json_is_named(tmp_path: Path):
+    storage = Storage.at(tmp_path)
+    storage.write("plan.json", b'{"study": ')
+    with pytest.raises(UserError, match=r"plan\.json: damaged"):
+        storage.read_json("plan.json")

@@ -16,6 +16,7 @@ from study_on_disk import START, history_rows, measurement_rows, outcome, value_
 from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.storage import Storage
+from pipeline.store import Store
 from pipeline.tracking import Tracker, check_server, default_uri
 
 
@@ -134,6 +135,34 @@ def test_values_that_no_chart_can_show_become_tags(uri: str, name: str, tmp_path
     }
     assert found.data.tags["nonfinite.train/loss"] == "nan at step 1"
     assert found.data.tags["nonfinite.test/trace"] == "inf at step 2"
+
+
+def test_the_first_step_that_is_not_finite_is_told_however_the_rows_come(uri: str, name: str, tmp_path: Path):
+    storage, plan = write_plan(tmp_path, name, "grid={}", "model.width=3")
+    tracker = Tracker(storage, uri)
+    for step in (1, 2, 4):
+        tables.write_part(storage, "history", history_rows(plan["runs"][0], step, value=math.nan), "worker")
+        (tracker if step < 4 else Tracker(storage, uri)).follow()
+        [found] = runs_of(uri, name)
+        assert found.data.tags["nonfinite.train/loss"] == "nan at step 1"
+
+
+def test_a_compaction_sends_nothing_again(uri: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    storage, _ = write_study(tmp_path, name)
+    sent = []
+    plain = MlflowClient.log_batch
+    monkeypatch.setattr(
+        MlflowClient,
+        "log_batch",
+        lambda self, run_id, metrics=(), **rest: (sent.extend(metrics), plain(self, run_id, metrics, **rest)),
+    )
+    tracker = Tracker(storage, uri)
+    tracker.follow()
+    count = len(sent)
+    assert count > 0
+    Store(storage).publish("compact")
+    tracker.finish()
+    assert len(sent) == count
 
 
 def test_a_failed_measurement_does_not_keep_a_run_open(uri: str, name: str, tmp_path: Path):

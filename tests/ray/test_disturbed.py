@@ -187,7 +187,7 @@ def test_a_tracking_server_that_goes_away_costs_nothing(launch, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
     with mlflow_server(tmp_path, port):
         hit = launch(tmp_path / "small", env=env, **LONG)
         hit.until(lambda: half_trained(hit))

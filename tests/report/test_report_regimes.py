@@ -58,6 +58,13 @@ def test_running_mean_keeps_the_prior_and_averages_the_rest():
     assert running_mean(np.array([1.0, 4.0, 7.0, 1.0])) == pytest.approx([1.0, 4.0, 4.0, 4.0])
 
 
+@pytest.mark.parametrize("last", [np.nan, np.inf])
+def test_one_that_diverged_is_in_no_regime(last):
+    """The last finite value would look like the end of a curve that has none."""
+    assert classify([*FALL, *RISE]) is not None
+    assert classify([*FALL, *RISE, last]) is None
+
+
 def test_values_that_are_not_finite_are_passed_over():
     entropy = [*FALL, *RISE]
     holed = [*FALL, np.nan, np.inf, *RISE]

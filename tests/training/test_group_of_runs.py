@@ -8,6 +8,7 @@ import pytest
 import ray.train
 import ray.train.torch
 import torch
+import xxhash
 from training_cases import RUN
 
 from pipeline import layout
@@ -17,6 +18,7 @@ from pipeline.errors import Fenced, UserError
 from pipeline.launch import Launch
 from pipeline.layout import Notice
 from pipeline.plan import make_runs, plan_record
+from pipeline.snapshots import read_checkpoint
 from pipeline.spec import Study
 from pipeline.storage import Storage
 from pipeline.training import World
@@ -28,6 +30,10 @@ class Death(BaseException):
 
 def attempts(storage: Storage, run: str = RUN) -> list[dict[str, Any]]:
     return [storage.read_json(f"runs/{run}/attempts/{name}") for name in storage.list(f"runs/{run}/attempts")]
+
+
+def sealed(state: bytes) -> bytes:
+    return state + xxhash.xxh3_64_digest(state)
 
 
 def outcome(storage: Storage, run: str = RUN) -> dict[str, Any] | None:
@@ -82,10 +88,23 @@ def test_nothing_starts_once_the_launch_is_to_stop(storage: Storage) -> None:
 
 def test_it_resumes_from_the_latest_attempts_latest_checkpoint(storage: Storage) -> None:
     for step, attempt in ((900, 1), (20, 2), (40, 2)):
-        storage.write(layout.checkpoint(RUN, step, attempt), b"")
+        storage.write(layout.checkpoint(RUN, step, attempt), sealed(b"state"))
     storage.write(f"runs/{RUN}/checkpoints/notes.txt", b"")
     start = _start(Launch(storage, 1), RUN)
     assert (start["resumed_at"], start["checkpoint"]) == (40, layout.checkpoint(RUN, 40, 2))
+
+
+@pytest.mark.parametrize("damage", [b"", sealed(b"state")[:-1], b"t" + sealed(b"state")[1:]])
+def test_a_damaged_checkpoint_gives_way_to_an_older_one_or_to_the_start(damage: bytes, storage: Storage) -> None:
+    storage.write(layout.checkpoint(RUN, 20, 1), sealed(b"state"))
+    storage.write(layout.checkpoint(RUN, 40, 1), damage)
+    start = _start(Launch(storage, 1), RUN)
+    assert (start["resumed_at"], start["checkpoint"]) == (20, layout.checkpoint(RUN, 20, 1))
+    assert read_checkpoint(storage, start["checkpoint"]) == b"state"
+    storage.write(layout.checkpoint(RUN, 20, 1), damage)
+    start = _start(Launch(storage, 2), RUN)
+    assert (start["resumed_at"], start["checkpoint"]) == (0, None)
+    assert storage.list(f"runs/{RUN}/checkpoints") == []
 
 
 def test_an_older_launch_neither_starts_nor_ends_a_run(storage: Storage) -> None:

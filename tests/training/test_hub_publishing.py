@@ -12,7 +12,7 @@ from training_cases import RUN
 
 from pipeline import layout
 from pipeline.cluster.hub import Hub
-from pipeline.errors import Fenced
+from pipeline.errors import Fenced, UserError
 from pipeline.launch import Launch
 from pipeline.layout import Notice, SnapshotName
 from pipeline.ledger import TRIES, Job
@@ -172,3 +172,49 @@ def test_close_sends_waiting_probers_home_and_publishes_what_they_delivered(stor
 
     on_loop(storage, test)
     assert [step for step, _, _ in measured(storage)] == [8, 8]
+
+
+def test_a_storage_that_stays_full_ends_the_wait_with_its_reason(
+    storage: GatedStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cluster.hub._PATIENCE_SECONDS", -1.0)
+
+    async def test(hub: Hub) -> None:
+        for name in NAMES:
+            await hub.notice(Notice(RUN, name))
+            job = await take(hub)
+            await hub.deliver(job.ticket, *rows_of(job))
+        storage.fails["tables/"] = lambda: OSError(errno.ENOSPC, "No space left on device")
+        with pytest.raises(UserError, match=r"No space left on device.*run the same command again"):
+            await hub.drain()
+        storage.fails.clear()
+        await hub.drain()
+
+    on_loop(storage, test)
+    assert len(measured(storage)) == 6
+
+
+def test_a_storage_that_fails_once_ends_no_publishing(storage: GatedStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cluster.hub._RESCAN_SECONDS", -1.0)
+    monkeypatch.setattr("pipeline.tables.flush_interval", lambda elapsed: 0.0)
+    plain, asked = layout.current_snapshots, []
+
+    def current_snapshots(*where: Any) -> list[SnapshotName]:
+        asked.append(where)
+        if len(asked) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return plain(*where)
+
+    monkeypatch.setattr(layout, "current_snapshots", current_snapshots)
+
+    async def main() -> None:
+        hub = Hub(Launch(storage, 1))
+        for _ in NAMES:  # found by looking again, after the first look failed
+            job = await asyncio.wait_for(take(hub), 60)
+            await hub.deliver(job.ticket, *rows_of(job))
+        await asyncio.wait_for(hub.drain(), 60)
+        assert not hub._task.done()
+        hub._task.cancel()
+
+    asyncio.run(main())
+    assert len(measured(storage)) == 6

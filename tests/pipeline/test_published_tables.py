@@ -1,0 +1,43 @@
+import copy
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import layout, tables
+from pipeline.errors import UserError
+from pipeline.storage import Storage
+from pipeline.store import Store
+
+Study = tuple[Storage, dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([100, "full"], ["100", '"full"']),
+        ([1, 0.5], [1, 0.5]),
+        ([True, 2], ["true", "2"]),
+        ([{"name": "cosine"}, None], ['{"name": "cosine"}', "null"]),
+        (["relu", None], ["relu", None]),
+    ],
+)
+def test_a_field_varied_over_values_of_several_kinds_is_a_column(values: list, shown: list, finished: Study):
+    storage, plan = finished[0], copy.deepcopy(finished[1])
+    for run, value in zip(plan["runs"], values, strict=True):
+        run["varied"]["model.width"] = value
+    storage.write_json(layout.PLAN, plan)
+    Store(storage).publish("compact")
+    whole = pq.read_table(pa.BufferReader(storage.read("measurements.parquet"))).to_pandas()
+    by_run = whole.groupby("run")["model.width"].first()
+    found = [by_run.get(run["run"]) for run in plan["runs"]]
+    assert [None if value is None or value != value else value for value in found] == shown
+
+
+def test_a_damaged_part_is_named(finished: Study):
+    storage, _ = finished
+    name = tables.part_names(storage, "history")[0]
+    storage.write(name, b"PAR1 and nothing more")
+    with pytest.raises(UserError, match=f"{name}: damaged"):
+        Store(storage).history()

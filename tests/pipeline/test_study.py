@@ -1,0 +1,62 @@
+import errno
+from typing import Any
+
+import pytest
+
+from pipeline import cli, layout, study
+from pipeline.errors import Fenced, UserError
+from pipeline.launch import Launch
+from pipeline.storage import Storage
+
+Study = tuple[Storage, dict[str, Any]]
+
+
+def test_runs_that_no_group_ended_are_failed_with_the_groups_cause(planned: Study):
+    storage, plan = planned
+    first, second = (run["run"] for run in plan["runs"])
+    storage.write_json(layout.outcome(first), {"state": "finished"})
+    study._fail_the_rest(Launch(storage, 1), [first, second], ["no room in the cluster"])
+    assert storage.read_json(layout.outcome(first)) == {"state": "finished"}
+    failed = storage.read_json(layout.outcome(second))
+    assert (failed["state"], failed["cause"]) == ("failed", "no room in the cluster")
+
+
+def test_a_launch_that_was_taken_over_fails_no_run(planned: Study):
+    storage, plan = planned
+    storage.create("launches/000002.json", b"{}")
+    with pytest.raises(Fenced):
+        study._fail_the_rest(Launch(storage, 1), [run["run"] for run in plan["runs"]], [])
+    assert not any(storage.exists(layout.outcome(run["run"])) for run in plan["runs"])
+
+
+def test_what_mlflow_refuses_is_told_in_one_line(finished: Study):
+    storage, _ = finished
+    with pytest.raises(UserError, match=r"^MLflow at nowhere://there: .*; mend it and sync again$"):
+        study.sync(storage, "nowhere://there")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "plan.json"),
+            "No space left on device: 'plan.json'; results",
+        ),
+        (Fenced("launch 1 has been taken over"), "launch 1 has been taken over; this launch has published nothing"),
+    ],
+)
+def test_a_launch_that_cannot_go_on_says_why(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def run_study(*given: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(study, "run_study", run_study)
+    monkeypatch.setattr("sys.argv", ["tangentscope", "run", "quickstart"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert said in printed
+    assert printed.count("\n") == 1
