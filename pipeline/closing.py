@@ -1,5 +1,6 @@
 """What `run` says when it ends: where everything is, and the exact commands to look at it."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def tell(console: Console, out: str, ended: Ended) -> None:
     ]
     if storage.local is not None:
         lines.append(f"open the report:  python -m webbrowser {shlex.quote((storage.local / layout.REPORT).as_uri())}")
-    lines.append(f"load the table:   python -c {shlex.quote(f'import pipeline; print(pipeline.load({out!r}))')}")
+    code = f"import pipeline; print(pipeline.load({json.dumps(out)}))"
+    lines.append(f"load the table:   python -c {shlex.quote(code)}")
     if ended.tracking_uri is not None and ended.experiment is not None:
         lines += _mlflow(ended.tracking_uri, ended.experiment)
     if ended.trouble:

@@ -135,7 +135,7 @@ def test_the_last_words_say_where_everything_is(tmp_path: Path, console: Console
     assert text.startswith("2 runs finished, 0 failed, in 61 s\n")
     assert f"report    {out}/report.html" in text
     assert f"python -m webbrowser {out.as_uri()}/report.html" in text
-    assert """python -c 'import pipeline; print(pipeline.load("my results"))'""" in text.replace("'\"'\"'", '"')
+    assert """python -c 'import pipeline; print(pipeline.load("my results"))'""" in text
     assert "--backend-store-uri sqlite:///mlflow.db\n" in text
     assert "http://127.0.0.1:5000/#/experiments/7/" in text
     assert "tangentscope sync" not in text

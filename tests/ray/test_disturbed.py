@@ -141,6 +141,20 @@ def test_an_interrupt_leaves_a_resumable_study_and_no_run_marked_as_running(laun
     assert [run.info.status for run in runs] == ["FINISHED"]
 
 
+def test_killing_the_whole_launch_loses_nothing_that_was_stored(launch, straight, tmp_path):
+    hit = launch(tmp_path / "small", "--offline", **LONG)
+    hit.until(lambda: half_trained(hit))
+    below = psutil.Process(hit.process.pid).children(recursive=True)
+    hit.process.kill()
+    hit.process.wait()
+    again = launch(tmp_path / "small", "--offline", **LONG)  # at once: orphans may still be there
+    again.finish()
+    _, gone_on = psutil.wait_procs(below, timeout=60)
+    assert not gone_on
+    assert again.storage.read_json(f"runs/{the_run(hit)}/attempts/0002.json")["launch"] == 2
+    same_numbers(again, straight)
+
+
 def test_probes_slower_than_training_do_not_hold_it_up(launch, tmp_path):
     """With a hundred times the work for probes, training ends while most snapshots still wait on disk."""
     slow = launch(
