@@ -90,7 +90,7 @@ class Tracker:
         self._experiment = ""
         self._runs: dict[str, str] = {}
         self._trajectories: dict[str, str] = {}
-        self._sent: dict[str, set[tuple]] = defaultdict(set)  # by MLflow run; a compaction shows every row again
+        self._sent: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)  # by MLflow run: what it has
         self._tagged: dict[str, set[str]] = defaultdict(set)  # what is known not to be finite, by MLflow run
         self._ended: set[str] = set()
         self._seen: dict[str, set[str]] = {"history": set(), "measurements": set()}
@@ -99,36 +99,43 @@ class Tracker:
     def follow(self) -> None:
         """Send every row that has come to storage since the last call, and end the MLflow runs that are complete."""
         client = self._connect()
-        self._drop_replaced(client)
-        probes = [probe["probe"] for probe in self.store.plan["probes"]]
-        for table in self._seen:
-            rows, names = self.store.parts_since(table, self._seen[table])
-            if table == "measurements":  # earlier plans' kernels would stand under the same names
-                rows = rows.loc[rows["probe"].isin(probes)]
-            for run, of_run in rows.groupby("run"):
-                self._send(client, self._run(client, str(run)), of_run)
-                if table == "measurements":
-                    keys = zip(of_run["step"], of_run["probe"], of_run["variable"], strict=True)
-                    self._measured[str(run)] |= set(keys)
-            self._seen[table] = names
+        for run in [run for run in self._runs if self._trajectories[run] != self._trajectory(run)]:
+            self._drop(client, run)
+        if spliced := self._send_fresh(client):
+            for run in spliced:
+                self._drop(client, run)
+            self._send_fresh(client)
         outcomes = self.store.outcomes()
         for run in self.store.runs:
             outcome = outcomes.get(run["run"])
             if outcome and (outcome["state"] == "failed" or self._complete(run)):
                 self._end(client, run["run"], "FINISHED" if outcome["state"] == "finished" else "FAILED", outcome)
 
-    def _drop_replaced(self, client: "MlflowClient") -> None:
-        """Delete MLflow runs of trajectories that a diverging replay has replaced; their successors start anew.
+    def _send_fresh(self, client: "MlflowClient") -> set[str]:
+        """Send the rows of parts not seen before; the runs whose rows contradict what MLflow has."""
+        probes = [probe["probe"] for probe in self.store.plan["probes"]]
+        spliced = set()
+        for table in self._seen:
+            rows, names = self.store.parts_since(table, self._seen[table])
+            if table == "measurements":  # earlier plans' kernels would stand under the same names
+                rows = rows.loc[rows["probe"].isin(probes)]
+            for run, of_run in rows.groupby("run"):
+                if not self._send(client, self._run(client, str(run)), of_run):
+                    spliced.add(str(run))
+                if table == "measurements":
+                    keys = zip(of_run["step"], of_run["probe"], of_run["variable"], strict=True)
+                    self._measured[str(run)] |= set(keys)
+            self._seen[table] = names
+        return spliced
+
+    def _drop(self, client: "MlflowClient", run: str) -> None:
+        """Delete the MLflow run of a trajectory that a replay has replaced; its successor gets every row anew.
 
         MLflow cannot take single points back, and no curve may be spliced from two trajectories.
         """
-        for run, mlflow_run in list(self._runs.items()):
-            if self._trajectories[run] != self._trajectory(run):
-                client.delete_run(mlflow_run)
-                del self._runs[run]
-                self._ended.discard(run)
-                self._measured.clear()
-                self._seen = {table: set() for table in self._seen}  # what is sent again leaves one point all the same
+        client.delete_run(self._runs.pop(run))
+        self._ended.discard(run)
+        self._seen = {table: set() for table in self._seen}
 
     def _trajectory(self, run: str) -> str:
         return str(max(layout.replays(self.storage, run), default=0))
@@ -198,7 +205,10 @@ class Tracker:
                 client.log_batch(found, params=params)
             else:
                 client.update_run(found, status="RUNNING")
-                self._tagged[found] |= {tag for tag in client.get_run(found).data.tags if tag.startswith(_NONFINITE)}
+                known = client.get_run(found).data
+                self._tagged[found] |= {tag for tag in known.tags if tag.startswith(_NONFINITE)}
+                history = (point for key in known.metrics for point in client.get_metric_history(found, key))
+                self._sent[found] = {(point.key, point.step): point.value for point in history}
             self._runs[run] = found
         return self._runs[run]
 
@@ -215,7 +225,8 @@ class Tracker:
         tags |= {f"version.{name}": version for name, version in provenance.get("versions", {}).items()}
         return {key: str(value) for key, value in tags.items()}
 
-    def _send(self, client: "MlflowClient", mlflow_run: str, rows: pd.DataFrame) -> None:
+    def _send(self, client: "MlflowClient", mlflow_run: str, rows: pd.DataFrame) -> bool:
+        """Send what MLflow has not; False if it has another value for the same step."""
         from mlflow.entities import Metric, RunTag
 
         metrics, tags = [], {}
@@ -228,14 +239,16 @@ class Tracker:
             else:  # the charts cannot show it; the tag says from which step on
                 tags.setdefault(_NONFINITE + name, f"{row['value']} at step {row['step']}")
         sent = self._sent[mlflow_run]
-        fresh = {(m.key, m.step, m.timestamp, m.value): m for m in metrics}
-        for chunk in _chunks([fresh[point] for point in fresh if point not in sent], _BATCH):
+        # A replay and a compaction show rows again, the former with another time: one point a step is enough.
+        fresh = {(m.key, m.step): m for m in metrics if (m.key, m.step) not in sent}
+        for chunk in _chunks(list(fresh.values()), _BATCH):
             client.log_batch(mlflow_run, metrics=chunk)
-            sent |= {(m.key, m.step, m.timestamp, m.value) for m in chunk}
+            sent |= {(m.key, m.step): m.value for m in chunk}
         tags = {key: value for key, value in tags.items() if key not in self._tagged[mlflow_run]}
         if tags:
             client.log_batch(mlflow_run, tags=[RunTag(key, value) for key, value in tags.items()])
             self._tagged[mlflow_run] |= set(tags)
+        return all(sent[m.key, m.step] == m.value for m in metrics)
 
     def _complete(self, run: Mapping[str, Any]) -> bool:
         variables = {probe["probe"]: probe["variables"] for probe in self.store.plan["probes"]}

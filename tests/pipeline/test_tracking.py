@@ -220,6 +220,36 @@ def test_a_diverging_replay_takes_the_place_of_the_whole_curve(anew: bool, uri: 
     assert points(uri, after[1]) == points(uri, before[1])
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["the same tracker", "another tracker"])
+def test_a_replay_of_the_same_values_leaves_one_point_a_step(anew: bool, uri: str, name: str, tmp_path: Path):
+    """The rows come again, recorded later: the same curve, not a second one on top of it."""
+    storage, plan = write_study(tmp_path, name)
+    tracker = Tracker(storage, uri)
+    tracker.follow()
+    before = [(run.info.run_id, points(uri, run)) for run in runs_of(uri, name)]
+    again = [row for step in (2, 4) for row in history_rows(plan["runs"][0], step, attempt=2, recorded_at=START + 99)]
+    tables.write_part(storage, "history", again, "replay")
+    (Tracker(storage, uri) if anew else tracker).finish()
+    assert [(run.info.run_id, points(uri, run)) for run in runs_of(uri, name)] == before
+
+
+def test_a_replay_of_other_values_with_no_snapshot_to_tell_it_by_makes_the_curve_anew(
+    uri: str, name: str, tmp_path: Path
+):
+    storage, plan = write_study(tmp_path, name)
+    tracker = Tracker(storage, uri)
+    tracker.follow()
+    before = runs_of(uri, name)
+    tables.write_part(storage, "history", history_rows(plan["runs"][0], 4, attempt=2, value=77.0), "replay")
+    tracker.follow()
+    after = runs_of(uri, name)
+    assert [one.info.run_id == other.info.run_id for one, other in zip(before, after, strict=True)] == [False, True]
+    found = points(uri, after[0])["test/loss"]
+    assert [step for step, _ in found] == [0, 1, 2, 4]
+    assert found[-1] == (4, 77.0)
+    assert points(uri, after[0])["test/trace"] == points(uri, before[0])["test/trace"]
+
+
 def test_a_run_that_failed_before_its_first_row_is_there(uri: str, name: str, tmp_path: Path):
     storage, plan = write_plan(tmp_path, name)
     storage.write_json(layout.outcome(plan["runs"][0]["run"]), outcome("failed", "OSError: no data"))
