@@ -17,3 +17,15 @@ def planned(tmp_path: Path) -> tuple[Storage, dict[str, Any]]:
 def finished(tmp_path: Path) -> tuple[Storage, dict[str, Any]]:
     """The same study, finished and measured."""
     return study_on_disk.write_study(tmp_path / "results" / "study")
+
+
+@pytest.fixture(scope="session")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for all: making its tables takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A study of its own for each test: experiments are found by it."""
+    return f"name={''.join(c for c in request.node.name if c.isalnum())}"

@@ -10,41 +10,13 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow_store import points, runs_of
 from study_on_disk import START, history_rows, measurement_rows, outcome, value_of, write_plan, write_study
 
 from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.storage import Storage
-from pipeline.store import Store
 from pipeline.tracking import Tracker, check_server, default_uri
-
-
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One database for all: making its tables takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """A study of its own for each test: experiments are found by it."""
-    return f"name={''.join(c for c in request.node.name if c.isalnum())}"
-
-
-def runs_of(uri: str, name: str) -> list[Run]:
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(name.removeprefix("name="))
-    assert experiment is not None
-    return client.search_runs([experiment.experiment_id], order_by=["params.`model.width` ASC"])
-
-
-def points(uri: str, run: Run) -> dict[str, list[tuple[int, float]]]:
-    client = MlflowClient(uri)
-    return {
-        key: sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, key))
-        for key in run.data.metrics
-    }
 
 
 def test_a_finished_study_is_an_experiment_of_finished_flat_runs(uri: str, name: str, tmp_path: Path):
@@ -147,24 +119,6 @@ def test_the_first_step_that_is_not_finite_is_told_however_the_rows_come(uri: st
         assert found.data.tags["nonfinite.train/loss"] == "nan at step 1"
 
 
-def test_a_compaction_sends_nothing_again(uri: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    storage, _ = write_study(tmp_path, name)
-    sent = []
-    plain = MlflowClient.log_batch
-    monkeypatch.setattr(
-        MlflowClient,
-        "log_batch",
-        lambda self, run_id, metrics=(), **rest: (sent.extend(metrics), plain(self, run_id, metrics, **rest)),
-    )
-    tracker = Tracker(storage, uri)
-    tracker.follow()
-    count = len(sent)
-    assert count > 0
-    Store(storage).publish("compact")
-    tracker.finish()
-    assert len(sent) == count
-
-
 def test_a_failed_measurement_does_not_keep_a_run_open(uri: str, name: str, tmp_path: Path):
     storage, plan = write_study(tmp_path, name, "grid={}", "model.width=3", "probes.schedule={at: []}")
     for part in tables.part_names(storage, "measurements"):
@@ -196,58 +150,6 @@ def test_what_has_not_ended(live: bool, status: str, uri: str, name: str, tmp_pa
     Tracker(storage, uri, live).finish()
     assert [run.info.status for run in runs_of(uri, name)] == ["FINISHED"] * 2
     assert not any("failure" in run.data.tags for run in runs_of(uri, name))
-
-
-@pytest.mark.parametrize("anew", [False, True], ids=["the same tracker", "another tracker"])
-def test_a_diverging_replay_takes_the_place_of_the_whole_curve(anew: bool, uri: str, name: str, tmp_path: Path):
-    """No curve is spliced from two trajectories: the replaced one's run is deleted, its successor has one a step."""
-    storage, plan = write_study(tmp_path, name)
-    run = plan["runs"][0]
-    tracker = Tracker(storage, uri)
-    tracker.follow()
-    before = runs_of(uri, name)
-    storage.write_json(f"runs/{run['run']}/replays/0002.json", {"after_step": 1})
-    later = [row for step in (2, 4) for row in history_rows(run, step, attempt=2, value=77.0 + step)]
-    tables.write_part(storage, "history", later, "replay")
-    (Tracker(storage, uri) if anew else tracker).finish()
-    after = runs_of(uri, name)
-    assert len(after) == len(before) == 2
-    assert before[0].info.run_id not in {each.info.run_id for each in after}
-    assert before[1].info.run_id in {each.info.run_id for each in after}
-    found = points(uri, after[0])["test/loss"]
-    assert [step for step, _ in found] == [0, 1, 2, 4]
-    assert [value for step, value in found if step > 1] == [79.0, 81.0]
-    assert points(uri, after[1]) == points(uri, before[1])
-
-
-@pytest.mark.parametrize("anew", [False, True], ids=["the same tracker", "another tracker"])
-def test_a_replay_of_the_same_values_leaves_one_point_a_step(anew: bool, uri: str, name: str, tmp_path: Path):
-    """The rows come again, recorded later: the same curve, not a second one on top of it."""
-    storage, plan = write_study(tmp_path, name)
-    tracker = Tracker(storage, uri)
-    tracker.follow()
-    before = [(run.info.run_id, points(uri, run)) for run in runs_of(uri, name)]
-    again = [row for step in (2, 4) for row in history_rows(plan["runs"][0], step, attempt=2, recorded_at=START + 99)]
-    tables.write_part(storage, "history", again, "replay")
-    (Tracker(storage, uri) if anew else tracker).finish()
-    assert [(run.info.run_id, points(uri, run)) for run in runs_of(uri, name)] == before
-
-
-def test_a_replay_of_other_values_with_no_snapshot_to_tell_it_by_makes_the_curve_anew(
-    uri: str, name: str, tmp_path: Path
-):
-    storage, plan = write_study(tmp_path, name)
-    tracker = Tracker(storage, uri)
-    tracker.follow()
-    before = runs_of(uri, name)
-    tables.write_part(storage, "history", history_rows(plan["runs"][0], 4, attempt=2, value=77.0), "replay")
-    tracker.follow()
-    after = runs_of(uri, name)
-    assert [one.info.run_id == other.info.run_id for one, other in zip(before, after, strict=True)] == [False, True]
-    found = points(uri, after[0])["test/loss"]
-    assert [step for step, _ in found] == [0, 1, 2, 4]
-    assert found[-1] == (4, 77.0)
-    assert points(uri, after[0])["test/trace"] == points(uri, before[0])["test/trace"]
 
 
 def test_a_run_that_failed_before_its_first_row_is_there(uri: str, name: str, tmp_path: Path):

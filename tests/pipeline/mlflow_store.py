@@ -1,0 +1,19 @@
+"""What a real MLflow store has, read back through its client."""
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+
+def runs_of(uri: str, name: str) -> list[Run]:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(name.removeprefix("name="))
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id], order_by=["params.`model.width` ASC"])
+
+
+def points(uri: str, run: Run) -> dict[str, list[tuple[int, float]]]:
+    client = MlflowClient(uri)
+    return {
+        key: sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, key))
+        for key in run.data.metrics
+    }
