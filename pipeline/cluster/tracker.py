@@ -1,6 +1,7 @@
 """The tracker: an actor beside the driver that keeps MLflow up with the store."""
 
 import asyncio
+from contextlib import suppress
 
 from pipeline.errors import one_line
 from pipeline.storage import Storage
@@ -22,7 +23,6 @@ class TrackerActor:
         self._busy = asyncio.Lock()
         self._finishing = False
         self._task = asyncio.get_event_loop().create_task(self._follow())
-        self.trouble: str | None = None
 
     async def finish(self) -> tuple[str | None, str | None]:
         """Send all there is, figures and report too; the experiment's id, or None and what went wrong."""
@@ -36,9 +36,6 @@ class TrackerActor:
     async def _follow(self) -> None:
         while not self._finishing:
             async with self._busy:
-                try:
+                with suppress(Exception):  # the next round tries again, and `finish` tells what is wrong by then
                     await asyncio.to_thread(self._tracker.follow)
-                    self.trouble = None
-                except Exception as error:
-                    self.trouble = one_line(error)
             await asyncio.sleep(_SECONDS)

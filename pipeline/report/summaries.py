@@ -161,7 +161,7 @@ def probings(view: View) -> pd.DataFrame:
 
 
 def lags(view: View) -> dict[str, float] | None:
-    """Seconds from a snapshot being taken to its measurement being on storage: median, 90th percentile, maximum."""
+    """Seconds from a snapshot being taken to its measurement being done: median, 90th percentile, maximum."""
     seconds = column(probings(view), "lag_seconds")
     seconds = seconds[np.isfinite(seconds)]
     if not seconds.size:
