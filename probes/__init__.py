@@ -9,21 +9,36 @@
 Letters used in shapes: N data points, O outputs per point, P parameters, side = N·O (full) or N (traced, summed).
 """
 
-from probes.kernels import OutputTreatment, tangent_kernel
+from probes.kernels import (
+    KernelPlan,
+    LayerPlan,
+    OutputTreatment,
+    draw_kernels,
+    kernel_plan,
+    layer_kernels,
+    layer_traces,
+    tangent_kernel,
+)
 from probes.measure import Measurement, draw_indices, draw_points, measure
 from probes.spectrum import Spectrum, eigenvalues, spectrum
 from probes.variables import VARIABLES, Variable, collective_variables
 
 __all__ = [
     "VARIABLES",
+    "KernelPlan",
+    "LayerPlan",
     "Measurement",
     "OutputTreatment",
     "Spectrum",
     "Variable",
     "collective_variables",
     "draw_indices",
+    "draw_kernels",
     "draw_points",
     "eigenvalues",
+    "kernel_plan",
+    "layer_kernels",
+    "layer_traces",
     "measure",
     "spectrum",
     "tangent_kernel",

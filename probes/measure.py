@@ -14,7 +14,6 @@ from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor, nn
 
 from probes.kernels import OutputTreatment, tangent_kernel
-from probes.kernels.tangent import DEFAULT_MEMORY_BYTES
 from probes.spectrum import Spectrum
 from probes.variables import check_names, evaluate
 from probes.variables.needs import known_from, resolve
@@ -84,7 +83,7 @@ def measure(
     outputs: OutputTreatment = "full",
     variables: Iterable[str] = ("trace", "entropy", "effective_rank"),
     *,
-    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    memory_bytes: int | None = None,
 ) -> Measurement:
     """Variables of the tangent kernel of each draw of points (CV: 200 draws of 20 points).
 

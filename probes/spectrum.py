@@ -34,16 +34,69 @@ def spectrum(kernel: Float[Tensor, "side side"] | Float[np.ndarray, "side side"]
         TypeError: the kernel is not a floating-point tensor or array.
         ValueError: the kernel is not square, is empty or is not symmetric.
     """
-    kernel = float64_kernel(kernel)
+    return _solved([float64_kernel(kernel)])[0]
+
+
+def spectra(
+    kernels: Float[Tensor, "draws side side"] | Float[np.ndarray, "draws side side"],
+) -> list[Spectrum]:
+    """``spectrum`` of each kernel of a stack, solved together; a draw that is not finite gives NaN for itself alone.
+
+    Raises:
+        TypeError: the kernels are not a floating-point tensor or array.
+        ValueError: they are no stack, or one of them is not square, is empty or is not symmetric.
+    """
+    if not isinstance(kernels, (Tensor, np.ndarray)):
+        raise TypeError(f"the kernels are a {type(kernels).__name__}, expected a tensor or array: stack them")
+    if kernels.ndim != 3:
+        raise ValueError(f"the kernels have shape {list(kernels.shape)}, expected [draws, side, side]: stack them")
+    return _solved([float64_kernel(kernel) for kernel in kernels])
+
+
+def eigensystem(kernel: Float64[Tensor, "side side"]) -> tuple[Spectrum, Float64[np.ndarray, "side side"]]:
+    """Spectrum and eigenvectors of a kernel that ``float64_kernel`` made.
+
+    Returns:
+        The spectrum as ``spectrum`` has it, up to rounding (another solver), and the unit eigenvectors as columns in
+        the same order. An eigenvector's sign is arbitrary: the component of largest magnitude (the first of equals)
+        is made positive. Within equal eigenvalues, the clipped ones too, the basis is the solver's. NaN throughout
+        where the kernel is not finite.
+    """
     side = len(kernel)
     if not bool(torch.isfinite(kernel).all()):
-        return Spectrum(np.full(side, np.nan), float("nan"))
-    # On a CPU numpy's is the faster of the two.
-    raw = torch.linalg.eigvalsh(kernel).cpu().numpy() if kernel.is_cuda else np.linalg.eigvalsh(kernel.numpy())
+        return _undefined(side), np.full((side, side), np.nan)
+    if kernel.is_cuda:
+        raw, vectors = (found.cpu().numpy() for found in torch.linalg.eigh(kernel))
+    else:
+        raw, vectors = np.linalg.eigh(kernel.numpy())
+    vectors = vectors[:, ::-1]
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], axis=0)
+    return _clipped(raw), vectors * np.where(largest < 0, -1.0, 1.0)
+
+
+def _solved(matrices: list[Float64[Tensor, "side side"]]) -> list[Spectrum]:
+    finite = [matrix for matrix in matrices if bool(torch.isfinite(matrix).all())]
+    if not finite:
+        return [_undefined(len(matrix)) for matrix in matrices]
+    stack = torch.stack(finite)
+    # On a CPU numpy's is the faster of the two; it solves draw after draw, to the last digit as each alone.
+    raw = torch.linalg.eigvalsh(stack).cpu().numpy() if stack.is_cuda else np.linalg.eigvalsh(stack.numpy())
+    solved = iter(raw)
+    return [
+        _clipped(next(solved)) if bool(torch.isfinite(matrix).all()) else _undefined(len(matrix)) for matrix in matrices
+    ]
+
+
+def _clipped(raw: Float64[np.ndarray, " side"]) -> Spectrum:
+    """From eigenvalues in ascending order, as solvers give them."""
     total = float(np.abs(raw).sum())
     clipped_mass = float(-raw[raw < 0].sum()) / total if total > 0 else 0.0
-    threshold = side * np.finfo(np.float64).eps * max(float(raw[-1]), 0.0)
+    threshold = len(raw) * np.finfo(np.float64).eps * max(float(raw[-1]), 0.0)
     return Spectrum(np.where(raw > threshold, raw, 0.0)[::-1].copy(), clipped_mass)
+
+
+def _undefined(side: int) -> Spectrum:
+    return Spectrum(np.full(side, np.nan), float("nan"))
 
 
 def eigenvalues(kernel: Float[Tensor, "side side"] | Float[np.ndarray, "side side"]) -> Float64[np.ndarray, " side"]:

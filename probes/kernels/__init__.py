@@ -1,6 +1,16 @@
 """Exact empirical tangent kernels of any module, layer by layer where a rule exists."""
 
-from probes.kernels.tangent import tangent_kernel
+from probes.kernels.plan import KernelPlan, LayerPlan, kernel_plan
+from probes.kernels.tangent import draw_kernels, layer_kernels, layer_traces, tangent_kernel
 from probes.kernels.treatment import OutputTreatment
 
-__all__ = ["OutputTreatment", "tangent_kernel"]
+__all__ = [
+    "KernelPlan",
+    "LayerPlan",
+    "OutputTreatment",
+    "draw_kernels",
+    "kernel_plan",
+    "layer_kernels",
+    "layer_traces",
+    "tangent_kernel",
+]

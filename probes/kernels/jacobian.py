@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
+from probes.kernels.batch import Batch, TensorBatch
 from probes.kernels.treatment import OutputRows
 
 logger = logging.getLogger(__name__)
@@ -28,30 +29,37 @@ def add_jacobian_kernel(
     kernel: Tensor,
     model: nn.Module,
     parameters: dict[str, nn.Parameter],
-    inputs: Tensor,
+    inputs: Batch,
+    others: Batch | None,
     rows: OutputRows,
     memory_bytes: int,
 ) -> None:
-    """Add the share of ``parameters`` to the upper triangle of ``kernel`` [N, R, N, R], in place.
+    """Add the share of ``parameters`` to ``kernel`` [N, R, M, R], in place.
 
+    others: the points of the kernel's columns; None if they are the ``inputs``, whose upper triangle then suffices.
     memory_bytes bounds Jacobians and their working space together; one row is always taken, however large.
     """
-    points = kernel.shape[0]
+    points, symmetric = kernel.shape[0], others is None
     storage, workspace = memory_bytes // 2, memory_bytes // 2
-    activations = _activation_bytes(model, inputs[:1])
+    activations = _activation_bytes(model, inputs.take(torch.tensor([0])))
     for group in _groups(parameters, points * rows.functions, storage):
         group_bytes = sum(parameter.nbytes for parameter in group.values())
         row_count = points * rows.functions
-        if row_count * group_bytes > storage:
+        if row_count * group_bytes > storage or not symmetric:
             row_count = storage // 2 // group_bytes  # two tiles are alive at a time
+        chunk_rows = workspace // (group_bytes + activations)
         tiles = list(split(points, rows.functions, row_count))
-        jacobian = _PerSampleJacobian(model, group, inputs, rows, workspace // (group_bytes + activations))
+        jacobian = _PerSampleJacobian(model, group, inputs, rows, chunk_rows)
+        other_tiles, other_jacobian = tiles, jacobian
+        if others is not None:
+            other_tiles = list(split(len(others), rows.functions, row_count))
+            other_jacobian = _PerSampleJacobian(model, group, others, rows, chunk_rows)
         for i, tile in enumerate(tiles):
             left = jacobian(tile)
-            for other in tiles[i:]:
+            for other in other_tiles[i if symmetric else 0 :]:
                 if rows.contracted > 1 and other[1] != tile[1]:
                     continue  # different functions never meet in a traced kernel
-                right = left if other is tile else jacobian(other)
+                right = left if symmetric and other is tile else other_jacobian(other)
                 _add_product(kernel, left, right, tile, other, contracted=rows.contracted > 1)
 
 
@@ -81,7 +89,7 @@ def _groups(parameters: dict[str, nn.Parameter], row_count: int, storage: int) -
     yield group
 
 
-def _activation_bytes(model: nn.Module, sample: Tensor) -> int:
+def _activation_bytes(model: nn.Module, sample: Batch) -> int:
     """Bytes that the forward pass of one sample keeps for its backward pass, parameters apart."""
     own = {parameter.data_ptr() for parameter in model.parameters()}
     total = 0
@@ -92,7 +100,7 @@ def _activation_bytes(model: nn.Module, sample: Tensor) -> int:
         return saved.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved):
-        model(sample)
+        sample.run(model)
     return total
 
 
@@ -115,11 +123,11 @@ class _PerSampleJacobian:
         self,
         model: nn.Module,
         parameters: dict[str, nn.Parameter],
-        inputs: Tensor,
+        batch: Batch,
         rows: OutputRows,
         chunk_rows: int,
     ):
-        self.model, self.parameters, self.inputs, self.rows = model, parameters, inputs, rows
+        self.model, self.parameters, self.batch, self.rows = model, parameters, batch, rows
         self.chunk_rows = max(1, chunk_rows)
         self.method: Callable[[Tile], Jacobian] | None = None  # chosen on the first rows
 
@@ -138,6 +146,9 @@ class _PerSampleJacobian:
     def _rows(self, tile: Tile) -> Jacobian:
         if self.method is not None:
             return self.method(tile)
+        if not isinstance(self.batch, TensorBatch):
+            self.method = self._by_loop
+            return self.method(tile)
         try:
             found = self._by_vmap(tile)
         except torch.OutOfMemoryError:
@@ -154,6 +165,7 @@ class _PerSampleJacobian:
         return self.method(tile)
 
     def _by_vmap(self, tile: Tile) -> Jacobian:
+        assert isinstance(self.batch, TensorBatch)
         varied = {name: parameter.detach() for name, parameter in self.parameters.items()}
         fixed = {name: p.detach() for name, p in self.model.named_parameters() if name not in varied}
 
@@ -164,14 +176,14 @@ class _PerSampleJacobian:
         with warnings.catch_warnings():
             # Operations without a batching rule are run sample by sample: slower, and nothing a user could mend.
             warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
-            return vmap(jacrev(functions_of), in_dims=(None, 0))(varied, self.inputs[tile[0]])
+            return vmap(jacrev(functions_of), in_dims=(None, 0))(varied, self.batch.inputs[tile[0]])
 
     def _by_loop(self, tile: Tile) -> Jacobian:
-        samples = self.inputs[tile[0]]
-        functions = tile[1].stop - tile[1].start
-        whole = {name: p.new_zeros((len(samples), functions, *p.shape)) for name, p in self.parameters.items()}
-        for n in range(len(samples)):
-            values = self.rows.of(self.model(samples[n : n + 1]).reshape(-1))[tile[1]]
+        points, functions = tile[0].stop - tile[0].start, tile[1].stop - tile[1].start
+        whole = {name: p.new_zeros((points, functions, *p.shape)) for name, p in self.parameters.items()}
+        for n in range(points):
+            alone = self.batch.take(torch.tensor([tile[0].start + n]))
+            values = self.rows.of(alone.run(self.model).reshape(-1))[tile[1]]
             for k in range(functions):
                 for name, gradient in self._gradients(values[k], retain_graph=k + 1 < functions).items():
                     whole[name][n, k] = gradient
@@ -192,7 +204,7 @@ class _PerSampleJacobian:
         Costs one backward pass and catches networks that keep references to their parameters where functional_call
         cannot replace them: there the Jacobian would be silently zero.
         """
-        outputs = self.model(self.inputs[tile[0]])
+        outputs = self.batch.take(torch.arange(tile[0].start, tile[0].stop)).run(self.model)
         expected = self._gradients(self.rows.of(outputs.reshape(len(outputs), -1))[:, tile[1]].sum())
         for name, value in jacobian.items():
             row_count = value.shape[0] * value.shape[1]

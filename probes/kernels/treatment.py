@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 OutputTreatment = Literal["full", "traced", "summed"]
@@ -42,6 +43,15 @@ class OutputRows:
         if self.treatment == "summed":
             outputs = outputs.sum(-1, keepdim=True)
         return outputs / math.sqrt(self.outputs)
+
+    def cotangent(self, k: int, outputs: Tensor) -> Tensor:
+        """Gradients [N, O] of function k of every point with respect to the network's outputs."""
+        scale = 1.0 if self.treatment == "full" else 1 / math.sqrt(self.outputs)
+        if self.treatment == "summed":
+            return torch.full_like(outputs, scale)
+        cotangent = torch.zeros_like(outputs)
+        cotangent[:, k] = scale
+        return cotangent
 
 
 def check_treatment(treatment: str) -> None:

@@ -9,50 +9,133 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probes.variables import (
+    class_between,
+    class_between_other,
+    class_block_distance,
+    class_within,
+    class_within_other,
+    condition_number,
+    constant_overlap,
     effective_rank,
     effective_rank_cosine,
+    eigenvalues_leading,
     entropy,
+    entropy_centred,
     entropy_cosine,
+    entropy_gap,
     entropy_normalised,
+    entropy_wishart_gap,
+    kernel_distance,
+    kernel_regression_accuracy,
+    kernel_velocity,
+    kernel_velocity_log,
+    kinetic_energies,
+    kinetic_energy,
+    kinetic_energy_bound,
+    label_alignment,
+    label_alignment_centred,
     largest_eigenvalue,
+    largest_share,
+    largest_share_centred,
+    local_elasticity,
+    loss_rate_shares,
     magnitude_entropy,
+    misalignment_rank,
+    misalignment_subspace,
+    misalignment_subspace_step,
+    misalignment_vectors,
+    misalignment_vectors_step,
+    mode_coupling,
+    numerical_rank,
     participation_ratio,
+    projection_factors,
+    sharpness,
+    spectral_position,
+    tail_exponent,
     trace,
     trace_per_entry,
+    trace_ratio,
 )
-from probes.variables.needs import known_from, resolve
+from probes.variables.needs import GIVENS, NEEDS, chain, known_from, resolve
 from probes.variables.variable import Variable
 
-__all__ = ["VARIABLES", "Variable", "check_names", "collective_variables", "evaluate"]
+__all__ = ["VARIABLES", "Variable", "check_names", "check_treatment", "collective_variables", "evaluate", "givens_of"]
 
 VARIABLES: Mapping[str, Variable] = {
     "trace": trace.VARIABLE,
     "trace_per_entry": trace_per_entry.VARIABLE,
+    "trace_ratio": trace_ratio.VARIABLE,
     "entropy": entropy.VARIABLE,
     "entropy_normalised": entropy_normalised.VARIABLE,
     "effective_rank": effective_rank.VARIABLE,
     "entropy_cosine": entropy_cosine.VARIABLE,
     "effective_rank_cosine": effective_rank_cosine.VARIABLE,
     "magnitude_entropy": magnitude_entropy.VARIABLE,
-    "participation_ratio": participation_ratio.VARIABLE,
+    "kernel_distance": kernel_distance.VARIABLE,
+    "kernel_velocity": kernel_velocity.VARIABLE,
+    "kernel_velocity_log": kernel_velocity_log.VARIABLE,
+    "label_alignment": label_alignment.VARIABLE,
+    "label_alignment_centred": label_alignment_centred.VARIABLE,
+    "kinetic_energy": kinetic_energy.VARIABLE,
+    "kinetic_energy_bound": kinetic_energy_bound.VARIABLE,
+    "kinetic_energies": kinetic_energies.VARIABLE,
+    "projection_factors": projection_factors.VARIABLE,
+    "loss_rate_shares": loss_rate_shares.VARIABLE,
+    "mode_coupling": mode_coupling.VARIABLE,
+    "spectral_position": spectral_position.VARIABLE,
+    "sharpness": sharpness.VARIABLE,
+    "misalignment_subspace": misalignment_subspace.VARIABLE,
+    "misalignment_vectors": misalignment_vectors.VARIABLE,
+    "misalignment_subspace_step": misalignment_subspace_step.VARIABLE,
+    "misalignment_vectors_step": misalignment_vectors_step.VARIABLE,
+    "misalignment_rank": misalignment_rank.VARIABLE,
     "largest_eigenvalue": largest_eigenvalue.VARIABLE,
+    "largest_share": largest_share.VARIABLE,
+    "eigenvalues_leading": eigenvalues_leading.VARIABLE,
+    "participation_ratio": participation_ratio.VARIABLE,
+    "condition_number": condition_number.VARIABLE,
+    "numerical_rank": numerical_rank.VARIABLE,
+    "tail_exponent": tail_exponent.VARIABLE,
+    "entropy_wishart_gap": entropy_wishart_gap.VARIABLE,
+    "entropy_centred": entropy_centred.VARIABLE,
+    "largest_share_centred": largest_share_centred.VARIABLE,
+    "constant_overlap": constant_overlap.VARIABLE,
+    "class_within": class_within.VARIABLE,
+    "class_between": class_between.VARIABLE,
+    "class_within_other": class_within_other.VARIABLE,
+    "class_between_other": class_between_other.VARIABLE,
+    "class_block_distance": class_block_distance.VARIABLE,
+    "local_elasticity": local_elasticity.VARIABLE,
+    "entropy_gap": entropy_gap.VARIABLE,
+    "kernel_regression_accuracy": kernel_regression_accuracy.VARIABLE,
 }
 
 
 def collective_variables(
     kernel: Float[Tensor, "side side"] | Float[np.ndarray, "side side"],
     names: Iterable[str] = ("trace", "entropy", "effective_rank"),
-) -> dict[str, float]:
-    """The named variables of one kernel, computed in float64; eigenvalues are shared between them.
+    **given: Any,
+) -> dict[str, float | np.ndarray]:
+    """The named variables of one kernel, computed in float64; eigenvalues and the like are shared between them.
 
     A kernel with an entry that is not finite gives NaN for every variable, and so does a variable that is not defined
     for the kernel at hand (the entropy of the zero kernel).
 
+    Args:
+        kernel: [side, side], side = N·O with a point's outputs in successive rows (full) or N (traced, summed).
+        names: out of ``VARIABLES``.
+        given: what some variables need beside the kernel, such as ``labels=``, ``residual=`` or ``initial_kernel=``:
+            see ``probes.variables.needs.known_from``; ``givens_of`` tells what a variable needs.
+
+    Returns:
+        A number by name, or a float64 array [length] for a variable that is a profile.
+
     Raises:
-        TypeError: the kernel is not a floating-point tensor or array.
-        ValueError: an unknown name; a kernel that is not square, is empty or is not symmetric.
+        TypeError: the kernel is not a floating-point tensor or array; something unknown is given.
+        ValueError: an unknown name; a kernel that is not square, is empty or is not symmetric; a variable whose given
+            is missing or that is not defined for the kernel's treatment; shapes that do not fit together.
     """
-    return evaluate(check_names(names), known_from(kernel))
+    return evaluate(check_names(names), known_from(kernel, **given))
 
 
 def check_names(names: Iterable[str]) -> tuple[str, ...]:
@@ -66,8 +149,48 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def evaluate(names: Iterable[str], known: dict[str, Any]) -> dict[str, float]:
-    """The named variables from what is ``known`` of a kernel (see ``known_from``), which grows by what they need."""
+def check_treatment(names: Iterable[str], outputs: str) -> None:
+    """Raise ValueError, on one line, if a variable is not defined for kernels of the treatment ``outputs``.
+
+    With one output per point all treatments are the same and every variable is defined: ask for "full" then.
+    """
+    for name in names:
+        defined = VARIABLES[name].treatments
+        if outputs not in defined:
+            raise ValueError(
+                f"{name} is defined for outputs={' or '.join(defined)}, got {outputs}: "
+                f"take the kernel with outputs={defined[0]}, or leave {name} out"
+            )
+
+
+def givens_of(name: str) -> frozenset[str]:
+    """What has to be given with a kernel (of ``GIVENS``) for a variable, through everything it needs.
+
+    ``points`` is left out where what else is given has a row per point, and tells.
+    """
+    givens = chain(VARIABLES[name].needs) & GIVENS.keys()
+    by_point = givens & {"labels", "classes", "residual", "output_hessian"}
+    return frozenset(givens - {"points"} if by_point else givens)
+
+
+def evaluate(names: Iterable[str], known: dict[str, Any]) -> dict[str, float | np.ndarray]:
+    """The named variables from what is ``known`` of a kernel (see ``known_from``), which grows by what they need.
+
+    Raises:
+        ValueError: a variable whose given is missing or that is not defined for the kernel's treatment.
+    """
+    names = tuple(names)
+    check_treatment(names, known["outputs"])
+    wanted: set[str] = set()
+    for name in names:
+        needed = chain(VARIABLES[name].needs, known)
+        for missing in sorted(needed - NEEDS.keys()):
+            how = GIVENS.get(missing, f"expected one of {', '.join(['kernel', *NEEDS, *GIVENS])}")
+            raise ValueError(f"{name} needs {missing}: {how}, or {missing}= with a kernel at hand")
+        wanted |= needed
+    if "eigensystem" in wanted or "eigensystem" in known:
+        # One solution gives both. Eigenvalues then differ by rounding from those of a table without eigenvectors.
+        known.setdefault("spectrum", resolve("eigensystem", known)[0])
     return {
         name: VARIABLES[name].compute(**{need: resolve(need, known) for need in VARIABLES[name].needs})
         for name in names

@@ -5,7 +5,8 @@ import math
 import numpy as np
 from jaxtyping import Float64
 
-from probes.variables.variable import Variable, shannon_entropy
+from probes.variables.formulas import shannon_entropy
+from probes.variables.variable import Variable
 
 
 def effective_rank_cosine(cosine_eigenvalues: Float64[np.ndarray, " side"]) -> float:

@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Float64
 
-from probes.variables.variable import Variable, shannon_entropy
+from probes.variables.formulas import shannon_entropy
+from probes.variables.variable import Variable
 
 
 def entropy(eigenvalues: Float64[np.ndarray, " side"]) -> float:

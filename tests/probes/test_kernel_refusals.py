@@ -4,16 +4,17 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from kernel_cases import CASES, TREATMENTS, mlp
+import torch.nn.functional as F
+from kernel_cases import CASE, TREATMENTS, Inputs, Net, mlp
 from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
 
-from probes import tangent_kernel
-from probes.kernels import observe
+from probes import draw_kernels, kernel_plan, layer_kernels, layer_traces, tangent_kernel
 
 
-@pytest.mark.parametrize("name", ["mlp tanh", "conv, group norm"])
+@pytest.mark.parametrize("name", ["mlp tanh", "resnet", "tied weights", "vision transformer"])
 def test_broken_networks_give_a_kernel_that_shows_it(name: str):
-    model, inputs = next(case for case in CASES if case.name == name).make(torch.float32)
+    model, inputs = CASE[name].make(torch.float32)
     inputs[0, 0] = float("nan")
     assert not torch.isfinite(tangent_kernel(model, inputs)).all()
 
@@ -31,16 +32,17 @@ def test_outputs_without_a_value_have_no_kernel(outputs: str):
     torch.testing.assert_close(kernel[good][:, good], whole[good][:, good])
 
 
-class Wrapped(nn.Module):
-    def __init__(self, change: Callable[[Tensor], object]):
-        super().__init__()
-        self.layer, self.change = nn.Linear(6, 3), change
-
-    def forward(self, x: Tensor) -> object:
-        return self.change(self.layer(x))
+def wrapped(change: Callable[[Tensor], object]) -> nn.Module:
+    return Net(lambda net, x: change(net.layer(x)), layer=nn.Linear(6, 3))
 
 
-GOOD = torch.zeros(4, 6)
+def on_graphs(change: Callable[[Tensor, Batch], object]) -> nn.Module:
+    return Net(lambda net, g: change(net.layer(g.x), g), layer=nn.Linear(4, 2))
+
+
+GOOD, VARIED = torch.zeros(4, 6), torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+GRAPHS = CASE["gin"].make(torch.float32)[1]
+MIXES = "change with the other points"
 
 
 @pytest.mark.parametrize(
@@ -58,11 +60,11 @@ GOOD = torch.zeros(4, 6)
             ValueError,
             r"shape \[3\] for 6 inputs.*expected \[6, ...\].*batch dimension",
         ),
-        (Wrapped(lambda f: f.T), GOOD, "full", ValueError, r"shape \[3, 4\] for 4 inputs"),
-        (Wrapped(lambda f: f.sum()), GOOD, "full", ValueError, r"shape \[\] for 4 inputs"),
-        (Wrapped(lambda f: (f, f)), GOOD, "full", TypeError, "returned a tuple, expected a floating-point tensor"),
-        (Wrapped(lambda f: f.argmax(1)), GOOD, "full", TypeError, "returned a torch.int64 tensor"),
-        (Wrapped(lambda f: f.detach()), GOOD, "full", ValueError, "do not depend on any trainable parameter.*detach"),
+        (wrapped(lambda f: f.T), GOOD, "full", ValueError, r"shape \[3, 4\] for 4 inputs"),
+        (wrapped(lambda f: f.sum()), GOOD, "full", ValueError, r"shape \[\] for 4 inputs"),
+        (wrapped(lambda f: (f, f)), GOOD, "full", TypeError, "returned a tuple, expected a floating-point tensor"),
+        (wrapped(lambda f: f.argmax(1)), GOOD, "full", TypeError, "returned a torch.int64 tensor"),
+        (wrapped(lambda f: f.detach()), GOOD, "full", ValueError, "do not depend on any trainable parameter.*detach"),
         (
             nn.Linear(6, 3),
             GOOD.to("meta"),
@@ -73,9 +75,13 @@ GOOD = torch.zeros(4, 6)
         (nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 3).to("meta")), GOOD, "full", ValueError, "lies on cpu, meta"),
         (nn.Linear(6, 3), GOOD.numpy(), "full", TypeError, "inputs are a ndarray, expected a tensor.*as_tensor"),
         (nn.Linear(6, 3, dtype=torch.complex64), GOOD, "full", TypeError, "parameter weight is not real"),
-        (Wrapped(lambda f: f - f.mean(0)), torch.randn(4, 6), "full", ValueError, "change with the other points"),
-        (Wrapped(lambda f: f.cumsum(0)), torch.randn(4, 6), "full", ValueError, "change with the other points"),
-        (Wrapped(lambda f: f + torch.rand_like(f)), GOOD, "full", ValueError, "eval mode deterministic"),
+        # Outputs of a point that depend on the others, wherever the point stands.
+        (wrapped(lambda f: f - f.mean(0)), VARIED, "full", ValueError, MIXES),
+        (wrapped(lambda f: f.cumsum(0)), VARIED, "full", ValueError, MIXES),
+        (wrapped(lambda f: f.flip(0).cumsum(0).flip(0)), VARIED, "full", ValueError, MIXES),
+        (wrapped(lambda f: f - f[:1]), VARIED, "full", ValueError, MIXES),
+        (wrapped(lambda f: f - f[-1:]), VARIED, "full", ValueError, MIXES),
+        (wrapped(lambda f: f.softmax(0)), VARIED, "traced", ValueError, MIXES),
         (
             nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3, track_running_stats=False)),
             GOOD,
@@ -83,25 +89,29 @@ GOOD = torch.zeros(4, 6)
             ValueError,
             "BatchNorm1d '1' has no running statistics.*track_running_stats=True",
         ),
+        # Outputs that depend on chance, in eval mode too.
+        (wrapped(lambda f: f + torch.rand_like(f)), GOOD, "full", ValueError, "eval mode deterministic"),
+        (wrapped(lambda f: F.dropout(f.repeat(1, 9), 0.5, True)), VARIED, "summed", ValueError, "deterministic"),
+        # Graphs.
+        (on_graphs(lambda rows, g: rows), GRAPHS, "full", ValueError, r"shape \[14, 2\] for 4 inputs"),
+        (on_graphs(lambda rows, g: (rows - rows.mean(0))[: g.num_graphs]), GRAPHS, "full", ValueError, MIXES),
+        (nn.Linear(4, 2), Data(x=torch.randn(3, 4)), "full", TypeError, "inputs are a Data.*Batch"),
+        (nn.Linear(4, 2), [Data(x=torch.randn(3, 4))], "full", TypeError, "inputs are a list"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.usefixtures("unchecked")
-def test_errors_say_what_to_do(model: nn.Module, inputs: Tensor, outputs: str, error: type[Exception], message: str):
-    model.train()
-    with pytest.raises(error, match=message) as caught:
-        tangent_kernel(model, inputs, outputs)  # type: ignore[arg-type]
-    assert "\n" not in str(caught.value)
-    assert model.training
-
-
-def test_memory_bound_must_be_positive():
-    with pytest.raises(ValueError, match="memory_bytes=0 is not positive"):
-        tangent_kernel(nn.Linear(6, 3), GOOD, memory_bytes=0)
-
-
-def test_an_edge_is_needed_for_gradients():
-    with torch.no_grad():
-        layer = nn.Linear(6, 3)
-        outputs, calls = observe.watch(layer, [layer], GOOD)
-    with pytest.raises(ValueError, match="outside the autograd graph"):
-        observe.gradients_at(outputs, calls[layer])
+def test_errors_say_what_to_do(model: nn.Module, inputs: Inputs, outputs: str, error: type[Exception], message: str):
+    draws = torch.tensor([[0]])
+    for refuse in (
+        lambda: tangent_kernel(model, inputs, outputs),
+        lambda: layer_kernels(model, inputs, outputs),
+        lambda: layer_traces(model, inputs, outputs),
+        lambda: kernel_plan(model, inputs, outputs),
+        lambda: draw_kernels(model, inputs, draws, outputs),
+    ):
+        model.train()
+        with pytest.raises(error, match=message) as caught:
+            refuse()
+        assert "\n" not in str(caught.value)
+        assert model.training

@@ -4,17 +4,26 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from kernel_cases import CASES, relative_error
+from kernel_cases import CASE, Net, cast, relative_error
 from torch import Tensor, nn
 
-from probes import tangent_kernel
+from probes import draw_kernels, kernel_plan, layer_kernels, layer_traces, tangent_kernel
+
+CALLS: dict[str, Callable] = {
+    "tangent_kernel": lambda model, inputs: tangent_kernel(model, inputs, "traced"),
+    "tangent_kernel, others": lambda model, inputs: tangent_kernel(model, inputs, others=inputs),
+    "layer_kernels": layer_kernels,
+    "layer_traces": layer_traces,
+    "kernel_plan": kernel_plan,
+    "draw_kernels": lambda model, inputs: draw_kernels(model, inputs, torch.tensor([[0, 1], [1, 0]])),
+}
 
 
 def state_of(model: nn.Module) -> list[object]:
     return [
-        [(name, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
-         for name, m in model.named_modules()],
-        [(name, p.requires_grad, None if p.grad is None else p.grad.tolist(), p.tolist(), p._version)
+        [(name, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks),
+          "forward" in vars(m)) for name, m in model.named_modules()],
+        [(name, p.requires_grad, None if p.grad is None else p.grad.tolist(), p.tolist(), p._version, id(p))
          for name, p in model.named_parameters()],
         [(name, b.tolist()) for name, b in model.named_buffers()],
         torch.get_rng_state().tolist(),
@@ -22,69 +31,87 @@ def state_of(model: nn.Module) -> list[object]:
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["batch norm, dropout", "frozen weight", "conv, group norm", "other hooks"])
-def test_leaves_the_model_as_it_was(name: str, training: bool):
-    model, inputs = next(case for case in CASES if case.name == name).make(torch.float32)
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "name",
+    ["dropout and batch norm", "frozen weight", "resnet", "other hooks", "lstm", "tied weights", "spectral norm"],
+)
+def test_leaves_the_model_as_it_was(name: str, call: str, training: bool):
+    model, inputs = CASE[name].make(torch.float32)
     model.train(training)
-    model[0].train(not training)  # flags differ between modules
-    model[-1].weight.grad = torch.ones_like(model[-1].weight)
+    next(model.children()).train(not training)  # flags differ between modules
+    last = list(model.parameters())[-1]
+    last.grad = torch.ones_like(last)
     before = state_of(model)
     inputs.requires_grad_(True)
-    tangent_kernel(model, inputs, "traced")
+    CALLS[call](model, inputs)
     assert state_of(model) == before
     assert inputs.grad is None
 
 
-class FailsInForward(nn.Module):
-    def __init__(self, calls: int):
-        super().__init__()
-        self.layer, self.norm, self.calls = nn.Linear(6, 3), nn.LayerNorm(3), calls
+@pytest.mark.parametrize("call", CALLS)
+def test_leaves_graphs_as_they_were(call: str):
+    model, inputs = CASE["gine"].make(torch.float32)
+    before, model_before = inputs.clone(), state_of(model)
+    CALLS[call](model, inputs)
+    assert state_of(model) == model_before
+    assert inputs.keys() == before.keys()
+    assert all(torch.equal(inputs[key], before[key]) for key in before.keys() if isinstance(before[key], Tensor))  # noqa: SIM118
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls -= 1
-        outputs = self.norm(self.layer(x))
-        if self.calls < 0:
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("calls", [0, 1, 2])
+def test_leaves_the_model_as_it_was_after_an_error(call: str, calls: int):
+    left = [calls]
+
+    def fail(net: Net, x: Tensor) -> Tensor:
+        left[0] -= 1
+        outputs = net.norm(net.layer(x)) * net.scale
+        if left[0] < 0:
             raise ArithmeticError("broken network")
         return outputs
 
-
-@pytest.mark.parametrize("calls", [0, 1, 2])
-def test_leaves_the_model_as_it_was_after_an_error(calls: int):
-    model, inputs = FailsInForward(calls).train(), torch.randn(4, 6)
+    model = Net(fail, layer=nn.Linear(6, 3), norm=nn.LayerNorm(3), scale=nn.Parameter(torch.ones(3))).train()
     before = state_of(model)
-    with pytest.raises(ArithmeticError, match="broken network"):
-        tangent_kernel(model, inputs)
-    assert state_of(model) == before
+    try:
+        CALLS[call](model, torch.randn(4, 6))
+    except ArithmeticError:
+        assert state_of(model) == before
+    else:
+        assert calls > 0
+        assert left[0] >= 0
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
-@pytest.mark.parametrize("name", ["mlp tanh", "conv, group norm"])
+@pytest.mark.parametrize("name", ["mlp tanh", "resnet", "tagger", "lstm", "gine"])
 def test_surrounding_modes_do_not_matter(name: str, mode: Callable):
-    model, inputs = next(case for case in CASES if case.name == name).make(torch.float32)
+    model, inputs = CASE[name].make(torch.float32)
     expected = tangent_kernel(model, inputs)
     with mode():
         kernel = tangent_kernel(model, inputs.clone())
     torch.testing.assert_close(kernel, expected, rtol=1e-6, atol=1e-6)
 
 
-class OverwritesItsInput(nn.Module):
-    """A layer and an in-place operation on its inputs, hidden from autograd, after the layer has used them."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = 2 * x
-        outputs = self.layer(hidden)
-        hidden.data.zero_()
-        return outputs
+def test_a_layer_without_gradient_mode_of_its_own():
+    """Attention layers take another, fused way where no gradients are wanted, which hides what they used."""
+    case = CASE["transformer encoder layer"]
+    expected = case.kernel("full")
+    with torch.no_grad():
+        assert relative_error(tangent_kernel(*case.make(torch.float32)), expected) < 1e-5
 
 
 def test_inputs_overwritten_after_use_do_not_matter():
+    """An in-place operation, hidden from autograd, after the layer has used its inputs."""
+
+    def run(net: Net, x: Tensor) -> Tensor:
+        doubled = 2 * x
+        outputs = net.layer(doubled)
+        doubled.data.zero_()
+        return outputs
+
     inputs = torch.randn(4, 6, dtype=torch.float64)
     expected = torch.kron(4 * inputs @ inputs.T + 1, torch.eye(3))
-    torch.testing.assert_close(tangent_kernel(OverwritesItsInput().double(), inputs), expected)
+    torch.testing.assert_close(tangent_kernel(Net(run, layer=nn.Linear(6, 3)).double(), inputs), expected)
 
 
 def test_compiled_networks_run_eagerly():
@@ -93,15 +120,23 @@ def test_compiled_networks_run_eagerly():
     def refuse(*args: object) -> None:
         raise AssertionError("compiled")
 
-    model, inputs = CASES[2].make(torch.float32)
+    model, inputs = CASE["mlp tanh"].make(torch.float32)
     expected = tangent_kernel(model, inputs)
     assert torch.equal(tangent_kernel(torch.compile(model, backend=refuse), inputs), expected)
     model.compile(backend=refuse)
     assert torch.equal(tangent_kernel(model, inputs), expected)
 
 
-def test_half_precision_networks_get_a_float32_kernel():
-    model, inputs = CASES[0].make(torch.bfloat16)
-    kernel = tangent_kernel(model, inputs)
+@pytest.mark.parametrize("name", ["linear", "conv2d", "layer norm on tokens", "bare parameter", "gin"])
+def test_half_precision_networks_get_a_float32_kernel(name: str):
+    model, inputs = CASE[name].make(torch.float32)
+    model.bfloat16()
+    kernel = tangent_kernel(model, cast(inputs, torch.bfloat16))
     assert kernel.dtype == torch.float32
-    assert relative_error(kernel, torch.kron(inputs.float() @ inputs.float().T + 1, torch.eye(3))) < 1e-6
+    assert relative_error(kernel, CASE[name].kernel("full")) < 0.05
+
+
+def test_half_precision_is_summed_in_float32():
+    model, inputs = CASE["linear"].make(torch.bfloat16)
+    expected = torch.kron(inputs.float() @ inputs.float().T + 1, torch.eye(3))
+    assert relative_error(tangent_kernel(model, inputs), expected) < 1e-6

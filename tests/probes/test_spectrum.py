@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes import eigenvalues, spectrum
+from probes.spectrum import eigensystem, spectra
 
 
 def kernel_with(values: list[float]) -> torch.Tensor:
@@ -104,3 +105,53 @@ def test_tests_check_shapes():
     """The annotations are live under pytest: a wrong shape is refused before our own message."""
     with pytest.raises(TypeError, match=r"(?s)Type-check.*kernel"):
         spectrum(torch.zeros(2, 3))
+
+
+def test_a_stack_is_solved_as_each_alone():
+    kernels = torch.stack([kernel_with([3.0, 0.5, -0.5]), kernel_with([1.0, 2.0, 0.0]), torch.zeros(3, 3).double()])
+    for found, kernel in zip(spectra(kernels), kernels, strict=True):
+        alone = spectrum(kernel)
+        np.testing.assert_array_equal(found.eigenvalues, alone.eigenvalues)
+        assert found.clipped_mass == alone.clipped_mass
+    np.testing.assert_array_equal(
+        spectra(kernels.float().numpy())[1].eigenvalues, spectrum(kernels[1].float()).eigenvalues
+    )
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_draw_that_is_not_finite_is_nan_for_itself_alone(bad: float):
+    kernels = torch.stack([kernel_with([3.0, 1.0]) for _ in range(3)])
+    kernels[1, 0, 0] = bad
+    first, second, third = spectra(kernels)
+    assert np.isnan(second.eigenvalues).all()
+    assert math.isnan(second.clipped_mass)
+    np.testing.assert_allclose([first.eigenvalues, third.eigenvalues], [[3, 1], [3, 1]])
+    assert all(np.isnan(found.eigenvalues).all() for found in spectra(kernels[1:2]))
+    assert spectra(kernels[:0]) == []
+
+
+def test_eigensystem():
+    kernel = kernel_with([5.0, 2.0, 1.0, 0.1])
+    found, vectors = eigensystem(kernel)
+    np.testing.assert_allclose(found.eigenvalues, [5, 2, 1, 0.1])
+    np.testing.assert_allclose(kernel.numpy() @ vectors, vectors * found.eigenvalues, atol=1e-12)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(4), atol=1e-12)
+    assert (vectors[np.abs(vectors).argmax(0), np.arange(4)] > 0).all()
+    broken, nothing = eigensystem(torch.full((2, 2), math.nan).double())
+    assert np.isnan(broken.eigenvalues).all()
+    assert np.isnan(nothing).all()
+
+
+@pytest.mark.parametrize(
+    ("kernels", "error", "message"),
+    [
+        (torch.eye(2), ValueError, r"shape \[2, 2\], expected \[draws, side, side\]: stack them"),
+        (torch.zeros(3, 2, 1), ValueError, r"shape \[2, 1\], expected a square"),
+        ([torch.eye(2)], TypeError, "are a list, expected a tensor or array: stack them"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_stacks_that_are_none(kernels: object, error: type[Exception], message: str):
+    with pytest.raises(error, match=message) as caught:
+        spectra(kernels)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)

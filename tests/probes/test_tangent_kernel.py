@@ -1,21 +1,28 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-import kernel_cases
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from kernel_cases import CASES, TREATMENTS, Case, brute_force_kernel, mlp, relative_error
-from torch import Tensor, nn
+from kernel_cases import (
+    CASE,
+    CASES,
+    TREATMENTS,
+    Case,
+    Net,
+    brute_force_kernel,
+    disturb,
+    mlp,
+    relative_error,
+)
+from torch import nn
 
-from probes import tangent_kernel
-from probes.kernels import jacobian as jacobian_module
-from probes.kernels import linear, rules
+from probes import kernel_plan, tangent_kernel
 
 DATA = Path(__file__).parent / "data"
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+FALLBACK = "per-sample jacobian"
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -23,16 +30,11 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_agrees_with_brute_force(case: Case, outputs: str, dtype: torch.dtype):
     model, inputs = case.make(dtype)
-    exact_model, exact_inputs = case.make(torch.float64)
-    if dtype == torch.float32:
-        # The same numbers on both sides: the error measured is the kernel's, not that of rounding the parameters.
-        exact_model = exact_model.float().double()
-        exact_inputs = inputs.double() if inputs.is_floating_point() else inputs
     kernel = tangent_kernel(model, inputs, outputs)
     assert kernel.dtype == dtype
     assert not kernel.requires_grad
     assert torch.equal(kernel, kernel.T)
-    assert relative_error(kernel, brute_force_kernel(exact_model, exact_inputs, outputs)) <= TOLERANCE[dtype]
+    assert relative_error(kernel, case.kernel(outputs)) <= TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize(
@@ -77,8 +79,9 @@ def test_two_layer_network_by_hand():
 
 def test_quadratic_form_is_squared_gradient_of_a_plain_backward():
     # ‖Jᵀr‖² = rᵀΘr, with Jᵀr from .backward()
-    model, inputs = CASES[2].make(torch.float64)
-    r = torch.randn(17, 3, dtype=torch.float64)
+    model, inputs = CASE["resnet"].make(torch.float64)
+    model.eval()
+    r = torch.randn(3, 3, dtype=torch.float64)
     kernel = tangent_kernel(model, inputs)
     (model(inputs) * r).sum().backward()
     squared = sum(float((p.grad**2).sum()) for p in model.parameters() if p.grad is not None)
@@ -86,146 +89,112 @@ def test_quadratic_form_is_squared_gradient_of_a_plain_backward():
 
 
 def test_spectrum_is_that_of_the_dual():
-    # 17·3 rows, fewer parameters: JJᵀ and JᵀJ share their non-zero spectrum.
-    model = mlp(3, 4, 3).double()
-    inputs = torch.randn(17, 3, dtype=torch.float64)
-    rows = []
-    for i in range(17):
-        for a in range(3):
-            rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(model(inputs[i])[a], model.parameters())]))
-    J = torch.stack(rows)
-    ours = torch.linalg.eigvalsh(tangent_kernel(model, inputs)).flip(0)
+    # 17·3 rows, 31 parameters: JJᵀ and JᵀJ share their non-zero spectrum.
+    case = Case("fewer parameters than rows", lambda: mlp(3, 4, 3), (17, 3))
+    J = torch.cat(list(case.jacobian().values()), 2).flatten(0, 1)
+    assert J.shape == (51, 31)
+    ours = torch.linalg.eigvalsh(tangent_kernel(*case.make(torch.float64))).flip(0)
     dual = torch.linalg.eigvalsh(J.T @ J).flip(0)
-    assert J.shape[1] == 31
     torch.testing.assert_close(ours[:31], dual, atol=1e-10 * float(dual[0]), rtol=0)
     assert ours[31:].abs().max() < 1e-12 * ours[0]
 
 
-def by_rule(model: nn.Module, inputs: Tensor, monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """The layers of ``model`` whose kernel came from the rule."""
-    seen: list[nn.Module] = []
-
-    def add_kernel(kernel: Tensor, module: nn.Module, inputs: Tensor, gradients: Tensor) -> None:
-        seen.append(module)
-        linear.add_kernel(kernel, module, inputs, gradients)
-
-    monkeypatch.setitem(rules.RULES, nn.Linear, rules.Rule(linear.applies, add_kernel))
-    tangent_kernel(model, inputs)
-    return seen
+def test_parameters_of_two_precisions_give_the_higher_one():
+    model = Net(
+        lambda net, x: net.precise(net.body(x).tanh().double()), body=nn.Linear(6, 5), precise=nn.Linear(5, 3).double()
+    )
+    inputs = torch.randn(4, 6)
+    kernel = tangent_kernel(model, inputs)
+    assert kernel.dtype == torch.float64
+    model.run = lambda net, x: net.precise(net.body(x).tanh())
+    assert relative_error(kernel, brute_force_kernel(model.double(), inputs.double(), "full")) < 1e-5
 
 
-def test_dense_layers_go_by_the_rule(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(jacobian_module, "jacrev", None)  # the fallback would fail
-    model = mlp(6, 5, 4, 3, activation=lambda: nn.ReLU(inplace=True))
-    assert by_rule(model, torch.randn(4, 6), monkeypatch) == [model[0], model[2], model[4]]
+def test_width_beyond_one_block_of_everything():
+    """More points and rows than any block size that a small case could fit in."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Conv1d(3, 17, 3), nn.GELU(), nn.GroupNorm(1, 17), nn.Flatten(), nn.Linear(17 * 11, 5))
+    disturb(model)
+    inputs = torch.randn(37, 3, 13, dtype=torch.float64)
+    model.double()
+    for outputs in TREATMENTS:
+        assert (
+            relative_error(tangent_kernel(model, inputs, outputs), brute_force_kernel(model, inputs, outputs)) < 1e-10
+        )
+
+
+def by_fallback(name: str) -> set[str]:
+    """The layers of a case that go by per-sample Jacobians."""
+    return {layer.name for layer in kernel_plan(*CASE[name].make(torch.float32)).layers if layer.path == FALLBACK}
+
+
+RULED = [
+    "mlp tanh", "in-place relu", "keyword call", "module used twice", "tied weights", "tied layers", "siamese",
+    "linear on tokens", "linear on a grid", "conv1d, same", "conv2d", "conv2d, reflect", "conv2d, groups",
+    "conv2d, depthwise", "conv used twice", "transposed conv2d, stride", "transposed conv2d, groups", "embedding",
+    "embedding with padding, repeated tokens", "language model, tied head", "layer norm over two axes", "rms norm",
+    "group norm", "batch norm 1d on sequences", "batch norm 2d", "resnet", "vgg", "u-net", "variational autoencoder",
+    "gin", "gine", "layer norm on nodes", "edges, nodes and graphs",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_layers_of_ordinary_networks_go_by_their_rule(name: str, caplog: pytest.LogCaptureFixture):
+    assert by_fallback(name) == set()
+    with caplog.at_level("INFO", logger="probes"):
+        tangent_kernel(*CASE[name].make(torch.float32))
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
-    ("network", "shape", "ruled"),
+    ("name", "parameters", "ruled"),
     [
-        (kernel_cases.TiedWeights, (5, 6), ["head"]),
-        (kernel_cases.UsedTwice, (5, 6), ["head"]),
-        (kernel_cases.FunctionalReuse, (5, 6), []),
-        (kernel_cases.PermutedRows, (5, 6), ["head"]),
+        ("functional reuse", ["layer.weight"], {"head"}),
+        ("autoencoder of one matrix", ["layer.weight"], {"head"}),
+        ("kept references", ["layer.weight"], set()),
+        ("forward of the instance", ["0.weight", "0.bias"], {"2"}),
+        ("forward called past the hooks", ["layer.weight", "layer.bias"], {"head"}),
+        ("tied to a bare parameter", ["matrix"], set()),
+        ("tied to a recurrent layer", ["cell.weight_hh"], set()),
+        ("bare parameter", ["scale"], {"layer"}),
+        ("weight norm", ["0.parametrizations.weight.original0"], {"2"}),
+        ("pruned", ["0.weight_orig"], {"2"}),
+        ("lstm", ["recurrent.weight_ih_l0", "recurrent.bias_hh_l0"], {"head"}),
+        ("gru", ["recurrent.weight_ih_l0", "recurrent.bias_hh_l0"], {"head"}),
+        ("multi-head attention", ["attention.in_proj_weight", "attention.out_proj.weight"], {"head"}),
+        ("embedding bag", ["0.weight"], {"2"}),
+        ("tagger", ["block.scale"], {"words", "block.first", "block.attention.qkv", "block.mlp.0", "norm", "head"}),
+        ("vision transformer", ["token", "places", "block.scale"], {"patches", "block.attention.out", "head"}),
+        ("gin, learned eps", ["first.eps", "second.eps"], {"first.nn.0", "first.nn.2", "head"}),
     ],
 )
-def test_layers_used_in_other_ways_do_not(
-    network: Callable[[], nn.Module], shape: tuple[int, ...], ruled: list[str], monkeypatch: pytest.MonkeyPatch
+def test_other_parameters_go_by_themselves(
+    name: str, parameters: list[str], ruled: set[str], caplog: pytest.LogCaptureFixture
 ):
-    model = network()
-    assert by_rule(model, torch.randn(shape), monkeypatch) == [model.get_submodule(name) for name in ruled]
-
-
-@pytest.mark.parametrize("memory_bytes", [1, 2_000, 7_000, 40_000, 2**29])
-@pytest.mark.parametrize("outputs", TREATMENTS)
-def test_memory_bound_does_not_change_the_kernel(outputs: str, memory_bytes: int):
-    case = next(case for case in CASES if case.name == "conv, group norm")
-    model, inputs = case.make(torch.float64)
-    kernel = tangent_kernel(model, inputs, outputs, memory_bytes=memory_bytes)
-    assert relative_error(kernel, brute_force_kernel(model, inputs, outputs)) < 1e-12
-
-
-def test_memory_bound_holds_for_what_is_kept(monkeypatch: pytest.MonkeyPatch):
-    held: list[int] = []
-    add_product = jacobian_module._add_product
-
-    def record(kernel: Tensor, left: dict[str, Tensor], right: dict[str, Tensor], *args: object, **kwargs: bool):
-        sides = [left] if left is right else [left, right]
-        held.append(sum(value.nbytes for side in sides for value in side.values()))
-        add_product(kernel, left, right, *args, **kwargs)
-
-    monkeypatch.setattr(jacobian_module, "_add_product", record)
-    model, inputs = (
-        nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 4)),
-        torch.randn(6, 2, 4, 4),
-    )
-    row = 4 * (8 * 2 * 9 + 8)
-    whole = 6 * 4 * row
-    tangent_kernel(model, inputs, memory_bytes=whole)
-    assert len(held) > 2
-    assert row <= max(held) <= whole // 2
+    found = by_fallback(name)
+    assert {parameter.rpartition(".")[0] for parameter in parameters} <= found
+    assert not found & ruled
+    with caplog.at_level("INFO", logger="probes"):
+        tangent_kernel(*CASE[name].make(torch.float32))
+    assert all(record.name.startswith("probes.kernels") for record in caplog.records)
+    for parameter in parameters:
+        assert re.search(rf"(?<![\w.]){re.escape(parameter)}(?![\w.])", caplog.text), parameter
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("kept references", "does not add up to the ordinary gradient"), ("branching on values", "vmap")],
+    [("kept references", "does not add up to the ordinary gradient"), ("function without a batching rule", "vmap")],
 )
 def test_loops_over_samples_where_vmap_cannot(name: str, reason: str, caplog: pytest.LogCaptureFixture):
-    model, inputs = next(case for case in CASES if case.name == name).make(torch.float64)
+    model, inputs = CASE[name].make(torch.float64)
     with caplog.at_level("INFO", logger="probes"):
         tangent_kernel(model, inputs)
-    assert f"per-sample Jacobians of {type(model).__name__} by a loop" in caplog.text
-    assert reason in caplog.text.split("vmap failed:")[1]
+    assert "by a loop" in caplog.text
+    assert reason in caplog.text
 
 
-@pytest.mark.parametrize("name", ["conv, group norm", "attention", "batch norm, dropout", "embedding", "tied weights"])
+@pytest.mark.parametrize("name", ["bare parameter", "multi-head attention", "embedding bag", "vision transformer"])
 def test_vmap_serves_ordinary_networks(name: str, caplog: pytest.LogCaptureFixture):
-    model, inputs = next(case for case in CASES if case.name == name).make(torch.float32)
     with caplog.at_level("INFO", logger="probes"):
-        tangent_kernel(model, inputs)
-    assert caplog.text == ""
-
-
-networks = st.tuples(
-    st.lists(st.integers(1, 6), min_size=2, max_size=4),
-    st.integers(1, 9),
-    st.sampled_from(TREATMENTS),
-    st.booleans(),
-    st.integers(0, 2**32 - 1),
-)
-
-
-@settings(max_examples=40, deadline=None)
-@given(networks)
-def test_properties_of_any_dense_network(drawn: tuple[list[int], int, str, bool, int]):
-    widths, points, outputs, bias, seed = drawn
-    torch.manual_seed(seed)
-    model = mlp(*widths, bias=bias).double()
-    inputs = torch.randn(points, widths[0], dtype=torch.float64)
-    kernel = tangent_kernel(model, inputs, outputs)
-    rows = widths[-1] if outputs == "full" else 1
-    assert kernel.shape == (points * rows, points * rows)
-
-    # Symmetric, positive semi-definite, right.
-    assert torch.equal(kernel, kernel.T)
-    assert torch.linalg.eigvalsh(kernel).min() >= -1e-12 * kernel.trace()
-    torch.testing.assert_close(kernel, brute_force_kernel(model, inputs, outputs), rtol=1e-10, atol=1e-10)
-
-    # Permuting the points permutes the kernel.
-    order = torch.randperm(points)
-    blocks = kernel.view(points, rows, points, rows)
-    permuted = tangent_kernel(model, inputs[order], outputs).view(points, rows, points, rows)
-    torch.testing.assert_close(permuted, blocks[order][:, :, order])
-
-    # Scaling the outputs scales the kernel by the square.
-    scaled = nn.Sequential(model, Times(3.0))
-    torch.testing.assert_close(tangent_kernel(scaled, inputs, outputs), 9 * kernel)
-
-
-class Times(nn.Module):
-    def __init__(self, factor: float):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.factor * x
+        tangent_kernel(*CASE[name].make(torch.float32))
+    assert "by a loop" not in caplog.text

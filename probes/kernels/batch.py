@@ -1,0 +1,110 @@
+"""Data points in a batch: rows of a tensor, or graphs of a mini-batch of graphs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class TensorBatch:
+    """Points are the rows of a tensor [N, ...]."""
+
+    def __init__(self, inputs: Tensor):
+        self.inputs = inputs
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor lies."""
+        return self.inputs.device
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def run(self, model: nn.Module) -> Any:
+        """``model(inputs)``."""
+        return model(self.inputs)
+
+    def take(self, indices: Tensor) -> "TensorBatch":
+        """Rows of the tensor."""
+        return TensorBatch(self.inputs[indices.to(self.inputs.device)])
+
+    def sample(self) -> "TensorBatch":
+        """The last point: all are alike."""
+        return TensorBatch(self.inputs[-1:])
+
+    def owners(self, rows: int) -> Iterator[Tensor]:
+        """None: rows of a tensor keep their places, see ``layouts.Grid``."""
+        return iter(())
+
+
+class GraphBatch:
+    """Points are the graphs of a PyTorch Geometric ``Batch``; rows inside the network are graphs, nodes or edges."""
+
+    def __init__(self, graphs: Any):
+        self.graphs = graphs
+
+    @property
+    def device(self) -> torch.device:
+        """Where the nodes lie."""
+        return self.graphs.batch.device
+
+    def __len__(self) -> int:
+        return int(self.graphs.num_graphs)
+
+    def run(self, model: nn.Module) -> Any:
+        """``model(batch)``."""
+        return model(self.graphs.clone())  # shallow: a model may put its features into the batch
+
+    def take(self, indices: Tensor) -> "GraphBatch":
+        """A mini-batch of some of the graphs."""
+        chosen = [self.graphs.get_example(index) for index in indices.tolist()]
+        return GraphBatch(type(self.graphs).from_data_list(chosen))
+
+    def sample(self) -> "GraphBatch":
+        """All of them: graphs differ in size."""
+        return self
+
+    def owners(self, rows: int) -> Iterator[Tensor]:
+        """By their number, rows can be graphs, nodes or edges (an edge belongs to the graph of its source)."""
+        node_owner = self.graphs.batch
+        edges = self.graphs.edge_index
+        if rows == len(self):
+            yield torch.arange(rows, device=node_owner.device)
+        if rows == len(node_owner):
+            yield node_owner
+        if edges is not None and rows == edges.shape[1]:
+            yield node_owner[edges[0]]
+
+
+Batch = TensorBatch | GraphBatch
+"""N data points that a network takes at once."""
+
+
+def as_batch(inputs: Any, name: str = "inputs") -> Batch:
+    """The data points behind ``inputs``.
+
+    Raises:
+        TypeError: neither a tensor nor a mini-batch of graphs.
+        ValueError: no batch dimension, or no data points.
+    """
+    if isinstance(inputs, Tensor):
+        if inputs.dim() == 0:
+            raise ValueError(
+                f"{name} have no batch dimension (shape []), expected [N, ...]: add one with {name}.unsqueeze(0)"
+            )
+        if len(inputs) == 0:
+            raise ValueError(
+                f"{name} hold no data points (shape {list(inputs.shape)}), expected N ≥ 1: pass at least one"
+            )
+        inputs = inputs.detach()
+        # Inference tensors cannot be saved for a backward pass.
+        return TensorBatch(inputs.clone() if inputs.is_inference() else inputs)
+    if all(hasattr(inputs, part) for part in ("num_graphs", "get_example", "edge_index")):
+        if inputs.num_graphs == 0:
+            raise ValueError(f"{name} hold no graphs, expected at least one: pass a mini-batch with some")
+        return GraphBatch(inputs)
+    raise TypeError(
+        f"{name} are a {type(inputs).__name__}, expected a tensor [N, ...] or a torch_geometric Batch: convert them "
+        "with torch.as_tensor or Batch.from_data_list"
+    )

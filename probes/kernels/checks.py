@@ -1,0 +1,50 @@
+"""What is wrong with a network or its inputs, said before any work starts."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from probes.kernels.batch import Batch
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters with requires_grad, by name.
+
+    Raises:
+        ValueError: there are none, or parameters lie on several devices.
+        TypeError: one is not real.
+    """
+    name = type(model).__name__
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not trainable:
+        raise ValueError(f"{name} has no trainable parameters, expected at least one: set requires_grad on some")
+    devices = {str(parameter.device) for parameter in model.parameters()}
+    if len(devices) > 1:
+        raise ValueError(
+            f"{name} lies on {', '.join(sorted(devices))}, expected one device: move it with model.to(device)"
+        )
+    for name, parameter in trainable.items():
+        if not parameter.is_floating_point():
+            raise TypeError(f"parameter {name} is not real: kernels are defined for real parameters, freeze it")
+    return trainable
+
+
+def check_devices(model: nn.Module, device: torch.device, batches: Sequence[Batch]) -> None:
+    """ValueError unless all inputs are on the model's device."""
+    for batch in batches:
+        if batch.device != device:
+            raise ValueError(
+                f"inputs are on {batch.device} and {type(model).__name__} on {device}: "
+                f"move them with inputs.to({str(device)!r})"
+            )
+
+
+def check_normalisation(model: nn.Module) -> None:
+    """ValueError if some layer normalises with the statistics of the batch even in eval mode."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"{type(module).__name__} {name!r} has no running statistics, so that outputs depend on the whole "
+                "batch, expected outputs of single points: use track_running_stats=True"
+            )

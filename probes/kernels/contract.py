@@ -1,0 +1,97 @@
+"""Products of per-sample gradients: one layer's share of the kernel, by the path that the cost model chose.
+
+Shapes: kernels are [draws, n, R, m, R]; B is [draws, n, K, G, d_o, T] with K = R·C functions, of which one is 1.
+Where both sides are the same points, only blocks with j ≥ i are computed; the engine mirrors them once at the end.
+"""
+
+import torch
+from torch import Tensor
+
+from probes.kernels.factors import Factor
+
+STRIPES = 8
+"""Stripes of points in which a symmetric product is formed: saves 7/16 of it and keeps temporaries small."""
+
+STRIPE_SIDE = 64
+"""Rows that a stripe has at least: products of fewer lose more than they save."""
+
+
+def add_jacobians(kernel: Tensor, left: Tensor, right: Tensor, symmetric: bool) -> None:
+    """Θ += J Jᵀ of written-down gradients [draws, n, K, width]."""
+    draws, points, kept = kernel.shape[:3]
+    stripes = min(STRIPES, max(1, points * kept // STRIPE_SIDE), points) if symmetric else 1
+    stripe = -(-points // stripes)
+    for start in range(0, points, stripe):
+        first, stop = (start if symmetric else 0), min(start + stripe, points)
+        a = left[:, start:stop].reshape(draws, (stop - start) * kept, -1)
+        b = right[:, first:].reshape(draws, (right.shape[1] - first) * kept, -1)
+        kernel[:, start:stop, :, first:] += _product(a, b).view(kernel[:, start:stop, :, first:].shape)
+
+
+def add_dense(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool) -> None:
+    """T = 1: Θ += (A Aᵀ) ∘ (B Bᵀ)."""
+    draws, points, kept = kernel.shape[:3]
+    stripes = min(STRIPES, max(1, points * kept // STRIPE_SIDE), points) if symmetric else 1
+    stripe = -(-points // stripes)
+    for start in range(0, points, stripe):
+        first, stop = (start if symmetric else 0), min(start + stripe, points)
+        gram = A[0].gram(slice(start, stop), A[1], slice(first, None))[:, :, 0, :, 0].to(kernel.dtype)
+        a = B[0][:, start:stop].reshape(draws, (stop - start) * kept, -1)
+        b = B[1][:, first:].reshape(draws, (B[1].shape[1] - first) * kept, -1)
+        target = kernel[:, start:stop, :, first:]
+        target.addcmul_(_product(a, b).view(target.shape), gram[:, :, None, :, None])
+
+
+def add_ghost(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool, chunk: int) -> None:
+    """Θ += Σ_ts (A_nt · A_ms)(B_nat · B_mbs), never forming J; ``chunk`` points of the other side at a time."""
+    _, points, kept, others = kernel.shape[:4]
+    left, right = (_rows_first(b, kept) for b in B)  # [draws, n, R, T, C·d_o]
+    for i in range(points):
+        for first in range(i if symmetric else 0, others, chunk):
+            last = min(first + chunk, others)
+            gram = A[0].gram(slice(i, i + 1), A[1], slice(first, last))[:, 0].to(kernel.dtype)  # [draws, T, m, S]
+            draws, T, _, S = gram.shape
+            products = _product(
+                left[:, i].reshape(draws, kept * T, -1), right[:, first:last].reshape(draws, -1, left.shape[-1])
+            ).view(draws, kept, T, last - first, kept, S)
+            kernel[:, i, :, first:last] += torch.einsum("dtms,datmbs->damb", gram, products)
+
+
+def add_half(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool, chunk: int) -> None:
+    """Θ += Σ_t B_nat · (Σ_s (A_nt · A_ms) B_mbs), ``chunk`` points of the other side at a time."""
+    draws, points, kept, others = kernel.shape[:4]
+    for i in range(points):
+        a = B[0][:, i].reshape(draws, kept, -1)  # over C, d_o, T
+        for first in range(i if symmetric else 0, others, chunk):
+            last = min(first + chunk, others)
+            gram = A[0].gram(slice(i, i + 1), A[1], slice(first, last))[:, 0].to(kernel.dtype)  # [draws, T, m, S]
+            T, S = gram.shape[1], gram.shape[3]
+            b = B[1][:, first:last].reshape(draws * (last - first), -1, S)
+            b = torch.bmm(b, gram.permute(0, 2, 3, 1).reshape(-1, S, T))  # [draws·m, K·d_o, T]
+            b = b.view(draws, (last - first) * kept, -1)
+            kernel[:, i, :, first:last] += _product(a, b).view(draws, kept, last - first, kept)
+
+
+def add_outer_jacobians(
+    kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool, chunk: int
+) -> None:
+    """Θ += J Jᵀ with J_na = Σ_t B_nat ⊗ A_nt written down for ``chunk`` outputs of the layer at a time."""
+    d_o = B[0].shape[-2]
+    for first in range(0, d_o, chunk):
+        left = A[0].jacobian(B[0][..., first : first + chunk, :]).flatten(3)
+        right = left if symmetric else A[1].jacobian(B[1][..., first : first + chunk, :]).flatten(3)
+        add_jacobians(kernel, left, right, symmetric)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """left · rightᵀ, draw by draw."""
+    if len(left) == 1:
+        return (left[0] @ right[0].T)[None]  # a batch of one is slower
+    return torch.bmm(left, right.transpose(1, 2))
+
+
+def _rows_first(B: Tensor, kept: int) -> Tensor:
+    """[draws, n, K, 1, d_o, T] as [draws, n, R, T, C·d_o]."""
+    rows = B[:, :, :, 0].movedim(-1, 2)  # [draws, n, T, K, d_o]
+    rows = rows.unflatten(3, (kept, -1)).movedim(3, 2)  # [draws, n, R, T, C, d_o]
+    return rows.flatten(4).contiguous()

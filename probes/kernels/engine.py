@@ -1,0 +1,159 @@
+"""A block of kernels between two batches: one forward pass, one backward sweep, one path for each layer.
+
+Layers go by the rules of ``probes.kernels.rules``, all other parameters by per-sample Jacobians. The sweep passes from
+the outputs towards the inputs; what it has collected of a layer is multiplied and let go before it goes on.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from probes.kernels.batch import Batch
+from probes.kernels.costs import Blocks
+from probes.kernels.jacobian import add_jacobian_kernel
+from probes.kernels.memory import WORKSPACE, WORKSPACE_LEAST, stores_budget
+from probes.kernels.shares import Observation, Share
+from probes.kernels.sides import Side, uses_by_edge
+from probes.kernels.stores import Decision, Store, add_share, decide
+from probes.kernels.treatment import OutputRows
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network whose kernel is wanted: its trainable parameters, its outputs as ``rows``, the kernel's dtype."""
+
+    model: nn.Module
+    trainable: dict[str, nn.Parameter]
+    rows: OutputRows
+    dtype: torch.dtype
+
+    def blocks(self, draws: int, points: int, others: int, symmetric: bool) -> Blocks:
+        """The sizes of a block of this network's kernel."""
+        return Blocks(
+            draws, points, others, self.rows.kept, self.rows.contracted, symmetric, itemsize=self.dtype.itemsize
+        )
+
+
+@dataclass
+class Kernels:
+    """The kernels that are wanted, [draws, n, R, m, R] each: one for every name that ``name_of`` gives an owner."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    name_of: Callable[[str], str]
+    chosen: slice | None = None
+    by_name: dict[str, Tensor] = field(default_factory=dict)
+
+    def of(self, owner: str) -> Tensor:
+        """The kernel that the parameters of module ``owner`` are added to."""
+        name = self.name_of(owner)
+        if name not in self.by_name:
+            self.by_name[name] = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
+        kernel = self.by_name[name]
+        return kernel if self.chosen is None else kernel[self.chosen]
+
+    def part(self, draws: slice) -> "Kernels":
+        """The same kernels, of which only some draws are added to."""
+        return replace(self, chosen=draws)
+
+
+def add_block(
+    network: Network,
+    kernels: Kernels,
+    place: tuple[slice, slice],
+    left: Observation,
+    right: Observation | None,
+    index: Tensor | None,
+    free: int,
+) -> None:
+    """Add the block between the points of ``left`` and ``right``, which end with it, to every kernel.
+
+    place: points of the kernels' rows and columns. right: None for the upper triangle of one batch's kernel.
+    index: [draws, n] for the kernels of draws out of ``left``. free: bytes that may be used on the way.
+    """
+    symmetric = right is None
+    draws, n = (1, len(left.batch)) if index is None else index.shape
+    shares = list(left.shares)
+    others = shares
+    if right is not None:
+        twins = {share.signature: share for share in right.shares}
+        shares = [share for share in shares if share.signature in twins]  # the network may have gone another way
+        others = [twins[share.signature] for share in shares]
+    blocks = network.blocks(draws, n, n if right is None else len(right.batch), symmetric)
+    decisions = decide_all(shares, blocks, left, len(left.batch), stores_budget(free, symmetric))
+    workspace = max(WORKSPACE_LEAST, min(WORKSPACE, free // 4))
+
+    def complete() -> Iterator[tuple[int, list[Store]]]:
+        """Sweep both sides in step; every share as soon as all its uses are there."""
+        mine = Side(left, shares, decisions, network.rows, network.dtype)
+        sides = [mine] if right is None else [mine, Side(right, others, decisions, network.rows, network.dtype)]
+        if any(side.plan != mine.plan for side in sides):
+            for side in sides:
+                side.in_one_piece()
+        last = {number: step for step, uses in enumerate(mine.plan) for number, _ in uses}
+        for step, *_ in zip(*(side.sweep() for side in sides), strict=True):
+            for number in [number for number, at in last.items() if at == step]:
+                yield number, [side.stores.pop(number) for side in sides]
+
+    if shares:
+        for number, stores in complete():
+            kernel = kernels.of(shares[number].owner)[:, place[0], :, place[1]]
+            add_share(kernel, stores[0], stores[-1], decisions[number], index, symmetric, workspace)
+            del stores  # before the sweep goes on
+    remaining = remaining_parameters(network, shares, [left] if right is None else [left, right])
+    for owner, parameters in remaining.items():
+        logger.info("no rule for %s: per-sample Jacobians", ", ".join(parameters))
+        kernel = kernels.of(owner)[:, place[0], :, place[1]]
+        _add_jacobians(network, kernel, parameters, left.batch, right.batch if right else None, index, free)
+
+
+def decide_all(
+    shares: Sequence[Share], blocks: Blocks, observation: Observation, points: int, budget: int
+) -> list[Decision]:
+    """The path of every share: the cheapest, or the one that collects least where a segment overruns the budget.
+
+    points: on one side. budget: bytes that they may collect.
+    """
+    decisions = [decide(share, blocks, budget / points) for share in shares]
+    uses = uses_by_edge(shares)
+    for segment in observation.graph.segments(list(uses)) if uses else []:
+        numbers = sorted({number for edge in segment.wanted for number, _ in uses[edge]})
+        if points * sum(decisions[number].point_bytes for number in numbers) > budget:
+            for number in numbers:
+                decisions[number] = decide(shares[number], blocks, 0)
+    return decisions
+
+
+def remaining_parameters(
+    network: Network, shares: Sequence[Share], sides: Sequence[Observation]
+) -> dict[str, dict[str, nn.Parameter]]:
+    """By owner, the parameters that the outputs of all ``sides`` depend on and no share covers."""
+    covered = {name for share in shares for name in share.parameters}
+    remaining: dict[str, dict[str, nn.Parameter]] = defaultdict(dict)
+    for name, parameter in network.trainable.items():
+        if name not in covered and all(side.graph.uses[id(parameter)] for side in sides):
+            remaining[name.rpartition(".")[0]][name] = parameter
+    return remaining
+
+
+def _add_jacobians(
+    network: Network,
+    kernel: Tensor,
+    parameters: dict[str, nn.Parameter],
+    inputs: Batch,
+    others: Batch | None,
+    index: Tensor | None,
+    free: int,
+) -> None:
+    if index is None:
+        add_jacobian_kernel(kernel[0], network.model, parameters, inputs, others, network.rows, free)
+        return
+    for draw, chosen in zip(kernel, index, strict=True):
+        add_jacobian_kernel(draw, network.model, parameters, inputs.take(chosen), None, network.rows, free)

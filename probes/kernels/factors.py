@@ -1,0 +1,99 @@
+"""The inputs' side of a layer whose per-sample gradient is a sum of outer products, J_na = Σ_t B_nat ⊗ A_nt.
+
+A is dense (the rows that a linear layer or a convolution's patches see) or one-hot (the tokens of an embedding).
+Shapes: lead is [N] or, gathered for draws, [draws, n]; G groups of a convolution; d_i inputs and d_o outputs a group.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A as it is: ``values`` [*lead, G, T, d_i]."""
+
+    values: Tensor
+
+    @property
+    def width(self) -> int:
+        """d_i."""
+        return self.values.shape[-1]
+
+    def take(self, index: Tensor | None) -> "Dense":
+        """Gather points into draws."""
+        return Dense(self.values[None] if index is None else self.values[index])
+
+    def gram(self, points: slice, other: "Factor", others: slice) -> Float[Tensor, "draws n T m S"]:
+        """Inner products of rows."""
+        assert isinstance(other, Dense)
+        left, right = self.values[:, points, 0], other.values[:, others, 0]  # [draws, n, T, d_i]
+        gram = left.flatten(1, 2) @ right.flatten(1, 2).transpose(1, 2)
+        return gram.view(len(left), *left.shape[1:3], *right.shape[1:3])
+
+    def jacobian(self, gradients: Tensor) -> Tensor:
+        """A product of matrices for each point and group."""
+        *lead, K, G, d_o, T = gradients.shape
+        d_i = self.values.shape[-1]
+        left = gradients.transpose(-4, -3).reshape(-1, K * d_o, T)
+        products = torch.bmm(left, self.values.reshape(-1, T, d_i))
+        return products.view(*lead, G, K, d_o, d_i).transpose(-4, -3)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A one-hot: ``ids`` [*lead, T] below ``vocabulary``."""
+
+    ids: Int[Tensor, "*lead T"]
+    vocabulary: int
+
+    @property
+    def width(self) -> int:
+        """The vocabulary."""
+        return self.vocabulary
+
+    def take(self, index: Tensor | None) -> "Tokens":
+        """Gather points into draws."""
+        return Tokens(self.ids[None] if index is None else self.ids[index], self.vocabulary)
+
+    def gram(self, points: slice, other: "Factor", others: slice) -> Float[Tensor, "draws n T m S"]:
+        """1 where tokens are equal."""
+        assert isinstance(other, Tokens)
+        equal = self.ids[:, points, :, None, None] == other.ids[:, None, None, others]
+        return equal.to(torch.get_default_dtype())
+
+    def jacobian(self, gradients: Tensor) -> Tensor:
+        """Sums over the positions of each token."""
+        *lead, K, G, d_o, T = gradients.shape
+        index = self.ids[..., None, None, None, :].expand(*lead, K, G, d_o, T)
+        return gradients.new_zeros((*lead, K, G, d_o, self.vocabulary)).scatter_add_(-1, index, gradients)
+
+
+Factor = Dense | Tokens
+"""Rows A of a layer's inputs."""
+
+
+def concatenated(factors: Sequence[Factor]) -> Factor:
+    """Several uses of one weight: their rows after one another give the exact cross terms."""
+    first = factors[0]
+    if len(factors) == 1:
+        return first
+    if isinstance(first, Tokens):
+        ids = [factor.ids for factor in factors if isinstance(factor, Tokens)]
+        return Tokens(torch.cat(ids, -1), first.vocabulary)
+    return Dense(torch.cat([factor.values for factor in factors if isinstance(factor, Dense)], -2))
+
+
+def compressed(left: Factor, right: Factor) -> tuple[Factor, Factor]:
+    """Token factors with the vocabulary cut to the tokens that occur; dense ones as they are."""
+    if not isinstance(left, Tokens) or not isinstance(right, Tokens):
+        return left, right
+    occurring, renamed = torch.unique(torch.cat([left.ids.flatten(), right.ids.flatten()]), return_inverse=True)
+    count = left.ids.numel()
+    return (
+        Tokens(renamed[:count].view(left.ids.shape), len(occurring)),
+        Tokens(renamed[count:].view(right.ids.shape), len(occurring)),
+    )

@@ -1,0 +1,159 @@
+"""The autograd graph of one forward pass: who uses which parameter, and the backward sweep in segments."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+Edge = tuple[Any, int]
+"""A node of the graph and the number of its output: a tensor of the forward pass."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the backward pass: what is wanted from it, and the one edge through which it leads on."""
+
+    wanted: tuple[Edge, ...]
+    leads_on: Edge | None  # None in the last one
+
+
+class Graph:
+    """Nodes behind the outputs, consumers before producers, and how often each leaf is used.
+
+    ``uses`` counts by ``id`` of the leaf what module hooks cannot see: tied weights, functional uses of a weight.
+    """
+
+    def __init__(self, outputs: Tensor):
+        self.root = get_gradient_edge(outputs)
+        self.uses: Counter[int] = Counter()
+        self.following: dict[Any, list[Edge]] = {}
+        self.nodes: list[Any] = []
+        self._order(self.root.node)
+        self.place = {node: number for number, node in enumerate(self.nodes)}
+
+    def _order(self, root: Any) -> None:
+        """Depth first: a node stands after everything that consumes its output."""
+        pending: list[tuple[Any, bool]] = [(root, False)]
+        while pending:
+            node, left = pending.pop()
+            if left:
+                self.nodes.append(node)
+                continue
+            if node in self.following:
+                continue
+            edges = []
+            for following, number in node.next_functions:
+                leaf = getattr(following, "variable", None)
+                if leaf is not None:
+                    self.uses[id(leaf)] += 1
+                elif following is not None:
+                    edges.append((following, number))
+            self.following[node] = edges
+            pending.append((node, True))
+            pending += [(following, False) for following, _ in edges]
+        self.nodes.reverse()
+
+    def segments(self, wanted: Sequence[Edge]) -> list[Segment]:
+        """Cut the backward pass wherever everything still wanted lies behind a single edge.
+
+        Residual streams cut between blocks, plain stacks between layers. What is wanted must be in the graph.
+        """
+        remaining = Counter(node for node, _ in wanted)
+        leads = self._leads_to(remaining)
+        found: list[Segment] = []
+        open_edges: set[Edge] = {(self.root.node, self.root.output_nr)}
+        passed: list[Edge] = []
+        wanted_of: dict[Any, list[Edge]] = {}
+        for edge in dict.fromkeys(wanted):
+            wanted_of.setdefault(edge[0], []).append(edge)
+        left = sum(map(len, wanted_of.values()))
+        for node in self.nodes:
+            if node not in leads:
+                continue
+            here = wanted_of.get(node, [])
+            passed += here
+            left -= len(here)
+            (only,) = open_edges if len(open_edges) == 1 else (None,)
+            if only is not None and passed and left:
+                found.append(Segment(tuple(passed), only))
+                passed = []
+            open_edges = {edge for edge in open_edges if edge[0] is not node}
+            open_edges |= {edge for edge in self.following[node] if edge[0] in leads}
+            if not left:
+                break
+        found.append(Segment(tuple(passed), None))
+        return found
+
+    def _leads_to(self, targets: Counter[Any]) -> set[Any]:
+        """The nodes from which some target can be reached, the targets among them."""
+        leads: set[Any] = set()
+        for node in reversed(self.nodes):
+            if node in targets or any(following in leads for following, _ in self.following[node]):
+                leads.add(node)
+        return leads
+
+
+def merged(segments: Sequence[Segment], size: Callable[[Edge], int], budget: int) -> list[Segment]:
+    """Neighbouring segments joined while what they want fits the budget: fewer, longer backward passes."""
+    joined: list[Segment] = []
+    held = 0
+    for segment in segments:
+        needed = sum(size(edge) for edge in segment.wanted)
+        if joined and held + needed <= budget:
+            joined[-1] = Segment(joined[-1].wanted + segment.wanted, segment.leads_on)
+            held += needed
+        else:
+            joined.append(segment)
+            held = needed
+    return joined
+
+
+def edge_shape(edge: Edge) -> tuple[int, ...]:
+    """Shape of the tensor that an edge stands for."""
+    return tuple(edge[0]._input_metadata[edge[1]].shape)
+
+
+def sweep(
+    graph: Graph,
+    cotangents: Callable[[int], Tensor],
+    count: int,
+    segments: Sequence[Segment],
+    collect: Callable[[Edge, int, Tensor], None],
+) -> Iterator[int]:
+    """One backward pass for each of ``count`` functions, all of them segment by segment; yields after each segment.
+
+    ``cotangents(k)`` are function k's gradients at the outputs, for all points at once: points do not influence each
+    other. ``collect(edge, k, gradient)`` is called for every wanted edge that the outputs depend on. What the forward
+    pass saved is freed as the sweep passes it. Between segments only the gradients at one edge are held.
+    """
+    entered = graph.root
+    held: list[Tensor | None] = []
+    for number, segment in enumerate(segments):
+        leads_on = segment.leads_on
+        wanted = list(dict.fromkeys([*segment.wanted, *([leads_on] if leads_on else [])]))
+        next_held: list[Tensor | None] = []
+        for k in range(count):
+            seed = cotangents(k) if number == 0 else held[k]
+            if number:
+                held[k] = None
+            found: Sequence[Tensor | None] = [None] * len(wanted)
+            if seed is not None:
+                found = torch.autograd.grad(
+                    [entered],
+                    [GradientEdge(*edge) for edge in wanted],
+                    [seed],
+                    retain_graph=k + 1 < count,
+                    allow_unused=True,
+                )
+            by_edge = dict(zip(wanted, found, strict=True))
+            for edge in segment.wanted:
+                if (value := by_edge[edge]) is not None:
+                    collect(edge, k, value)
+            if leads_on:
+                next_held.append(by_edge[leads_on])
+        held, entered = next_held, GradientEdge(*leads_on) if leads_on else graph.root
+        yield number

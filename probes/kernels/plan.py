@@ -1,0 +1,191 @@
+"""What a kernel will cost, layer by layer, before it is computed."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.graph import GradientEdge
+from torch.utils.flop_counter import FlopCounterMode
+
+from probes.kernels.costs import Blocks
+from probes.kernels.engine import Network, decide_all, remaining_parameters
+from probes.kernels.memory import WORKSPACE, stores_budget
+from probes.kernels.run import Run, begin
+from probes.kernels.shares import Observation, Share
+from probes.kernels.sides import uses_by_edge
+from probes.kernels.stores import Decision, share_costs
+from probes.kernels.treatment import OutputTreatment
+
+PER_SAMPLE = "per-sample jacobian"
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How the parameters of one layer enter the kernel.
+
+    name, kind: the module that has them and its type. parameters: how many numbers they are. uses: in one forward
+    pass. rows, inputs, outputs: T, d_i (with the one of a bias) and d_o of its outer products, 0 where its gradients
+    are written down directly. path: ``dense`` (T = 1), ``ghost``, ``half``, ``jacobian`` or, where no rule covers it,
+    ``per-sample jacobian``. multiply_adds: of its products, without forward and backward passes. bytes: that its
+    gradients take until they are multiplied.
+    """
+
+    name: str
+    kind: str
+    parameters: int
+    uses: int
+    rows: int
+    inputs: int
+    outputs: int
+    path: str
+    multiply_adds: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """The cost of one kernel.
+
+    layers: in the order of the network. passes: multiply-adds of the forward and the backward passes. kernel_bytes:
+    of the result. bytes: an estimate of the most that is held at a time, the result among it. blocks: how many
+    pairs of tiles of points it takes to stay below the ceiling; more than one repeat passes.
+    """
+
+    layers: tuple[LayerPlan, ...]
+    passes: int
+    kernel_bytes: int
+    bytes: int
+    blocks: int
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of everything."""
+        return self.passes + sum(layer.multiply_adds for layer in self.layers)
+
+    def __str__(self) -> str:
+        header = ("layer", "type", "path", "uses", "rows", "inputs", "outputs", "multiply-adds", "bytes")
+        lines: list[tuple[str, ...]] = [header]
+        for layer in self.layers:
+            sizes = [str(size) if size else "" for size in (layer.rows, layer.inputs, layer.outputs)]
+            costs = [short(layer.multiply_adds), short(layer.bytes)]
+            lines.append((layer.name or "(network)", layer.kind, layer.path, str(layer.uses), *sizes, *costs))
+        lines.append(("passes", "", "", "", "", "", "", short(self.passes), ""))
+        total = f"in {self.blocks} blocks" if self.blocks > 1 else ""
+        lines.append(("all", "", total, "", "", "", "", short(self.multiply_adds), short(self.bytes)))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(
+                [
+                    cell.ljust(w) if i < 3 else cell.rjust(w)
+                    for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+                ]
+            )
+            for line in lines
+        )
+
+
+def kernel_plan(
+    model: nn.Module,
+    inputs: Any,
+    outputs: OutputTreatment = "full",
+    *,
+    others: Any = None,
+    memory_bytes: int | None = None,
+) -> KernelPlan:
+    """How ``tangent_kernel`` would compute the same: the path of every layer, multiply-adds and bytes.
+
+    Looks at one point (at all graphs of a mini-batch) and computes no kernel. Same arguments and errors.
+    """
+    with begin(model, inputs, others, outputs, memory_bytes, lambda owner: "") as run:
+        return _plan(run)
+
+
+def _plan(run: Run) -> KernelPlan:
+    network, R = run.network, run.network.rows.kept
+    N, symmetric = len(run.left), run.right is None
+    M = N if run.right is None else len(run.right)
+    free = run.free(N * M * R**2)
+    each = run.points_at_once(free, N)
+    whole = symmetric and each == N
+    block = network.blocks(1, each, min(each, M), whole)
+    decisions = decide_all(run.sketch.shares, block, run.sketch, each, stores_budget(free, whole))
+    everything = network.blocks(1, N, M, symmetric)
+    sides = N if symmetric else N + M
+    layers = [
+        _by_rule(network, share, decision, everything, sides)
+        for share, decision in zip(run.sketch.shares, decisions, strict=True)
+    ]
+    layers += _by_jacobians(network, run.sketch, everything, sides)
+    order = {name: number for number, (name, _) in enumerate(network.model.named_modules())}
+    kernel_bytes = N * M * R**2 * network.dtype.itemsize
+    held = run.room.passing + max((decision.point_bytes for decision in decisions), default=0)
+    across, down = math.ceil(M / each), math.ceil(N / each)
+    return KernelPlan(
+        layers=tuple(sorted(layers, key=lambda layer: order[layer.name])),
+        passes=_passes(run, sides),
+        kernel_bytes=kernel_bytes,
+        bytes=kernel_bytes + each * (1 if whole else 2) * held + min(WORKSPACE, free // 4),
+        blocks=down * (down + 1) // 2 if symmetric else down * across,
+    )
+
+
+def _by_rule(network: Network, share: Share, decision: Decision, blocks: Blocks, sides: int) -> LayerPlan:
+    parts = share.outer or []
+    return LayerPlan(
+        name=share.owner,
+        kind=share.kind,
+        parameters=sum(network.trainable[name].numel() for name in share.parameters),
+        uses=len(share.uses),
+        rows=sum(part.rows for part in parts),
+        inputs=parts[0].inputs if parts else 0,
+        outputs=parts[0].outputs if parts else 0,
+        path=decision.cost.path,
+        multiply_adds=next(c for c in share_costs(share, blocks) if c.path == decision.cost.path).multiply_adds,
+        bytes=sides * decision.point_bytes,
+    )
+
+
+def _by_jacobians(network: Network, sketch: Observation, blocks: Blocks, sides: int) -> list[LayerPlan]:
+    kinds = {name: type(module).__name__ for name, module in network.model.named_modules()}
+    layers = []
+    for owner, parameters in remaining_parameters(network, sketch.shares, [sketch]).items():
+        count = sum(parameter.numel() for parameter in parameters.values())
+        layers.append(
+            LayerPlan(
+                name=owner,
+                kind=kinds[owner],
+                parameters=count,
+                uses=sum(sketch.graph.uses[id(parameter)] for parameter in parameters.values()),
+                rows=0,
+                inputs=0,
+                outputs=0,
+                path=PER_SAMPLE,
+                multiply_adds=blocks.products * count,
+                bytes=sides * blocks.functions * count * blocks.itemsize,
+            )
+        )
+    return layers
+
+
+def _passes(run: Run, points: int) -> int:
+    """Multiply-adds of one forward pass, and of a backward pass to the layers for each function of a point."""
+    sketch = run.sketch
+    with FlopCounterMode(display=False) as forward:
+        sketch.batch.run(run.network.model)
+    wanted = [GradientEdge(*edge) for edge in uses_by_edge(sketch.shares)]
+    with FlopCounterMode(display=False) as backward:
+        if wanted:
+            torch.autograd.grad(sketch.outputs, wanted, torch.ones_like(sketch.outputs), allow_unused=True)
+    flops = forward.get_total_flops() + run.network.rows.functions * backward.get_total_flops()
+    return flops // 2 * points // len(sketch.batch)
+
+
+def short(number: int) -> str:
+    """Three digits and a unit: 1.23 M."""
+    for unit in ("", " k", " M", " G", " T"):
+        if number < 1000 or unit == " T":
+            return f"{number:.3g}{unit}" if unit else str(number)
+        number = number / 1000  # pyright: ignore
+    return ""

@@ -1,0 +1,46 @@
+"""Convolutions: rows are the positions of the output, inputs the window that each of them sees."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from probes.kernels.factors import Dense
+from probes.kernels.parts import Call, Direct, Outer, Part, with_ones
+from probes.kernels.rules.patches import channels_first, windows
+
+
+def applies(call: Call) -> bool:
+    """Batched inputs [n, channels, *size]."""
+    return call.layout.dim == 0 and call.inputs.dim() == len(call.module.kernel_size) + 2  # pyright: ignore
+
+
+def part(call: Call, names: frozenset[str]) -> Part:
+    """A: windows, channel by channel as the weight has them; B: gradients at the output's positions."""
+    layer, layout = call.module, call.layout
+    groups: int = layer.groups  # pyright: ignore[reportAssignmentType]
+    kernel: tuple[int, ...] = layer.kernel_size  # pyright: ignore[reportAssignmentType]
+    channels, positions = call.outputs_shape[1], math.prod(call.outputs_shape[2:])
+
+    def gradients(values: Tensor) -> Tensor:
+        return channels_first(layout.arrange(values), groups)
+
+    if names == {"bias"}:
+        return Direct(channels, lambda: lambda values: gradients(values).sum(-1).flatten(1))
+
+    def factor() -> Dense:
+        images = call.arranged().flatten(0, 1)
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        images = F.pad(images, layer._reversed_padding_repeated_twice, mode=mode)  # pyright: ignore
+        seen = windows(images, kernel, layer.stride, layer.dilation)  # pyright: ignore[reportArgumentType]
+        rows = seen.reshape(layout.points, layout.each * positions, groups, -1).transpose(1, 2)
+        return Dense(with_ones(rows) if "bias" in names else rows)
+
+    return Outer(
+        groups=groups,
+        inputs=call.inputs.shape[1] // groups * math.prod(kernel) + ("bias" in names),
+        outputs=channels // groups,
+        rows=layout.each * positions,
+        factor=factor,
+        gradients=gradients,
+    )

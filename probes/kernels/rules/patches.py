@@ -1,0 +1,27 @@
+"""The windows that a convolution sees, in any number of dimensions."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def windows(
+    images: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], crop: Sequence[int] = ()
+) -> Tensor:
+    """Windows of ``images`` [n, channels, *size], already padded: a view [n, *positions, channels, *kernel].
+
+    crop: keep only so many positions in each dimension.
+    """
+    dims = len(kernel)
+    for dim, (size, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True)):
+        images = images.unfold(2 + dim, gap * (size - 1) + 1, step)[..., ::gap]
+        if crop:
+            images = images.narrow(2 + dim, 0, crop[dim])
+    return images.movedim(1, 1 + dims)
+
+
+def channels_first(rows: Tensor, groups: int) -> Tensor:
+    """[N, each, channels, *positions] as [N, G, channels/G, each·positions]."""
+    rows = rows.flatten(3) if rows.dim() > 3 else rows.unsqueeze(3)
+    rows = rows.transpose(1, 2).flatten(2)
+    return rows.unflatten(1, (groups, -1))

@@ -1,0 +1,212 @@
+"""One computation of kernels: checked, given its room, cut into blocks of points that fit, put together."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probes.kernels.batch import Batch, as_batch
+from probes.kernels.checks import check_devices, check_normalisation, trainable_parameters
+from probes.kernels.engine import Kernels, Network, add_block
+from probes.kernels.memory import Room, ceiling, points_that_fit, room
+from probes.kernels.observe import deterministic
+from probes.kernels.shares import Alone, Observation, observe
+from probes.kernels.stores import decide
+from probes.kernels.treatment import OutputRows, OutputTreatment, check_treatment
+
+
+@dataclass(frozen=True)
+class Run:
+    """Kernels of a network between the points of ``left`` and ``right`` (None: of left with itself).
+
+    name_of: the name of the kernel that a module's parameters are added to. ceiling: bytes for everything.
+    sketch: a forward pass of few points, with what its last point gave ``alone``, and the ``room`` that it shows a
+        point to take.
+    """
+
+    network: Network
+    left: Batch
+    right: Batch | None
+    name_of: Callable[[str], str]
+    ceiling: int
+    sketch: Observation
+    alone: Alone
+    room: Room
+
+    @property
+    def device(self) -> torch.device:
+        """Where it all happens."""
+        return next(iter(self.network.trainable.values())).device
+
+    @property
+    def names(self) -> list[str]:
+        """Of all kernels that the trainable parameters are added to."""
+        return list(dict.fromkeys(self.name_of(name.rpartition(".")[0]) for name in self.network.trainable))
+
+    def kernels(self) -> dict[str, Tensor]:
+        """By name, [N·R, M·R]."""
+        R, columns_of = self.network.rows.kept, self.left if self.right is None else self.right
+        N, M = len(self.left), len(columns_of)
+        free = self.free(N * M * R * R)
+        at_once = self.points_at_once(free, N)
+        found = self._empty((1, N, R, M, R))
+        broken_rows, broken_columns = torch.zeros(N, R, dtype=torch.bool), torch.zeros(M, R, dtype=torch.bool)
+        for rows in _slices(N, at_once):
+            for columns in _slices(M, at_once):
+                if self.right is None and columns.start < rows.start:
+                    continue
+                left = self._observe(self.left, rows)
+                right = None if self.right is None and columns == rows else self._observe(columns_of, columns)
+                broken_rows[rows] = self._broken(left)
+                broken_columns[columns] = self._broken(right or left)
+                add_block(self.network, found, (rows, columns), left, right, None, free)
+        kernels = {name: kernel.view(1, N * R, M * R) for name, kernel in found.by_name.items()}
+        self._finish(kernels, broken_rows.view(1, -1), broken_columns.view(1, -1))
+        return {name: kernel[0] for name, kernel in kernels.items()}
+
+    def draws(self, index: Tensor) -> dict[str, Tensor]:
+        """Of the draws of points at ``index`` [draws, size]: by name, [draws, size·R, size·R]."""
+        R, (draws, size) = self.network.rows.kept, index.shape
+        points, place = torch.unique(index, return_inverse=True)
+        free = self.free(draws * (size * R) ** 2)
+        at_once = self.points_at_once(free, len(points))
+        if at_once < size:
+            each = [replace(self, left=self.left.take(draw)).kernels() for draw in index]
+            return {name: torch.stack([kernels[name] for kernels in each]) for name in each[0]}
+        if self._union_is_cheaper(draws, size, len(points), free):
+            place = (place[..., None] * R + torch.arange(R)).flatten(1).to(self.device)
+            union = replace(self, left=self.left.take(points)).kernels()
+            return {name: torch.stack([kernel[rows][:, rows] for rows in place]) for name, kernel in union.items()}
+        found = self._empty((draws, size, R, size, R))
+        broken = torch.zeros((draws, size, R), dtype=torch.bool)
+        for chunk in _chunks(index, at_once):
+            points, place = torch.unique(index[chunk], return_inverse=True)
+            left = observe(self.network.model, self.left.take(points))[0]
+            broken[chunk] = self._broken(left)[place]
+            part = found.part(chunk)
+            add_block(self.network, part, (slice(None), slice(None)), left, None, place.to(self.device), free)
+        kernels = {name: kernel.view(draws, size * R, size * R) for name, kernel in found.by_name.items()}
+        self._finish(kernels, broken.flatten(1), broken.flatten(1))
+        return kernels
+
+    def free(self, entries: int) -> int:
+        """Bytes that are left beside kernels of ``entries`` numbers each."""
+        return self.ceiling - entries * self.network.dtype.itemsize * len(self.names)
+
+    def points_at_once(self, free: int, points: int) -> int:
+        """How many points a block takes on a side.
+
+        Raises:
+            ValueError: not even one fits.
+        """
+        whole = self.right is None
+        found = points_that_fit(lambda n: self.room.fits(free, n, symmetric=whole and n == points), points)
+        if not found:
+            least = self.ceiling - free + self.room.needed(1, symmetric=whole and points == 1)
+            raise ValueError(
+                f"memory_bytes={self.ceiling} is too little for kernels of {self.ceiling - free} bytes and the work "
+                f"on two points, expected at least {least}: raise it, or take fewer points or outputs='traced'"
+            )
+        return found
+
+    def _union_is_cheaper(self, draws: int, size: int, points: int, free: int) -> bool:
+        """Whether one kernel of all points costs less than the draws' kernels, and leaves as much room."""
+        union = self.network.blocks(1, points, points, symmetric=True)
+        apart = self.network.blocks(draws, size, size, symmetric=True)
+        weights = [sum(decide(share, b).cost.weight for share in self.sketch.shares) for b in (union, apart)]
+        entries = (points * self.network.rows.kept) ** 2
+        return weights[0] <= weights[1] and self.room.fits(self.free(entries) // 2, points, symmetric=True)
+
+    def _observe(self, batch: Batch, points: slice) -> Observation:
+        if points == slice(0, len(batch)):
+            alone = self.alone if batch is self.left else None
+            return observe(self.network.model, batch, alone)[0]
+        return observe(self.network.model, batch.take(torch.arange(points.start, points.stop)))[0]
+
+    def _broken(self, seen: Observation) -> Tensor:
+        """[n, R]: functions of points that are not finite."""
+        rows = self.network.rows
+        finite = torch.isfinite(rows.of(seen.outputs.detach()))
+        return ~finite.view(-1, rows.kept, rows.contracted).all(2).cpu()
+
+    def _empty(self, shape: tuple[int, ...]) -> Kernels:
+        return Kernels(shape, self.network.dtype, self.device, self.name_of)
+
+    def _finish(self, kernels: dict[str, Tensor], broken_rows: Tensor, broken_columns: Tensor) -> None:
+        """Mirror kernels [draws, rows, columns] of one batch; gradients can be finite where the function is not."""
+        lost = None
+        if bool(broken_rows.any()) or bool(broken_columns.any()):
+            lost = (broken_rows[:, :, None] | broken_columns[:, None, :]).to(self.device)
+        for kernel in kernels.values():
+            if self.right is None:
+                for matrix in kernel:
+                    mirror_upper(matrix)
+            if lost is not None:
+                kernel[lost] = torch.nan
+
+
+@contextmanager
+def begin(
+    model: nn.Module,
+    inputs: Any,
+    others: Any,
+    outputs: OutputTreatment,
+    memory_bytes: int | None,
+    name_of: Callable[[str], str],
+) -> Iterator[Run]:
+    """Check everything and look at the network once; inside, it is a deterministic function.
+
+    Raises:
+        TypeError, ValueError: see ``tangent_kernel``.
+    """
+    check_treatment(outputs)
+    left = as_batch(inputs)
+    right = None if others is None else as_batch(others, "others")
+    if right is not None and type(right) is not type(left):
+        raise TypeError(
+            f"others are a {type(others).__name__} and inputs a {type(inputs).__name__}: pass two of a kind"
+        )
+    trainable = trainable_parameters(model)
+    device = next(iter(trainable.values())).device
+    check_devices(model, device, [left] if right is None else [left, right])
+    bound = ceiling(memory_bytes, device)
+    with deterministic(model, device):
+        check_normalisation(model)
+        sketch, alone = observe(model, left.sample())
+        if right is not None:
+            observe(model, right.sample())  # its outputs are checked before any work starts
+        dtype = torch.float32  # at least: sums over parameters lose everything in half precision
+        for parameter in trainable.values():
+            dtype = torch.promote_types(dtype, parameter.dtype)
+        network = Network(model, trainable, OutputRows(outputs, sketch.outputs.shape[1]), dtype)
+        M = len(left) if right is None else len(right)
+        per_point = room(model, sketch, network.blocks(1, len(left), M, right is None))
+        yield Run(network, left, right, name_of, bound, sketch, alone, per_point)
+
+
+def mirror_upper(kernel: Tensor, block: int = 1024) -> None:
+    """Copy the upper triangle onto the lower one in place, so that the kernel is symmetric to the last bit."""
+    side = len(kernel)
+    for start in range(0, side, block):
+        stop = min(start + block, side)
+        diagonal = kernel[start:stop, start:stop]
+        diagonal.copy_(diagonal.triu() + diagonal.triu(1).T)
+        kernel[stop:, start:stop] = kernel[start:stop, stop:].T
+
+
+def _slices(length: int, each: int) -> list[slice]:
+    return [slice(start, min(start + each, length)) for start in range(0, length, each)]
+
+
+def _chunks(index: Tensor, at_once: int) -> Iterator[slice]:
+    """Neighbouring draws that have at most ``at_once`` different points together."""
+    start, points = 0, set[int]()
+    for number, draw in enumerate(index.tolist()):
+        if number > start and len(points | set(draw)) > at_once:
+            yield slice(start, number)
+            start, points = number, set()
+        points |= set(draw)
+    yield slice(start, len(index))

@@ -1,0 +1,168 @@
+"""A forward pass as the engine sees it: which layers' rules are exact here, and which parameters they cover.
+
+A share is a set of parameters with all their uses: a layer's weight and bias, or a weight that several layers tie. A
+rule covers a parameter only if the autograd graph shows no use of it beside the calls that the rule has seen.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from probes.kernels.batch import Batch
+from probes.kernels.graph import Edge, Graph
+from probes.kernels.layouts import agree, find_layout
+from probes.kernels.observe import LayerCall, watch
+from probes.kernels.parts import Call, Outer, Part
+from probes.kernels.rules import rule_of
+
+
+@dataclass(frozen=True)
+class Share:
+    """Parameters that enter the kernel together, and where in the graph.
+
+    owner: name of the module that has the parameters, the first one of tied ones; "" is the network itself.
+    kind: the type of that module.
+    parameters: their full names.
+    uses: edges of the layer's outputs, with the per-sample gradients that a rule makes of gradients there.
+    """
+
+    owner: str
+    kind: str
+    parameters: tuple[str, ...]
+    uses: tuple[tuple[Edge, Part], ...]
+
+    @property
+    def outer(self) -> list[Outer] | None:
+        """The uses if rows of all of them can stand after one another in one sum of outer products, else None."""
+        parts = [part for _, part in self.uses if isinstance(part, Outer)]
+        return parts if len(parts) == len(self.uses) and len({part.form for part in parts}) == 1 else None
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """What two forward passes of one network must have in common."""
+        return (self.parameters, len(self.uses), self.outer is None)
+
+
+@dataclass
+class Observation:
+    """One forward pass of ``batch``: outputs [N, O], their graph, and the shares that rules cover."""
+
+    batch: Batch
+    outputs: Tensor
+    graph: Graph
+    shares: list[Share]
+
+    @property
+    def covered(self) -> frozenset[str]:
+        """Names of the parameters that need no per-sample Jacobian."""
+        return frozenset(name for share in self.shares for name in share.parameters)
+
+
+Alone = tuple[Tensor, list[LayerCall]]
+"""Outputs and layer calls of the last point of a batch by itself."""
+
+
+def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple[Observation, Alone]:
+    """Run the network on ``batch``, and on its last point alone unless that is given.
+
+    The point alone tells which rows inside the network are its own, and shows a network that mixes points.
+
+    Raises:
+        TypeError, ValueError: outputs that are no [N, ...] of a differentiable function of each point, see
+            ``tangent_kernel``.
+    """
+    layers = [module for module in model.modules() if rule_of(module) and _trainable(module)]
+    found, calls = watch(model, layers, batch)
+    outputs = _checked_outputs(found, len(batch))
+    if len(batch) == 1:
+        alone = outputs, calls
+    elif alone is None:
+        found, lone_calls = watch(model, layers, batch.take(torch.tensor([len(batch) - 1])))
+        alone = _checked_outputs(found, 1), lone_calls
+    if alone[0].shape[1] != outputs.shape[1] or not agree(alone[0][0], outputs[-1]):
+        raise ValueError(
+            "the outputs of a data point change with the other points of the batch or from call to call, expected row "
+            "i to be a function of input i alone: put the batch dimension first (batch_first=True) and make eval mode "
+            "deterministic (no dropout, running statistics in batch norm)"
+        )
+    graph = Graph(outputs)
+    return Observation(batch, outputs, graph, _shares(model, batch, graph, calls, alone[1])), alone
+
+
+def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in module.named_parameters(recurse=False) if p.requires_grad}
+
+
+def _checked_outputs(found: object, points: int) -> Tensor:
+    """The network's outputs as [N, O]."""
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        got = f"a {found.dtype} tensor" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise TypeError(f"the model returned {got}, expected a floating-point tensor [N, ...]: wrap it to return one")
+    if found.dim() == 0 or len(found) != points or found.numel() == 0:
+        raise ValueError(
+            f"the model's outputs have shape {list(found.shape)} for {points} inputs, expected "
+            f"[{points}, ...]: give the model and the inputs a leading batch dimension"
+        )
+    if not found.requires_grad:
+        raise ValueError(
+            "the model's outputs do not depend on any trainable parameter, expected a differentiable function: "
+            "remove detach() or no_grad() from its forward"
+        )
+    return found.reshape(points, -1)
+
+
+def _shares(
+    model: nn.Module, batch: Batch, graph: Graph, calls: Sequence[LayerCall], alone: Sequence[LayerCall]
+) -> list[Share]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    exact = _exact_calls(batch, graph, calls, alone)
+    seen: dict[int, int] = defaultdict(int)  # by id of the parameter: uses in calls that a rule covers
+    users: dict[int, set[nn.Module]] = defaultdict(set)
+    for _, call in exact:
+        for parameter in _trainable(call.module).values():
+            seen[id(parameter)] += 1
+            users[id(parameter)].add(call.module)
+
+    uses: dict[tuple[int, ...], list[tuple[Edge, Part]]] = defaultdict(list)
+    for edge, call in exact:
+        rule = rule_of(call.module)
+        assert rule is not None
+        covered = {
+            name: id(parameter)
+            for name, parameter in _trainable(call.module).items()
+            if seen[id(parameter)] == graph.uses[id(parameter)]
+        }
+        together = rule.joins and len({frozenset(users[key]) for key in covered.values()}) == 1
+        for group in [list(covered)] if together else [[name] for name in covered]:
+            if group:
+                uses[tuple(covered[name] for name in group)].append((edge, rule.part(call, frozenset(group))))
+    shares = []
+    for keys, found in uses.items():
+        parameters = tuple(names[key] for key in keys)
+        owner = parameters[0].rpartition(".")[0]
+        shares.append(Share(owner, kinds.get(owner, "Parameter"), parameters, tuple(found)))
+    return shares
+
+
+def _exact_calls(
+    batch: Batch, graph: Graph, calls: Sequence[LayerCall], alone: Sequence[LayerCall]
+) -> list[tuple[Edge, Call]]:
+    """The calls that the outputs depend on and whose rule is exact, with the place of their outputs in the graph."""
+    if [call.module for call in calls] != [call.module for call in alone]:
+        return []  # what is called depends on the data: no telling which rows belong to whom
+    exact = []
+    for call, lone in zip(calls, alone, strict=True):
+        if call.edge is None or call.edge.node not in graph.place:
+            continue
+        rule = rule_of(call.module)
+        layout = find_layout(call.inputs, call.outputs_shape, lone.inputs, batch) if call.intact else None
+        if rule is None or layout is None:
+            continue
+        described = Call(call.module, call.inputs, call.outputs_shape, layout)
+        if rule.applies(described):
+            exact.append(((call.edge.node, call.edge.output_nr), described))
+    return exact

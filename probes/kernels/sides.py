@@ -1,0 +1,76 @@
+"""One side of a block: the backward sweep of its points, and what it collects of every share."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from probes.kernels.graph import Edge, Segment, merged, sweep
+from probes.kernels.shares import Observation, Share
+from probes.kernels.stores import Decision, Store
+from probes.kernels.treatment import OutputRows
+
+MERGED_BYTES = 2**25
+"""Segments are swept together while they collect less: passes over short ones cost more than they free."""
+
+Use = tuple[int, int]
+"""Number of a share, and of one of its uses."""
+
+
+class Side:
+    """Collects the per-sample gradients of ``shares``, all of which are shares of ``observation``."""
+
+    def __init__(
+        self,
+        observation: Observation,
+        shares: Sequence[Share],
+        decisions: Sequence[Decision],
+        rows: OutputRows,
+        dtype: torch.dtype,
+    ):
+        self.observation, self.rows = observation, rows
+        self.points = len(observation.batch)
+        self.uses = uses_by_edge(shares)
+        self.stores = {
+            number: Store(share, decision.written, self.points, rows.functions, dtype)
+            for number, (share, decision) in enumerate(zip(shares, decisions, strict=True))
+        }
+        self._bytes = [self.points * decision.point_bytes for decision in decisions]
+        natural = observation.graph.segments(list(self.uses))
+        self.segments = merged(natural, self._collected_bytes, MERGED_BYTES)
+
+    @property
+    def plan(self) -> list[set[Use]]:
+        """The uses that each segment collects."""
+        return [{use for edge in segment.wanted for use in self.uses[edge]} for segment in self.segments]
+
+    def in_one_piece(self) -> None:
+        """Sweep without a stop."""
+        self.segments = [Segment(tuple(self.uses), None)]
+
+    def sweep(self) -> Iterator[int]:
+        """Collect; yields after each segment."""
+        outputs = self.observation.outputs.detach()
+
+        def collect(edge: Edge, k: int, gradient: torch.Tensor) -> None:
+            for number, use in self.uses[edge]:
+                self.stores[number].collect(use, k, gradient)
+
+        yield from sweep(
+            self.observation.graph,
+            lambda k: self.rows.cotangent(k, outputs),
+            self.rows.functions,
+            self.segments,
+            collect,
+        )
+
+    def _collected_bytes(self, edge: Edge) -> int:
+        return sum(self._bytes[number] for number, use in self.uses[edge] if use == 0)
+
+
+def uses_by_edge(shares: Sequence[Share]) -> dict[Edge, list[Use]]:
+    """Which uses of which shares each edge of the graph serves."""
+    uses: dict[Edge, list[Use]] = {}
+    for number, share in enumerate(shares):
+        for use, (edge, _) in enumerate(share.uses):
+            uses.setdefault(edge, []).append((number, use))
+    return uses

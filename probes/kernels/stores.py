@@ -1,0 +1,144 @@
+"""Per-sample gradients of one share, collected function by function as the backward sweep delivers them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from probes.kernels.contract import add_dense, add_ghost, add_half, add_jacobians, add_outer_jacobians
+from probes.kernels.costs import Blocks, Cost, direct_cost, outer_costs
+from probes.kernels.factors import Factor, compressed, concatenated
+from probes.kernels.shares import Share
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a share enters the kernel: by which path, and whether J is written down as gradients come.
+
+    point_bytes: what is collected for one point, the layer's inputs among it.
+    """
+
+    cost: Cost
+    written: bool
+    point_bytes: int
+
+
+def share_costs(share: Share, blocks: Blocks) -> list[Cost]:
+    """What the paths of a share cost."""
+    if (parts := share.outer) is None:
+        return [direct_cost(blocks, share.uses[0][1].width)]
+    first, rows = parts[0], sum(part.rows for part in parts)
+    inputs = min(first.inputs, blocks.points * rows) if first.one_hot else first.inputs
+    return outer_costs(blocks, first.groups, inputs, first.outputs, rows)
+
+
+def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Decision:
+    """The cheapest way that collects at most ``budget`` bytes for a point; the smallest one if none does."""
+    K, size = blocks.functions, blocks.itemsize
+    width = share.uses[0][1].width
+    costs = share_costs(share, blocks)
+    if (parts := share.outer) is None:
+        return Decision(costs[0], True, size * K * width)
+    first, rows = parts[0], sum(part.rows for part in parts)
+    factor = size * rows * (1 if first.one_hot else first.groups * first.inputs)
+    kept = size * K * first.groups * first.outputs * rows + factor
+    options = [Decision(cost, False, kept) for cost in costs]
+    options += [Decision(cost, True, size * K * width + factor) for cost in costs if cost.path == "jacobian"]
+    fitting = [option for option in options if option.point_bytes <= budget]
+    if not fitting:
+        return min(options, key=lambda option: (option.point_bytes, option.cost.weight))
+    return min(fitting, key=lambda option: (option.cost.weight, option.point_bytes))
+
+
+@dataclass
+class Store:
+    """What one side has collected of a share: J [N, K, width] if it is ``written``, else B [N, K, G, d_o, T]."""
+
+    share: Share
+    written: bool
+    points: int
+    functions: int
+    dtype: torch.dtype
+    gradients: Tensor | None = None
+    _jacobians: dict[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+
+    def collect(self, use: int, k: int, gradient: Tensor) -> None:
+        """Take function k's gradients at the outputs of one use of the share."""
+        _, part = self.share.uses[use]
+        if self.written:
+            if use not in self._jacobians:
+                self._jacobians[use] = part.jacobian()
+            self._held(gradient, part.width)[:, k] += self._jacobians[use](gradient)
+            return
+        parts = self.share.outer
+        assert parts is not None
+        first = sum(part.rows for part in parts[:use])
+        last = first + parts[use].rows
+        held = self._held(gradient, parts[0].groups, parts[0].outputs, sum(part.rows for part in parts))
+        held[:, k, ..., first:last] = parts[use].gradients(gradient)
+
+    def factor(self) -> Factor:
+        """The inputs' side of what was not written down."""
+        return concatenated([part.factor() for part in self.share.outer or []])
+
+    def _held(self, gradient: Tensor, *shape: int) -> Tensor:
+        if self.gradients is None:
+            self.gradients = gradient.new_zeros((self.points, self.functions, *shape), dtype=self.dtype)
+        return self.gradients
+
+
+def add_share(
+    kernel: Tensor, left: Store, right: Store, decision: Decision, index: Tensor | None, symmetric: bool, workspace: int
+) -> None:
+    """Add a share to ``kernel`` [draws, n, R, m, R] from what both sides collected; the same store if ``symmetric``.
+
+    index: [draws, n] into the store's points, for draws of them; None for all points as one draw.
+    workspace: bytes that may be used on the way; at least one draw, one point or one output is taken at a time.
+    """
+    if left.gradients is None or right.gradients is None or not left.gradients.numel():
+        return  # the outputs do not depend on it
+    factors = None if left.written else compressed(left.factor(), left.factor() if symmetric else right.factor())
+    draws = len(kernel)
+    together = draws if index is None else max(1, workspace // _draw_bytes(left, index.shape[1]))
+    for start in range(0, draws, together):
+        chunk = slice(start, start + together)
+        chosen = None if index is None else index[chunk]
+        b_left = left.gradients[None] if chosen is None else left.gradients[chosen]
+        b_right = b_left if symmetric else right.gradients[None]
+        if factors is None:
+            add_jacobians(kernel[chunk], b_left, b_right, symmetric)
+            continue
+        a_left = factors[0].take(chosen)
+        a_right = a_left if symmetric else factors[1].take(None)
+        _add_outer(kernel[chunk], (a_left, a_right), (b_left, b_right), decision, symmetric, workspace)
+
+
+def _add_outer(
+    kernel: Tensor,
+    A: tuple[Factor, Factor],
+    B: tuple[Tensor, Tensor],
+    decision: Decision,
+    symmetric: bool,
+    workspace: int,
+) -> None:
+    draws, points, kept, others = kernel.shape[:4]
+    K, G, d_o, T = B[1].shape[2:]
+    if decision.cost.path == "dense":
+        add_dense(kernel, A, (B[0].flatten(3), B[1].flatten(3)), symmetric)
+    elif decision.cost.path == "ghost":
+        each = 2 * draws * (kept * T) ** 2 * kernel.itemsize
+        add_ghost(kernel, A, B, symmetric, chunk=max(1, workspace // each))
+    elif decision.cost.path == "half":
+        each = 2 * draws * K * d_o * T * kernel.itemsize
+        add_half(kernel, A, B, symmetric, chunk=max(1, workspace // each))
+    else:
+        each = draws * (points + (0 if symmetric else others)) * K * G * A[0].width * kernel.itemsize
+        add_outer_jacobians(kernel, A, B, symmetric, chunk=max(1, workspace // each))
+
+
+def _draw_bytes(store: Store, size: int) -> int:
+    assert store.gradients is not None
+    row = store.gradients[0].nbytes
+    return 2 * size * row if store.written else 3 * size * row

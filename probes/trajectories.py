@@ -1,0 +1,209 @@
+"""What is told from curves over training: functions of numbers alone, such as a study's table holds."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64
+from numpy.typing import ArrayLike
+
+FLAT, COMPRESSION, FORMATION = "flat", "compression-only", "formation-only"
+COMPRESSION_THEN_FORMATION = "compression-then-formation"
+
+MARGIN = 0.02
+"""Of the entropy at the start; less is drift that also shows between two draws of the probe points."""
+
+
+def trace_ratio(trace: Float[np.ndarray, " steps"], test_loss: Float[np.ndarray, " steps"]) -> float:
+    """(Tr Θ* − Tr Θ_0)/Tr Θ_0, * the step of the least test loss (BSC eq. 5), the first of equals; → 0 for kernels.
+
+    Args:
+        trace: Tr Θ at successive steps, the first at initialisation.
+        test_loss: Of the same steps.
+
+    Returns:
+        The ratio, ≥ −1; NaN if any loss is NaN, which leaves the least one open, or if Tr Θ_0 = 0.
+
+    Raises:
+        ValueError: no steps, or curves of different lengths.
+    """
+    trace, test_loss = _curves(trace=trace, test_loss=test_loss)
+    if np.isnan(test_loss).any() or trace[0] == 0:
+        return math.nan
+    return float((trace[np.argmin(test_loss)] - trace[0]) / trace[0])
+
+
+def reach(spectral_position: Float[np.ndarray, " steps"]) -> float:
+    """Least spectral position over training (Nikolaou 2026): how far into the tail learning got; NaN if any is.
+
+    Raises:
+        ValueError: no steps.
+    """
+    (positions,) = _curves(spectral_position=spectral_position)
+    return float(positions.min())
+
+
+@dataclass(frozen=True)
+class AdaptationRate:
+    """−d⟨Tr Θ⟩/d⟨ln L⟩ over training, and what it was taken of.
+
+    rate: in the trace's unit per e-fold of the loss; NaN where the smoothed loss stands still or a value is NaN.
+    stderr: its standard error by jackknife over the seeds; NaN with one seed.
+    trace, log_loss: the ensemble's means, each averaged over the window.
+    """
+
+    rate: Float64[np.ndarray, " steps"]
+    stderr: Float64[np.ndarray, " steps"]
+    trace: Float64[np.ndarray, " steps"]
+    log_loss: Float64[np.ndarray, " steps"]
+
+
+def adaptation_rate(
+    epochs: Float[np.ndarray, " steps"],
+    trace: Float[np.ndarray, "seeds steps"],
+    train_loss: Float[np.ndarray, "seeds steps"],
+    window: int | float = 20,
+) -> AdaptationRate:
+    """Trace adaptation rate (BSC eq. 4, App. B.4), with an error that BSC do not give.
+
+    Mean trace and mean logarithm of the loss over the seeds; each averaged over the epochs t − window/2 to
+    t + window/2 inside the run (the integral of the straight lines between its values, so that unequal steps weigh as
+    long as they last); then the quotient of their derivatives by the epoch (second order, one-sided at the ends).
+
+    Args:
+        epochs: When the values were taken, increasing.
+        trace: Tr Θ by seed.
+        train_loss: Training loss by seed, > 0.
+        window: Epochs to average over; 0 for none.
+
+    Raises:
+        ValueError: fewer than two steps, epochs that do not increase, shapes that do not fit.
+    """
+    epochs, trace, train_loss = (np.asarray(values, dtype=np.float64) for values in (epochs, trace, train_loss))
+    if trace.ndim != 2 or trace.shape != train_loss.shape or trace.shape[1:] != epochs.shape or len(trace) == 0:
+        raise ValueError(
+            f"epochs {list(epochs.shape)}, trace {list(trace.shape)} and train_loss {list(train_loss.shape)}, "
+            "expected [steps], [seeds, steps] and the same again: stack the seeds' curves"
+        )
+    if len(epochs) < 2 or not (np.diff(epochs) > 0).all():
+        raise ValueError("epochs must increase, over at least two steps: sort the curves by epoch")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(train_loss > 0, np.log(train_loss), np.nan)
+    # Seed by seed, which comes to the same as the mean's average and lets the jackknife leave seeds out.
+    smooth_trace, smooth_log = (
+        np.stack([_averaged(epochs, curve, window) for curve in curves]) for curves in (trace, logs)
+    )
+    rate = _slope(epochs, smooth_trace.mean(0), smooth_log.mean(0))
+    stderr = np.full_like(rate, np.nan)
+    seeds = len(trace)
+    if seeds > 1:
+        without = np.stack(
+            [
+                _slope(epochs, np.delete(smooth_trace, seed, 0).mean(0), np.delete(smooth_log, seed, 0).mean(0))
+                for seed in range(seeds)
+            ]
+        )
+        stderr = np.sqrt((seeds - 1) * ((without - without.mean(0)) ** 2).mean(0))
+    return AdaptationRate(rate, stderr, smooth_trace.mean(0), smooth_log.mean(0))
+
+
+@dataclass(frozen=True)
+class Regime:
+    """The smoothed entropy's landmarks in nats, and what they amount to."""
+
+    label: str
+    start: float
+    minimum: float
+    end: float
+    margin: float
+
+    @property
+    def rebound(self) -> float:
+        """How far the entropy rose from its minimum, S_end − S_min, in nats."""
+        return self.end - self.minimum
+
+    @property
+    def net(self) -> float:
+        """How far the entropy ended from where it began, S_end − S_0, in nats."""
+        return self.end - self.start
+
+
+def learning_regime(entropy: ArrayLike, stderr: ArrayLike | None = None) -> Regime | None:
+    """The learning regime that an entropy curve tells (CV §3.1, §4, abstract).
+
+    CV §3.1: compression is a falling entropy; after it, larger networks form structure, seen in a rising one, while
+    small networks stay low. CV, abstract: structure formation goes "beyond the prior established by the network at
+    initialization". With S_0 the entropy at initialisation, S_min the least, S_end the last one of the curve smoothed
+    by ``running_mean``, and a margin of max(0.02 S_0, 2 standard errors over draws):
+
+    ==========================  ====================================================
+    compression-only            S_0 − S_min > margin, S_end − S_min ≤ margin
+    compression-then-formation  S_0 − S_min > margin, S_end − S_min > margin
+    formation-only              S_0 − S_min ≤ margin, S_end − S_0 > margin
+    flat                        neither; also a rise that was lost again by the end
+    ==========================  ====================================================
+
+    After compression, any rise beyond the margin counts as formation; whether it went beyond the prior is the sign
+    of :attr:`Regime.net`. Without compression only the net rise counts, so a dip within the margin lends it nothing.
+
+    Args:
+        entropy: Entropy in nats at successive steps, the first at initialisation. Values that are not finite are
+            passed over.
+        stderr: Their standard errors over draws in nats. The largest of the three landmarks' sets the margin.
+
+    Returns:
+        The regime, or None if the first or the last value is not finite or fewer than three are: a run that diverged
+        is in no regime.
+    """
+    values = np.asarray(entropy, dtype=float)
+    errors = np.zeros_like(values) if stderr is None else np.nan_to_num(np.asarray(stderr, dtype=float))
+    finite = np.isfinite(values)
+    if finite.sum() < 3 or not finite[0] or not finite[-1]:
+        return None
+    smooth, errors = running_mean(values[finite]), errors[finite]
+    least = int(np.argmin(smooth))
+    start, minimum, end = float(smooth[0]), float(smooth[least]), float(smooth[-1])
+    margin = max(MARGIN * start, 2 * float(max(errors[0], errors[least], errors[-1])))
+    if start - minimum > margin:
+        label = COMPRESSION_THEN_FORMATION if end - minimum > margin else COMPRESSION
+    else:
+        label = FORMATION if end - start > margin else FLAT
+    return Regime(label, start, minimum, end, margin)
+
+
+def running_mean(values: Float64[np.ndarray, " steps"]) -> Float64[np.ndarray, " steps"]:
+    """Mean of each value and its neighbours, one at the end. The first stays: it is the prior, no neighbour is."""
+    padded = np.concatenate([values, [np.nan]])
+    smooth = np.nanmean([padded[:-2], padded[1:-1], padded[2:]], axis=0)
+    return np.concatenate([values[:1], smooth])
+
+
+def _slope(
+    epochs: Float64[np.ndarray, " steps"],
+    trace: Float64[np.ndarray, " steps"],
+    log_loss: Float64[np.ndarray, " steps"],
+) -> Float64[np.ndarray, " steps"]:
+    moved = np.gradient(log_loss, epochs)
+    return -np.gradient(trace, epochs) / np.where(moved == 0, np.nan, moved)
+
+
+def _averaged(
+    epochs: Float64[np.ndarray, " steps"], curve: Float64[np.ndarray, " steps"], window: int | float
+) -> Float64[np.ndarray, " steps"]:
+    if window <= 0:
+        return curve
+    averages = []
+    for epoch in epochs:
+        first, last = max(epochs[0], epoch - window / 2), min(epochs[-1], epoch + window / 2)
+        inside = epochs[(epochs > first) & (epochs < last)]
+        nodes = np.array([first, *inside, last])
+        averages.append(np.trapezoid(np.interp(nodes, epochs, curve), nodes) / (last - first))
+    return np.array(averages)
+
+
+def _curves(**curves: np.ndarray) -> list[Float64[np.ndarray, " steps"]]:
+    arrays = {name: np.asarray(values, dtype=np.float64) for name, values in curves.items()}
+    if len({array.shape for array in arrays.values()}) > 1 or any(a.ndim != 1 or len(a) == 0 for a in arrays.values()):
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+        raise ValueError(f"{shapes}: expected one value per step, at least one step: give curves of the same steps")
+    return list(arrays.values())

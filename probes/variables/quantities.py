@@ -1,0 +1,199 @@
+"""What variables share of a kernel, computed once for all who ask. Argument names say what each is computed from.
+
+Shapes: N points, R rows of the kernel per point (O for a full kernel, else 1), side = N·R, O outputs per point.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from probes.spectrum import Spectrum
+from probes.spectrum import eigensystem as eigensystem_of
+from probes.spectrum import spectrum as spectrum_of
+from probes.variables.formulas import cosine_distance, normalised, ratio, shannon_entropy
+
+
+def spectrum(kernel: Float64[Tensor, "side side"]) -> Spectrum:
+    """Eigenvalues with their clipped mass."""
+    return spectrum_of(kernel)
+
+
+def eigensystem(kernel: Float64[Tensor, "side side"]) -> tuple[Spectrum, Float64[np.ndarray, "side side"]]:
+    """Spectrum and eigenvectors of one solution; where it is wanted, ``evaluate`` takes the spectrum from it too."""
+    return eigensystem_of(kernel)
+
+
+def eigenvalues(spectrum: Spectrum) -> Float64[np.ndarray, " side"]:
+    """Descending, clipped to ≥ 0."""
+    return spectrum.eigenvalues
+
+
+def eigenvectors(
+    eigensystem: tuple[Spectrum, Float64[np.ndarray, "side side"]],
+) -> Float64[np.ndarray, "side side"]:
+    """Unit columns in the order of the eigenvalues, the component of largest magnitude positive."""
+    return eigensystem[1]
+
+
+def initial_eigenvectors(initial_kernel: Float64[Tensor, "side side"]) -> Float64[np.ndarray, "side side"]:
+    """As ``eigenvectors``, of Θ_0."""
+    return eigensystem_of(initial_kernel)[1]
+
+
+def previous_eigenvectors(previous_kernel: Float64[Tensor, "side side"]) -> Float64[np.ndarray, "side side"]:
+    """As ``eigenvectors``, of the kernel measured before."""
+    return eigensystem_of(previous_kernel)[1]
+
+
+def diagonal(kernel: Float64[Tensor, "side side"]) -> Float64[np.ndarray, " side"]:
+    """Θ_ii."""
+    return kernel.diagonal().cpu().numpy()
+
+
+def cosine_kernel(kernel: Float64[Tensor, "side side"]) -> Float64[Tensor, "side side"]:
+    """Θ̂[i,j] = Θ[i,j]/sqrt(Θ[i,i] Θ[j,j]) (BSC App. B.3); all NaN where an entry of the diagonal is not positive."""
+    diagonal = kernel.diagonal()
+    if not bool((diagonal > 0).all()):  # a NaN is not positive either
+        return torch.full_like(kernel, float("nan"))
+    norms = diagonal.sqrt()
+    return kernel / norms[:, None] / norms[None, :]
+
+
+def cosine_eigenvalues(cosine_kernel: Float64[Tensor, "side side"]) -> Float64[np.ndarray, " side"]:
+    """Eigenvalues of Θ̂, descending, clipped to ≥ 0."""
+    return spectrum_of(cosine_kernel).eigenvalues
+
+
+def unit_kernel(kernel: Float64[Tensor, "side side"]) -> Float64[Tensor, "side side"]:
+    """Θ/‖Θ‖_F."""
+    return normalised(kernel)
+
+
+def previous_distance(
+    unit_kernel: Float64[Tensor, "side side"], previous_kernel: Float64[Tensor, "side side"]
+) -> float:
+    """1 − cos between Θ and the kernel measured before."""
+    return cosine_distance(unit_kernel, normalised(previous_kernel))
+
+
+def misalignment_rank(cosine_eigenvalues: Float64[np.ndarray, " side"]) -> float:
+    """n of BSC eq. 17: exp of Θ̂'s entropy, rounded (half to even); in 1..side, NaN where it is undefined."""
+    rank = math.exp(shannon_entropy(cosine_eigenvalues))
+    return rank if math.isnan(rank) else float(round(rank))
+
+
+def block_kernel(kernel: Float64[Tensor, "side side"], points: int) -> Float64[Tensor, "N R N R"]:
+    """The kernel by points and rows of a point."""
+    rows = len(kernel) // points
+    return kernel.reshape(points, rows, points, rows)
+
+
+def point_blocks(block_kernel: Float64[Tensor, "N R N R"]) -> Float64[Tensor, "N R R"]:
+    """Θ_ii: each point's kernel with itself."""
+    return block_kernel.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+
+
+def point_kernel(block_kernel: Float64[Tensor, "N R N R"]) -> Float64[Tensor, "N N"]:
+    """Σ_a Θ[ia, ja]: between points, the same logit on both sides."""
+    return block_kernel.diagonal(dim1=1, dim2=3).sum(-1)
+
+
+def centred_kernel(
+    block_kernel: Float64[Tensor, "N R N R"], kernel: Float64[Tensor, "side side"]
+) -> Float64[Tensor, "side side"]:
+    """CΘC with C = (1 − 11ᵀ/N) ⊗ 1_R: each logit's mean gradient over the points taken away."""
+    half = block_kernel - block_kernel.mean(0, keepdim=True)
+    centred = (half - half.mean(2, keepdim=True)).reshape(kernel.shape)
+    noise = len(kernel) * torch.finfo(kernel.dtype).eps * kernel.abs().max()
+    if bool(centred.abs().max() <= noise):  # rounding of a kernel that does not tell points apart
+        return torch.zeros_like(kernel)
+    return centred / 2 + centred.T / 2
+
+
+def centred_eigenvalues(centred_kernel: Float64[Tensor, "side side"]) -> Float64[np.ndarray, " side"]:
+    """Eigenvalues of CΘC, descending, clipped to ≥ 0."""
+    return spectrum_of(centred_kernel).eigenvalues
+
+
+def label_vectors(
+    labels: Float64[Tensor, "N O"], block_kernel: Float64[Tensor, "N R N R"]
+) -> Float64[Tensor, "side columns"]:
+    """L of the labels' kernel LLᵀ: vec(Y) for a full kernel, Y for one between points (traced, summed)."""
+    return labels.reshape(-1, 1) if block_kernel.shape[1] > 1 else labels
+
+
+def centred_label_vectors(
+    labels: Float64[Tensor, "N O"], block_kernel: Float64[Tensor, "N R N R"]
+) -> Float64[Tensor, "side columns"]:
+    """As ``label_vectors``, of Y less its mean over the points."""
+    return label_vectors(labels - labels.mean(0), block_kernel)
+
+
+def projections(
+    eigenvectors: Float64[np.ndarray, "side side"], residual: Float64[Tensor, "N O"]
+) -> Float64[np.ndarray, " side"]:
+    """c_k = ⟨v_k, r⟩."""
+    return eigenvectors.T @ residual.reshape(-1).cpu().numpy()
+
+
+def mode_weights(
+    projections: Float64[np.ndarray, " side"], eigenvalues: Float64[np.ndarray, " side"]
+) -> Float64[np.ndarray, " side"]:
+    """c_k²; in the null space (λ_k = 0), which has no basis of its own, its mean over the null modes."""
+    weights = projections**2
+    null = eigenvalues == 0
+    if null.any():
+        weights[null] = weights[null].mean()
+    return weights
+
+
+def motion(kernel: Float64[Tensor, "side side"], residual: Float64[Tensor, "N O"]) -> Float64[Tensor, "N O"]:
+    """Θr = −ḟ under gradient flow on L, a sum over points (CV eq. 5 with its sign)."""
+    return (kernel @ residual.reshape(-1)).reshape(residual.shape)
+
+
+def loss_rate(motion: Float64[Tensor, "N O"], residual: Float64[Tensor, "N O"]) -> float:
+    """rᵀΘr = −dL/dt under gradient flow on L, a sum over points."""
+    return float((motion * residual).sum())
+
+
+@dataclass(frozen=True)
+class ClassMeans:
+    """Mean entries of a kernel, in its unit, by what the two points and the two logits share; NaN where none are.
+
+    own: a point with itself, same logit; within, between: two different points of one class, of two classes, same
+    logit; within_other, between_other: the same with two different logits.
+    """
+
+    own: float
+    within: float
+    between: float
+    within_other: float
+    between_other: float
+
+
+def class_means(
+    block_kernel: Float64[Tensor, "N R N R"], point_kernel: Float64[Tensor, "N N"], classes: Int64[Tensor, " N"]
+) -> ClassMeans:
+    """Mean entries within and between classes."""
+    rows = block_kernel.shape[1]
+    other = block_kernel.sum((1, 3)) - point_kernel
+    same, different = class_pairs(classes)
+    within, between = int(same.sum()), int(different.sum())
+    return ClassMeans(
+        own=float(point_kernel.diagonal().mean()) / rows,
+        within=ratio(float(point_kernel[same].sum()), within * rows),
+        between=ratio(float(point_kernel[different].sum()), between * rows),
+        within_other=ratio(float(other[same].sum()), within * rows * (rows - 1)),
+        between_other=ratio(float(other[different].sum()), between * rows * (rows - 1)),
+    )
+
+
+def class_pairs(classes: Int64[Tensor, " N"]) -> tuple[Tensor, Tensor]:
+    """Masks [N, N] of the ordered pairs of two different points of one class, and of two classes."""
+    same = classes[:, None] == classes[None, :]
+    return same & ~torch.eye(len(classes), dtype=torch.bool, device=classes.device), ~same

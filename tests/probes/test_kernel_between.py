@@ -1,0 +1,87 @@
+"""The kernel between two batches is a block of the kernel of both together."""
+
+import pytest
+import torch
+from kernel_cases import CASE, CASES, TREATMENTS, Case, Inputs, block, count, mlp, relative_error, take
+from torch import Tensor, nn
+
+from probes import layer_kernels, tangent_kernel
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+@pytest.mark.parametrize("outputs", TREATMENTS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_is_a_block_of_the_whole_kernel(case: Case, outputs: str):
+    model, inputs = case.make(torch.float64)
+    whole, N = case.kernel(outputs), count(inputs)
+    first, second = range(-(-2 * N // 3)), range(N // 2, N)  # they overlap, and mostly differ in size
+    kernel = tangent_kernel(model, take(inputs, first), outputs, others=take(inputs, second))
+    turned = tangent_kernel(model, take(inputs, second), outputs, others=take(inputs, first))
+    scale = whole.abs().max()
+    assert ((kernel - block(whole, N, first, second)).abs() <= 1e-10 * scale).all()
+    assert kernel.shape == turned.T.shape
+    assert ((kernel - turned.T).abs() <= 1e-12 * scale).all()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("name", ["mlp tanh", "resnet", "tagger", "lstm", "gine"])
+def test_is_no_rougher_than_the_whole_kernel(name: str, dtype: torch.dtype):
+    model, inputs = CASE[name].make(dtype)
+    N = count(inputs)
+    kernel = tangent_kernel(model, take(inputs, range(1)), others=take(inputs, range(1, N)))
+    assert kernel.dtype == dtype
+    assert not kernel.requires_grad
+    assert relative_error(kernel, block(CASE[name].kernel("full"), N, range(1), range(1, N))) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("name", ["mlp tanh", "resnet", "bare parameter", "gin"])
+def test_with_itself_is_the_kernel(name: str):
+    model, inputs = CASE[name].make(torch.float64)
+    torch.testing.assert_close(tangent_kernel(model, inputs, others=inputs), tangent_kernel(model, inputs))
+
+
+@pytest.mark.parametrize("name", ["tied weights", "resnet", "tagger", "gine"])
+def test_layer_by_layer(name: str):
+    case = CASE[name]
+    model, inputs = case.make(torch.float64)
+    N = count(inputs)
+    found = layer_kernels(model, take(inputs, range(2)), others=inputs)
+    for layer, kernel in found.items():
+        own = [name for name in case.jacobian() if name.rpartition(".")[0] == layer]
+        expected = block(case.kernel("full", *own), N, range(2), range(N))
+        assert ((kernel - expected).abs() <= 1e-10 * case.kernel("full").abs().max()).all(), layer
+
+
+def test_outputs_without_a_value_spoil_their_own_rows_only():
+    model = mlp(6, 4, 3)
+    inputs, others = torch.randn(2, 6), torch.randn(3, 6)
+    others[1] = float("nan")
+    kernel = tangent_kernel(model, inputs, "traced", others=others)
+    assert torch.isfinite(kernel).tolist() == [[True, False, True]] * 2
+
+
+GRAPHS = CASE["gin"].make(torch.float32)[1]
+ROWS = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "others", "message"),
+    [
+        (CASE["gin"].build(), GRAPHS, ROWS, "others are a Tensor"),
+        (nn.Linear(4, 2), ROWS, GRAPHS, "others are a .*Batch"),
+        (nn.Linear(4, 2), ROWS, ROWS.numpy(), "others are a ndarray"),
+        (nn.Linear(4, 2), ROWS, ROWS.double(), "others.*float64.*float32"),
+        (nn.Linear(4, 2), ROWS, ROWS.to("meta"), "others are on meta"),
+        (nn.Linear(4, 2), ROWS, ROWS[:0], "others hold no data points"),
+        (nn.Linear(4, 2), ROWS[:0], ROWS, "inputs hold no data points"),
+        (nn.Linear(4, 2), ROWS, torch.tensor(1.0), "others have no batch dimension"),
+        (nn.Linear(4, 2), ROWS, ROWS.unsqueeze(1), r"others.*outputs|outputs.*others"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.usefixtures("unchecked")
+def test_errors_name_the_argument(model: nn.Module, inputs: Inputs, others: Tensor, message: str):
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
+        tangent_kernel(model, inputs, others=others)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,79 @@
+"""Kernels of draws of points are those of the points drawn."""
+
+import numpy as np
+import pytest
+import torch
+from kernel_cases import CASE, CASES, TREATMENTS, Case, block, count, least_memory, mlp, take
+from torch import nn
+
+from probes import draw_indices, draw_kernels, tangent_kernel
+
+
+@pytest.mark.parametrize("outputs", TREATMENTS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_is_the_kernel_of_its_points(case: Case, outputs: str):
+    model, inputs = case.make(torch.float64)
+    whole, N = case.kernel(outputs), count(inputs)
+    draws = torch.randint(N, (4, 3))  # draws share points, and hold some twice
+    kernels = draw_kernels(model, inputs, draws, outputs)
+    rows = len(whole) // N
+    assert kernels.shape == (4, 3 * rows, 3 * rows)
+    assert kernels.dtype == torch.float64
+    for draw, kernel in zip(draws.tolist(), kernels, strict=True):
+        assert torch.equal(kernel, kernel.T)
+        assert ((kernel - block(whole, N, draw, draw)).abs() <= 1e-10 * whole.abs().max()).all()
+
+
+@pytest.mark.parametrize("name", ["mlp tanh", "resnet", "lstm", "gine"])
+def test_agrees_with_one_call_a_draw(name: str):
+    model, inputs = CASE[name].make(torch.float32)
+    draws = draw_indices(count(inputs), draws=5, size=2, seed=3)
+    kernels = draw_kernels(model, inputs, draws, "traced")
+    assert kernels.dtype == torch.float32
+    for draw, kernel in zip(draws.tolist(), kernels, strict=True):
+        torch.testing.assert_close(kernel, tangent_kernel(model, take(inputs, draw), "traced"), rtol=1e-5, atol=1e-5)
+
+
+def test_many_draws_of_few_points_of_a_large_population():
+    """20,000 points in all, of which only 40 count: a kernel of them all would take gigabytes."""
+    model, inputs = mlp(3, 4, 1), torch.randn(20_000, 3)
+    draws = draw_indices(len(inputs), draws=20, size=2, seed=0)
+    kernels = draw_kernels(model, inputs, draws)
+    torch.testing.assert_close(kernels[-1], tangent_kernel(model, inputs[draws[-1]]), rtol=1e-5, atol=1e-5)
+
+
+def test_points_outside_a_draw_leave_it_alone():
+    model, inputs = mlp(6, 4, 3), torch.randn(4, 6)
+    inputs[2] = float("nan")
+    kernels = draw_kernels(model, inputs, torch.tensor([[0, 1], [1, 2], [3, 0]]), "traced")
+    assert torch.isfinite(kernels).flatten(1).all(1).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("name", ["mlp tanh", "resnet", "bare parameter", "gine"])
+def test_memory_does_not_change_the_kernels(name: str):
+    model, inputs = CASE[name].make(torch.float64)
+    draws = torch.randint(count(inputs), (6, 3))
+
+    def kernels(memory_bytes: int | None = None) -> torch.Tensor:
+        return draw_kernels(model, inputs, draws, memory_bytes=memory_bytes)
+
+    torch.testing.assert_close(kernels(least_memory(kernels)), kernels(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("draws", "error", "message"),
+    [
+        (torch.tensor([[0, 4]]), ValueError, "draws hold 4.* 4 "),
+        (torch.tensor([[0, -1]]), ValueError, "draws hold -1"),
+        (torch.tensor([0, 1]), ValueError, r"draws have shape \[2\], expected \[draws, size\]"),
+        (torch.zeros(0, 2, dtype=torch.int64), ValueError, r"draws have shape \[0, 2\]"),
+        (torch.zeros(2, 0, dtype=torch.int64), ValueError, r"draws have shape \[2, 0\]"),
+        (np.zeros((2, 2)), TypeError, "draws are .*float64.*int64"),
+        ([[0, 1]], TypeError, "draws are a list"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_errors_say_what_to_do(draws: object, error: type[Exception], message: str):
+    with pytest.raises(error, match=message) as caught:
+        draw_kernels(nn.Linear(6, 3), torch.randn(4, 6), draws)
+    assert "\n" not in str(caught.value)

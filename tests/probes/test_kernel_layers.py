@@ -1,0 +1,90 @@
+"""A kernel falls into the shares of its layers."""
+
+import pytest
+import torch
+from kernel_cases import CASE, CASES, TREATMENTS, Case, least_memory
+from torch import nn
+
+from probes import layer_kernels, layer_traces, tangent_kernel
+
+DEPTH = {"layer": lambda owner: owner, "block": lambda owner: owner.partition(".")[0]}
+
+
+def shares(case: Case, by: str) -> dict[str, list[str]]:
+    """The trainable parameters of each layer or block, tied ones under their first owner."""
+    found: dict[str, list[str]] = {}
+    for name in case.jacobian():
+        found.setdefault(DEPTH[by](name.rpartition(".")[0]), []).append(name)
+    return found
+
+
+@pytest.mark.parametrize("by", DEPTH)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_shares_agree_with_brute_force_and_add_up(case: Case, by: str):
+    model, inputs = case.make(torch.float64)
+    for outputs in TREATMENTS:
+        whole = case.kernel(outputs)
+        found = layer_kernels(model, inputs, outputs, by=by)
+        traces = layer_traces(model, inputs, outputs, by=by)
+        assert set(found) == set(traces) == set(shares(case, by))
+        for layer, names in shares(case, by).items():
+            expected = case.kernel(outputs, *names)
+            assert ((found[layer] - expected).abs() <= 1e-10 * whole.abs().max()).all(), layer
+            assert torch.equal(found[layer], found[layer].T), layer
+            assert traces[layer] == pytest.approx(float(expected.trace()), rel=1e-10, abs=1e-10 * float(whole.trace()))
+        torch.testing.assert_close(sum(found.values()), tangent_kernel(model, inputs, outputs), rtol=1e-10, atol=1e-10)
+        assert sum(traces.values()) == pytest.approx(float(whole.trace()), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("mlp tanh", "2"), ("tied weights", "0"), ("tied weights", "2"), ("language model, tied head", "words"),
+        ("resnet", "1.body.3"), ("vision transformer", ""), ("vision transformer", "block.mlp.0"),
+        ("lstm", "recurrent"), ("tagger", "words"), ("gine", "conv.nn.0"), ("atoms and bonds embedded", "bond"),
+    ],
+)  # fmt: skip
+def test_a_share_is_the_kernel_with_everything_else_frozen(name: str, layer: str):
+    model, inputs = CASE[name].make(torch.float64)
+    expected = layer_kernels(model, inputs)[layer]
+    for parameter, value in model.named_parameters():
+        value.requires_grad_(parameter.rpartition(".")[0] == layer)
+    torch.testing.assert_close(tangent_kernel(model, inputs), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_names_are_those_of_the_modules_that_own_the_parameters():
+    model, inputs = CASE["vision transformer"].make(torch.float32)
+    owners = ["", "patches", "block", "block.first", "block.attention.qkv", "block.attention.out", "block.second",
+              "block.mlp.0", "block.mlp.2", "head"]  # fmt: skip
+    assert set(layer_kernels(model, inputs)) == set(layer_traces(model, inputs)) == set(owners)
+    assert set(layer_kernels(model, inputs, by="block")) == {"", "patches", "block", "head"}
+    assert all(type(value) is float for value in layer_traces(model, inputs).values())
+
+
+def test_a_model_that_is_one_layer():
+    found = layer_kernels(nn.Linear(3, 2), torch.randn(4, 3))
+    assert list(found) == [""]
+
+
+def test_traces_need_no_kernel():
+    """Σ ‖J_na‖² of far more rows than a kernel could have: their products alone would take terabytes."""
+    model, inputs = nn.Linear(2, 10), torch.randn(60_000, 2)
+    expected = 10 * float((inputs.double() ** 2).sum() + len(inputs))
+    assert layer_traces(model, inputs)[""] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("outputs", TREATMENTS)
+@pytest.mark.parametrize("name", ["resnet", "tagger", "lstm", "gine"])
+def test_memory_does_not_change_the_shares(name: str, outputs: str):
+    model, inputs = CASE[name].make(torch.float64)
+
+    def call(memory_bytes: int | None = None) -> dict[str, torch.Tensor]:
+        return layer_kernels(model, inputs, outputs, memory_bytes=memory_bytes)
+
+    for layer, kernel in call(least_memory(call)).items():
+        torch.testing.assert_close(kernel, call()[layer], rtol=1e-10, atol=1e-12)
+
+
+def test_grouping_must_be_known():
+    with pytest.raises(ValueError, match=r"by='neuron'.*'layer'.*'block'"):
+        layer_kernels(nn.Linear(3, 2), torch.randn(4, 3), by="neuron")

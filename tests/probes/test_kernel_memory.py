@@ -1,0 +1,110 @@
+"""A ceiling on memory is kept, changes no result, and is refused early where it cannot be kept."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from kernel_cases import CASE, TREATMENTS, least_memory, relative_error
+
+from probes import kernel_plan, tangent_kernel
+
+NAMES = [
+    "mlp tanh", "tied weights", "linear on tokens", "conv2d", "conv2d, groups", "transposed conv2d, groups",
+    "conv used twice", "group norm", "embedding", "few channels, many positions", "many channels, few positions",
+    "resnet", "tagger", "vision transformer", "bare parameter", "lstm", "kept references", "gine",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["own", "between"])
+@pytest.mark.parametrize("outputs", TREATMENTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_ceilings_do_not_change_the_kernel(name: str, outputs: str, between: bool):
+    model, inputs = CASE[name].make(torch.float64)
+    others = inputs if between else None
+
+    def kernel(memory_bytes: int) -> torch.Tensor:
+        return tangent_kernel(model, inputs, outputs, others=others, memory_bytes=memory_bytes)
+
+    least = least_memory(kernel)
+    for memory_bytes in (least, least + 1, least + least // 10, 2 * least, 10 * least, 2**30):
+        assert relative_error(kernel(memory_bytes), CASE[name].kernel(outputs)) < 1e-10, memory_bytes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_too_small_a_ceiling_is_refused_before_work_starts(name: str, monkeypatch: pytest.MonkeyPatch):
+    model, inputs = CASE[name].make(torch.float32)
+    least = least_memory(lambda memory_bytes: tangent_kernel(model, inputs, memory_bytes=memory_bytes))
+    assert least <= kernel_plan(model, inputs).bytes
+
+    def work(*args: object, **kwargs: object) -> None:
+        raise AssertionError("work has started")
+
+    monkeypatch.setattr(torch.autograd, "grad", work)
+    for call in (tangent_kernel, kernel_plan):
+        with pytest.raises(ValueError, match=rf"memory_bytes={least - 1}\b.*at least") as caught:
+            call(model, inputs, memory_bytes=least - 1)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("memory_bytes", [0, -1])
+def test_a_ceiling_is_a_number_of_bytes(memory_bytes: int):
+    model, inputs = CASE["linear"].make(torch.float32)
+    with pytest.raises(ValueError, match=f"memory_bytes={memory_bytes} is not positive"):
+        tangent_kernel(model, inputs, memory_bytes=memory_bytes)
+
+
+CEILING = 200_000_000
+
+MEASURED = """
+import sys
+import torch
+from torch import nn
+from probes import tangent_kernel
+
+def status(key):
+    with open("/proc/self/status") as lines:
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
+
+class Matrix(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.matrix, self.head = nn.Parameter(torch.randn(512, 512) / 512**0.5), nn.Linear(512, 10)
+
+    def forward(self, x):
+        return self.head(torch.tanh(x @ self.matrix))
+
+def convolutional():
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Conv2d(64, 128, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8192, 64), nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+
+kind, ceiling = sys.argv[1], int(sys.argv[2])
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model, inputs = (convolutional(), torch.randn(48, 3, 32, 32)) if kind == "rules" else (Matrix(), torch.randn(100, 512))
+side = 10 * len(inputs)
+assert 4 * side * sum(p.numel() for p in model.parameters()) > 1_000_000_000
+tangent_kernel(model, inputs[:1], memory_bytes=ceiling)  # first call: libraries load and set up their threads
+before = status("VmRSS")
+kernel = tangent_kernel(model, inputs, memory_bytes=ceiling)
+peak = status("VmHWM") - before
+roomy = tangent_kernel(model, inputs, memory_bytes=8 * ceiling)
+print(peak, float((kernel - roomy).abs().max() / roomy.abs().max()))
+"""
+
+
+@pytest.mark.parametrize("kind", ["rules", "per-sample Jacobians"])
+def test_the_process_stays_within_its_ceiling(kind: str):
+    """Resident memory at its highest, in a process of its own, on networks whose whole Jacobian takes over 1 GB."""
+    # Large blocks go back to the system when freed, whatever was freed before.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "262144", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", MEASURED, kind, str(CEILING)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    assert done.returncode == 0, done.stderr
+    peak, error = map(float, done.stdout.split())
+    assert peak <= 1.5 * CEILING
+    assert error < 1e-5

@@ -1,0 +1,123 @@
+"""What a kernel will cost, told before it is computed."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from kernel_cases import CASE, CASES, Case, least_memory, mlp
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from probes import kernel_plan, tangent_kernel
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_rows_are_the_layers_and_add_up(case: Case):
+    model, inputs = case.make(torch.float32)
+    plan = kernel_plan(model, inputs)
+    assert plan.multiply_adds == sum(layer.multiply_adds for layer in plan.layers)
+    assert plan.bytes >= max(layer.bytes for layer in plan.layers)
+    assert {layer.name for layer in plan.layers} <= {name for name, _ in model.named_modules()}
+    lines = str(plan).splitlines()
+    for layer in plan.layers:
+        assert any(layer.name in line and layer.kind in line and layer.path in line for line in lines), layer
+
+
+def test_shows_the_shape_of_each_layer():
+    model, inputs = CASE["vgg"].make(torch.float32)
+    rows = {layer.name: layer for layer in kernel_plan(model, inputs).layers}
+    assert list(rows) == ["0", "2", "5", "9", "12"]
+    shapes = {name: (row.kind, row.uses, row.rows, row.inputs, row.outputs) for name, row in rows.items()}
+    assert shapes == {
+        "0": ("Conv2d", 1, 16, 18, 4),
+        "2": ("Conv2d", 1, 16, 36, 4),
+        "5": ("Conv2d", 1, 4, 36, 6),
+        "9": ("Linear", 1, 1, 6, 8),
+        "12": ("Linear", 1, 1, 8, 3),
+    }
+    uses = {layer.name: layer.uses for layer in kernel_plan(*CASE["module used twice"].make(torch.float32)).layers}
+    assert uses == {"layer": 2, "head": 1}
+
+
+def network(*body: nn.Module, shape: tuple[int, ...], outputs: int) -> tuple[nn.Module, Tensor]:
+    inputs = torch.randn(shape)
+    model = nn.Sequential(*body, nn.Tanh(), nn.Flatten())
+    return model.append(nn.Linear(model(inputs).shape[1], outputs)), inputs
+
+
+FEW_CHANNELS = (lambda: network(nn.Conv2d(1, 2, 3), shape=(8, 1, 34, 34), outputs=4), {"jacobian"})
+MANY_CHANNELS = (lambda: network(nn.Conv2d(192, 192, 1), shape=(4, 192, 2, 2), outputs=2), {"half", "ghost"})
+DENSE = (lambda: network(nn.Linear(192, 192), shape=(8, 192), outputs=3), {"dense"})
+
+
+@pytest.mark.parametrize("outputs", ["full", "traced", "summed"])
+@pytest.mark.parametrize(("build", "paths"), [FEW_CHANNELS, MANY_CHANNELS, DENSE])
+def test_the_cheapest_path_is_taken(build: Callable[[], tuple[nn.Module, Tensor]], paths: set[str], outputs: str):
+    layers = {layer.name: layer.path for layer in kernel_plan(*build(), outputs).layers}
+    assert layers["0"] in paths
+    assert layers["3"] == "dense"
+
+
+FACTORS = {"mm": 0, "bmm": 0, "addmm": 1, "addmm_": 1, "baddbmm": 1, "baddbmm_": 1}
+"""By operation, where its first factor stands among the arguments."""
+
+
+class Counting(TorchDispatchMode):
+    """Multiply-adds of all matrix products inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.multiply_adds = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        first = FACTORS.get(func.overloadpacket.__name__)
+        if first is not None:
+            self.multiply_adds += args[first].numel() * args[first + 1].shape[-1]
+        return func(*args, **(kwargs or {}))
+
+
+def backward_passes(model: nn.Module, inputs: Tensor) -> None:
+    outputs = model(inputs)
+    for a in range(outputs.shape[1]):
+        torch.autograd.grad(outputs[:, a].sum(), list(model.parameters()), retain_graph=True)
+
+
+@pytest.mark.parametrize("build", [FEW_CHANNELS[0], MANY_CHANNELS[0], DENSE[0]], ids=["few", "many", "dense"])
+def test_what_is_done_is_what_was_planned(build: Callable[[], tuple[nn.Module, Tensor]]):
+    """Other paths than the cheapest would take ten times as many products and more on these layers."""
+    model, inputs = build()
+    with Counting() as done:
+        tangent_kernel(model, inputs)
+    with Counting() as passes:
+        backward_passes(model, inputs)
+    assert done.multiply_adds <= 2 * passes.multiply_adds + 2 * kernel_plan(model, inputs).multiply_adds
+
+
+def test_costs_of_dense_layers_by_hand():
+    # N²(d_i + O² d_o), of which symmetry may save a half
+    plan = kernel_plan(mlp(40, 50, 3), torch.randn(20, 40))
+    expected = [20**2 * (40 + 9 * 50), 20**2 * (50 + 9 * 3)]
+    for layer, cost in zip(plan.layers, expected, strict=True):
+        assert cost / 2 <= layer.multiply_adds <= cost
+
+
+def test_two_batches_are_planned_as_such():
+    model, inputs = mlp(40, 50, 3), torch.randn(30, 40)
+    whole, part = kernel_plan(model, inputs), kernel_plan(model, inputs, others=inputs[:5])
+    assert part.multiply_adds < whole.multiply_adds
+
+
+@pytest.mark.parametrize("name", ["resnet", "tagger", "lstm", "gine"])
+def test_ceilings_are_kept_at_a_price(name: str):
+    model, inputs = CASE[name].make(torch.float32)
+    least = least_memory(lambda memory_bytes: kernel_plan(model, inputs, memory_bytes=memory_bytes))
+    plans = [kernel_plan(model, inputs, memory_bytes=memory_bytes) for memory_bytes in (least, 2 * least, 2**30)]
+    for plan, memory_bytes in zip(plans, (least, 2 * least, 2**30), strict=True):
+        assert plan.bytes <= memory_bytes
+    costs = [plan.multiply_adds for plan in plans]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_a_plan_costs_no_backward_pass(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.autograd, "grad", None)
+    assert kernel_plan(*CASE["resnet"].make(torch.float32)).layers
