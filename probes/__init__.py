@@ -2,8 +2,9 @@
 
 >>> import torch, probes
 >>> model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Tanh(), torch.nn.Linear(32, 3))
->>> points = probes.draw_points(torch.randn(1000, 8), draws=20, size=16, seed=0)
->>> measurement = probes.measure(model, points, outputs="full", variables=("trace", "entropy"))
+>>> inputs = torch.randn(1000, 8)
+>>> draws = probes.draw_indices(len(inputs), draws=20, size=16, seed=0)
+>>> measurement = probes.measure(model, inputs, draws, outputs="full", variables=("trace", "entropy"))
 >>> measurement.mean("entropy"), measurement.stderr("entropy")  # doctest: +SKIP
 
 Letters used in shapes: N data points, O outputs per point, P parameters, side = N·O (full) or N (traced, summed).
@@ -19,9 +20,9 @@ from probes.kernels import (
     layer_traces,
     tangent_kernel,
 )
-from probes.measure import Measurement, draw_indices, draw_points, measure
+from probes.measure import Measurement, draw_indices, measure
 from probes.spectrum import Spectrum, eigenvalues, spectrum
-from probes.variables import VARIABLES, Variable, collective_variables
+from probes.variables import VARIABLES, Variable, collective_variables, givens_of
 
 __all__ = [
     "VARIABLES",
@@ -34,8 +35,8 @@ __all__ = [
     "collective_variables",
     "draw_indices",
     "draw_kernels",
-    "draw_points",
     "eigenvalues",
+    "givens_of",
     "kernel_plan",
     "layer_kernels",
     "layer_traces",

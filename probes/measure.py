@@ -7,16 +7,19 @@ shows the network's change and not the sampling's.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
-from probes.kernels import OutputTreatment, tangent_kernel
-from probes.spectrum import Spectrum
-from probes.variables import check_names, evaluate
-from probes.variables.needs import known_from, resolve
+from probes.givens import OF_POINTS, Loss, givens_at, outputs_of
+from probes.kernels import OutputTreatment, draw_kernels
+from probes.kernels.batch import as_batch, checked_draws
+from probes.spectrum import spectra
+from probes.variables import VARIABLES, check_names, check_treatment, evaluate, givens_of
+from probes.variables.needs import GIVENS, known_from
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,14 @@ class Measurement:
 
     outputs: the output treatment of the kernels.
     values: by variable, one value per draw; NaN where a draw's kernel is not finite or the variable is undefined.
+    profiles: by variable that is a profile, its numbers for each draw.
     eigenvalues: descending in each draw, clipped to ≥ 0.
     clipped_mass: by draw, see ``Spectrum``.
     """
 
     outputs: OutputTreatment
     values: dict[str, Float64[np.ndarray, " draws"]]
+    profiles: dict[str, Float64[np.ndarray, "draws length"]]
     eigenvalues: Float64[np.ndarray, "draws side"]
     clipped_mass: Float64[np.ndarray, " draws"]
 
@@ -70,51 +75,91 @@ def draw_indices(population: int, draws: int, size: int, seed: int) -> Int64[np.
     return np.stack([generator.choice(population, size, replace=False) for _ in range(draws)]).astype(np.int64)
 
 
-def draw_points(
-    data: Shaped[Tensor, "population ..."], draws: int, size: int, seed: int
-) -> Shaped[Tensor, "draws size ..."]:
-    """The points of ``data`` at ``draw_indices(len(data), draws, size, seed)``; same errors."""
-    return data[torch.from_numpy(draw_indices(len(data), draws, size, seed)).to(data.device)]
-
-
 def measure(
     model: nn.Module,
-    points: Shaped[Tensor, "draws size ..."],
+    inputs: Any,
+    draws: Int64[np.ndarray, "draws size"] | Int64[Tensor, "draws size"],
     outputs: OutputTreatment = "full",
     variables: Iterable[str] = ("trace", "entropy", "effective_rank"),
     *,
+    targets: Tensor | None = None,
+    loss: Loss | None = None,
+    initial: nn.Module | None = None,
+    previous: nn.Module | None = None,
+    step: int | None = None,
+    previous_step: int | None = None,
     memory_bytes: int | None = None,
 ) -> Measurement:
     """Variables of the tangent kernel of each draw of points (CV: 200 draws of 20 points).
 
     Args:
         model: as for ``tangent_kernel``; left as it was.
-        points: draws of points, see ``draw_points``.
+        inputs: M data points, of which only those that are drawn are looked at.
+        draws: indices of points, see ``draw_indices``.
         outputs: output treatment, as for ``tangent_kernel``.
-        variables: names out of ``VARIABLES``.
+        variables: names out of ``VARIABLES``. Some need what follows, see ``givens_of``.
+        targets: of all M points: classes, or numbers of the outputs' shape.
+        loss: loss of outputs [n, ...] and targets [n, ...]; called with one point at a time.
+        initial: the network at step 0.
+        previous: the network at ``previous_step``, the step measured before. With ``previous_step`` None there was
+            none, and variables that compare with it are NaN.
+        step: of ``model``.
         memory_bytes: as for ``tangent_kernel``.
 
     Raises:
-        ValueError: unknown variable; no draws; whatever ``tangent_kernel`` raises.
-        TypeError: points are not a tensor; whatever ``tangent_kernel`` raises.
+        ValueError: unknown variable, one that is not defined for ``outputs`` or needs what is not given; draws that are
+            none of these points; whatever ``tangent_kernel`` raises.
+        TypeError: whatever ``tangent_kernel`` raises.
     """
     names = check_names(variables)
-    if not isinstance(points, Tensor):
-        raise TypeError(f"points are a {type(points).__name__}, expected a tensor [draws, size, ...]: see draw_points")
-    if points.dim() < 2 or len(points) == 0:
-        raise ValueError(
-            f"points have shape {list(points.shape)}, expected [draws, size, ...] with draws ≥ 1: see draw_points"
+    needed = frozenset().union(*(givens_of(name) for name in names))
+    _check_given(names, targets, loss, initial, step)
+    batch, index = as_batch(inputs), checked_draws(draws, len(as_batch(inputs)))
+    chosen, place = torch.unique(index, return_inverse=True)
+    points = batch.take(chosen).data
+    if outputs != "full" and outputs_of(model, points) > 1:
+        check_treatment(names, outputs)
+    present = draw_kernels(model, points, place, outputs, memory_bytes=memory_bytes)
+    beside: dict[str, Tensor] = {}
+    if targets is not None and needed & OF_POINTS:
+        found = givens_at(model, points, targets[chosen.to(targets.device)], loss, needed)
+        beside = {name: values[place.to(values.device)] for name, values in found.items()}
+    if initial is not None and "initial_kernel" in needed:
+        beside["initial_kernel"] = draw_kernels(initial, points, place, outputs, memory_bytes=memory_bytes)
+    if "previous_kernel" in needed:
+        beside["previous_kernel"] = (
+            torch.full_like(present, torch.nan)
+            if previous is None
+            else draw_kernels(previous, points, place, outputs, memory_bytes=memory_bytes)
         )
-    values: dict[str, list[float]] = {name: [] for name in names}
-    spectra: list[Spectrum] = []
-    for draw in points:
-        known = known_from(tangent_kernel(model, draw, outputs, memory_bytes=memory_bytes))
-        for name, value in evaluate(names, known).items():
-            values[name].append(value)
-        spectra.append(resolve("spectrum", known))
+    about = {"outputs": outputs, "points": place.shape[1], "step": step, "previous_step": previous_step or 0}
+    solved = spectra(present)
+    drawn = [
+        evaluate(
+            names,
+            known_from(kernel, spectrum=spectrum, **about, **{name: values[draw] for name, values in beside.items()}),
+        )
+        for draw, (kernel, spectrum) in enumerate(zip(present, solved, strict=True))
+    ]
+    columns = {name: np.array([values[name] for values in drawn], dtype=np.float64) for name in names}
     return Measurement(
         outputs=outputs,
-        values={name: np.array(drawn, dtype=np.float64) for name, drawn in values.items()},
-        eigenvalues=np.stack([spectrum.eigenvalues for spectrum in spectra]),
-        clipped_mass=np.array([spectrum.clipped_mass for spectrum in spectra], dtype=np.float64),
+        values={name: column for name, column in columns.items() if VARIABLES[name].kind == "number"},
+        profiles={name: column for name, column in columns.items() if VARIABLES[name].kind == "profile"},
+        eigenvalues=np.stack([spectrum.eigenvalues for spectrum in solved]),
+        clipped_mass=np.array([spectrum.clipped_mass for spectrum in solved], dtype=np.float64),
     )
+
+
+def _check_given(
+    names: Iterable[str], targets: Tensor | None, loss: Loss | None, initial: nn.Module | None, step: int | None
+) -> None:
+    given = {"outputs", "points", "previous_kernel", "previous_step"}
+    if targets is not None:
+        given |= {"labels"} if targets.is_floating_point() or targets.dim() != 1 else {"labels", "classes"}
+        given |= set() if loss is None else {"residual", "output_hessian"}
+    given |= set() if initial is None else {"initial_kernel"}
+    given |= set() if step is None else {"step"}
+    for name in names:
+        if missing := sorted(givens_of(name) - given):
+            raise ValueError(f"{name} needs {missing[0]}: {GIVENS[missing[0]]}")

@@ -10,28 +10,28 @@ from torch import Tensor, nn
 class TensorBatch:
     """Points are the rows of a tensor [N, ...]."""
 
-    def __init__(self, inputs: Tensor):
-        self.inputs = inputs
+    def __init__(self, data: Tensor):
+        self.data = data
 
     @property
     def device(self) -> torch.device:
         """Where the tensor lies."""
-        return self.inputs.device
+        return self.data.device
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.data)
 
     def run(self, model: nn.Module) -> Any:
         """``model(inputs)``."""
-        return model(self.inputs)
+        return model(self.data)
 
     def take(self, indices: Tensor) -> "TensorBatch":
         """Rows of the tensor."""
-        return TensorBatch(self.inputs[indices.to(self.inputs.device)])
+        return TensorBatch(self.data[indices.to(self.data.device)])
 
     def sample(self) -> "TensorBatch":
         """The last point: all are alike."""
-        return TensorBatch(self.inputs[-1:])
+        return TensorBatch(self.data[-1:])
 
     def owners(self, rows: int) -> Iterator[Tensor]:
         """None: rows of a tensor keep their places, see ``layouts.Grid``."""
@@ -41,25 +41,25 @@ class TensorBatch:
 class GraphBatch:
     """Points are the graphs of a PyTorch Geometric ``Batch``; rows inside the network are graphs, nodes or edges."""
 
-    def __init__(self, graphs: Any):
-        self.graphs = graphs
+    def __init__(self, data: Any):
+        self.data = data
 
     @property
     def device(self) -> torch.device:
         """Where the nodes lie."""
-        return self.graphs.batch.device
+        return self.data.batch.device
 
     def __len__(self) -> int:
-        return int(self.graphs.num_graphs)
+        return int(self.data.num_graphs)
 
     def run(self, model: nn.Module) -> Any:
         """``model(batch)``."""
-        return model(self.graphs.clone())  # shallow: a model may put its features into the batch
+        return model(self.data.clone())  # shallow: a model may put its features into the batch
 
     def take(self, indices: Tensor) -> "GraphBatch":
         """A mini-batch of some of the graphs."""
-        chosen = [self.graphs.get_example(index) for index in indices.tolist()]
-        return GraphBatch(type(self.graphs).from_data_list(chosen))
+        chosen = [self.data.get_example(index) for index in indices.tolist()]
+        return GraphBatch(type(self.data).from_data_list(chosen))
 
     def sample(self) -> "GraphBatch":
         """All of them: graphs differ in size."""
@@ -67,8 +67,8 @@ class GraphBatch:
 
     def owners(self, rows: int) -> Iterator[Tensor]:
         """By their number, rows can be graphs, nodes or edges (an edge belongs to the graph of its source)."""
-        node_owner = self.graphs.batch
-        edges = self.graphs.edge_index
+        node_owner = self.data.batch
+        edges = self.data.edge_index
         if rows == len(self):
             yield torch.arange(rows, device=node_owner.device)
         if rows == len(node_owner):
@@ -108,3 +108,23 @@ def as_batch(inputs: Any, name: str = "inputs") -> Batch:
         f"{name} are a {type(inputs).__name__}, expected a tensor [N, ...] or a torch_geometric Batch: convert them "
         "with torch.as_tensor or Batch.from_data_list"
     )
+
+
+def checked_draws(draws: Any, points: int) -> Tensor:
+    """Indices [draws, size] into ``points`` points, on the CPU.
+
+    Raises:
+        ValueError: they are not whole numbers [draws, size] with both at least 1, or out of range.
+    """
+    index = torch.as_tensor(draws)
+    if index.dim() != 2 or index.numel() == 0 or index.is_floating_point():
+        raise ValueError(
+            f"draws are {index.dtype} of shape {list(index.shape)}, expected integers [draws, size]: see draw_indices"
+        )
+    index = index.long().cpu()
+    if int(index.min()) < 0 or int(index.max()) >= points:
+        raise ValueError(
+            f"draws hold indices from {int(index.min())} to {int(index.max())}, expected 0 … {points - 1}: "
+            "draw out of these inputs"
+        )
+    return index

@@ -1,6 +1,6 @@
 """The autograd graph of one forward pass: who uses which parameter, and the backward sweep in segments."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +25,13 @@ class Graph:
     """Nodes behind the outputs, consumers before producers, and how often each leaf is used.
 
     ``uses`` counts by ``id`` of the leaf what module hooks cannot see: tied weights, functional uses of a weight.
+    ``consumers`` are the nodes that take a leaf, by its ``id``, or a node's output, with the place at which they do.
     """
 
     def __init__(self, outputs: Tensor):
         self.root = get_gradient_edge(outputs)
         self.uses: Counter[int] = Counter()
+        self.consumers: dict[Any, list[Edge]] = defaultdict(list)
         self.following: dict[Any, list[Edge]] = {}
         self.nodes: list[Any] = []
         self._order(self.root.node)
@@ -46,12 +48,14 @@ class Graph:
             if node in self.following:
                 continue
             edges = []
-            for following, number in node.next_functions:
+            for place, (following, number) in enumerate(node.next_functions):
                 leaf = getattr(following, "variable", None)
                 if leaf is not None:
                     self.uses[id(leaf)] += 1
+                    self.consumers[id(leaf)].append((node, place))
                 elif following is not None:
                     edges.append((following, number))
+                    self.consumers[following].append((node, place))
             self.following[node] = edges
             pending.append((node, True))
             pending += [(following, False) for following, _ in edges]
@@ -112,9 +116,9 @@ def merged(segments: Sequence[Segment], size: Callable[[Edge], int], budget: int
     return joined
 
 
-def edge_shape(edge: Edge) -> tuple[int, ...]:
+def edge_shape(edge: Edge) -> torch.Size:
     """Shape of the tensor that an edge stands for."""
-    return tuple(edge[0]._input_metadata[edge[1]].shape)
+    return torch.Size(edge[0]._input_metadata[edge[1]].shape)
 
 
 def sweep(
@@ -140,20 +144,20 @@ def sweep(
             seed = cotangents(k) if number == 0 else held[k]
             if number:
                 held[k] = None
-            found: Sequence[Tensor | None] = [None] * len(wanted)
+            by_edge: dict[Edge, Tensor | None] = {}
             if seed is not None:
-                found = torch.autograd.grad(
+                found: Sequence[Tensor | None] = torch.autograd.grad(
                     [entered],
                     [GradientEdge(*edge) for edge in wanted],
                     [seed],
                     retain_graph=k + 1 < count,
                     allow_unused=True,
                 )
-            by_edge = dict(zip(wanted, found, strict=True))
+                by_edge = dict(zip(wanted, found, strict=True))
             for edge in segment.wanted:
-                if (value := by_edge[edge]) is not None:
+                if (value := by_edge.get(edge)) is not None:
                     collect(edge, k, value)
             if leads_on:
-                next_held.append(by_edge[leads_on])
+                next_held.append(by_edge.get(leads_on))
         held, entered = next_held, GradientEdge(*leads_on) if leads_on else graph.root
         yield number

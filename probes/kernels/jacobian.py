@@ -176,7 +176,7 @@ class _PerSampleJacobian:
         with warnings.catch_warnings():
             # Operations without a batching rule are run sample by sample: slower, and nothing a user could mend.
             warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
-            return vmap(jacrev(functions_of), in_dims=(None, 0))(varied, self.batch.inputs[tile[0]])
+            return vmap(jacrev(functions_of), in_dims=(None, 0))(varied, self.batch.data[tile[0]])
 
     def _by_loop(self, tile: Tile) -> Jacobian:
         points, functions = tile[0].stop - tile[0].start, tile[1].stop - tile[1].start

@@ -71,7 +71,7 @@ def find_layout(inputs: Tensor, outputs_shape: tuple[int, ...], alone: Tensor, b
     ]
     if not fitting or any(not torch.equal(owner, fitting[0]) for owner in fitting[1:]):
         return None
-    return _ragged(fitting[0], points)
+    return ragged(fitting[0], points)
 
 
 def agree(a: Tensor, b: Tensor) -> bool:
@@ -104,8 +104,8 @@ def _as_one(alone: Tensor, dim: int) -> Tensor:
     return alone.movedim(dim, 0)
 
 
-def _ragged(owner: Tensor, points: int) -> Ragged:
-    """Rows of a point keep their order."""
+def ragged(owner: Tensor, points: int) -> Ragged:
+    """The layout of rows with the given owners; rows of a point keep their order."""
     counts = torch.bincount(owner, minlength=points)
     each = max(1, int(counts.max()))
     order = torch.argsort(owner, stable=True)

@@ -1,6 +1,5 @@
 """How much memory a kernel may take, and how many points fit into it at a time."""
 
-import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,20 +42,18 @@ def ceiling(memory_bytes: int | None, device: torch.device) -> int:
 
 def saved_bytes(model: nn.Module, sample: Batch) -> int:
     """Bytes that the forward pass of ``sample`` keeps for its backward pass, parameters apart."""
-    counted = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    total = 0
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    held: dict[int, int] = {}  # by memory, of which a sample may be a small part
 
     def count(saved: Tensor) -> Tensor:
-        nonlocal total
-        storage = saved.untyped_storage()
-        if storage.data_ptr() not in counted:
-            counted.add(storage.data_ptr())
-            total += storage.nbytes()
+        memory = saved.untyped_storage().data_ptr()
+        if memory not in own:
+            held[memory] = max(held.get(memory, 0), saved.nbytes)
         return saved.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved):
         sample.run(model)
-    return total
+    return sum(held.values())
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def room(model: nn.Module, sketch: Observation, blocks: Blocks) -> Room:
     for share in sketch.shares:
         smallest[share.uses[0][0]] += decide(share, blocks, 0).point_bytes
     segments = sketch.graph.segments(list(smallest)) if smallest else []
-    cuts = [math.prod(edge_shape(segment.leads_on)) for segment in segments if segment.leads_on]
+    cuts = [edge_shape(segment.leads_on).numel() for segment in segments if segment.leads_on]
     collected = [sum(smallest[edge] for edge in segment.wanted) for segment in segments]
     under_way = 2 * K * size * max(cuts, default=0) // points
     return Room(passing=2 * saved + under_way, collected=max(collected, default=0))

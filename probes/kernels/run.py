@@ -23,8 +23,8 @@ class Run:
     """Kernels of a network between the points of ``left`` and ``right`` (None: of left with itself).
 
     name_of: the name of the kernel that a module's parameters are added to. ceiling: bytes for everything.
-    sketch: a forward pass of few points, with what its last point gave ``alone``, and the ``room`` that it shows a
-        point to take.
+    sketch: a forward pass of few points, and the ``room`` that it shows a point to take. alone: the last point of
+        ``left`` by itself, if known.
     """
 
     network: Network
@@ -33,7 +33,7 @@ class Run:
     name_of: Callable[[str], str]
     ceiling: int
     sketch: Observation
-    alone: Alone
+    alone: Alone | None
     room: Room
 
     @property
@@ -74,11 +74,11 @@ class Run:
         free = self.free(draws * (size * R) ** 2)
         at_once = self.points_at_once(free, len(points))
         if at_once < size:
-            each = [replace(self, left=self.left.take(draw)).kernels() for draw in index]
+            each = [self._of(draw).kernels() for draw in index]
             return {name: torch.stack([kernels[name] for kernels in each]) for name in each[0]}
         if self._union_is_cheaper(draws, size, len(points), free):
             place = (place[..., None] * R + torch.arange(R)).flatten(1).to(self.device)
-            union = replace(self, left=self.left.take(points)).kernels()
+            union = self._of(points).kernels()
             return {name: torch.stack([kernel[rows][:, rows] for rows in place]) for name, kernel in union.items()}
         found = self._empty((draws, size, R, size, R))
         broken = torch.zeros((draws, size, R), dtype=torch.bool)
@@ -111,6 +111,10 @@ class Run:
                 f"on two points, expected at least {least}: raise it, or take fewer points or outputs='traced'"
             )
         return found
+
+    def _of(self, points: Tensor) -> "Run":
+        """The same for some of the points."""
+        return replace(self, left=self.left.take(points), alone=None)
 
     def _union_is_cheaper(self, draws: int, size: int, points: int, free: int) -> bool:
         """Whether one kernel of all points costs less than the draws' kernels, and leaves as much room."""

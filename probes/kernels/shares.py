@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from probes.kernels.bare import bare_uses
 from probes.kernels.batch import Batch
 from probes.kernels.graph import Edge, Graph
 from probes.kernels.layouts import agree, find_layout
@@ -89,7 +90,9 @@ def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple
             "deterministic (no dropout, running statistics in batch norm)"
         )
     graph = Graph(outputs)
-    return Observation(batch, outputs, graph, _shares(model, batch, graph, calls, alone[1])), alone
+    shares = _layer_shares(model, batch, graph, calls, alone[1])
+    shares += _bare_shares(model, batch, graph, outputs, shares)
+    return Observation(batch, outputs, graph, shares), alone
 
 
 def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -114,7 +117,7 @@ def _checked_outputs(found: object, points: int) -> Tensor:
     return found.reshape(points, -1)
 
 
-def _shares(
+def _layer_shares(
     model: nn.Module, batch: Batch, graph: Graph, calls: Sequence[LayerCall], alone: Sequence[LayerCall]
 ) -> list[Share]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -146,6 +149,20 @@ def _shares(
         owner = parameters[0].rpartition(".")[0]
         shares.append(Share(owner, kinds.get(owner, "Parameter"), parameters, tuple(found)))
     return shares
+
+
+def _bare_shares(model: nn.Module, batch: Batch, graph: Graph, outputs: Tensor, known: Sequence[Share]) -> list[Share]:
+    covered = {name for share in known for name in share.parameters}
+    remaining = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and name not in covered and graph.uses[id(parameter)]
+    }
+    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    return [
+        Share(owner := name.rpartition(".")[0], kinds[owner], (name,), tuple(uses))
+        for name, uses in bare_uses(graph, outputs, batch, remaining).items()
+    ]
 
 
 def _exact_calls(

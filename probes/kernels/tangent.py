@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from probes.kernels.batch import checked_draws
 from probes.kernels.run import begin
 from probes.kernels.treatment import OutputTreatment
 
@@ -119,18 +120,8 @@ def draw_kernels(
     Raises:
         ValueError: draws are not [draws, size] with both at least 1, or an index is out of range.
     """
-    index = torch.as_tensor(draws)
-    if index.dim() != 2 or index.numel() == 0 or index.is_floating_point():
-        raise ValueError(
-            f"draws are {index.dtype} of shape {list(index.shape)}, expected integers [draws, size]: see draw_indices"
-        )
-    index = index.long().cpu()
     with begin(model, inputs, None, outputs, memory_bytes, _whole) as run:
-        least, most = int(index.min()), int(index.max())
-        if least < 0 or most >= len(run.left):
-            raise ValueError(
-                f"draws hold indices from {least} to {most}, expected 0 … {len(run.left) - 1}: draw out of these inputs"
-            )
+        index = checked_draws(draws, len(run.left))
         (kernels,) = run.draws(index).values()
     return kernels
 

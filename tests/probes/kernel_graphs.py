@@ -107,7 +107,7 @@ def embedded() -> nn.Module:
 def normed(norm: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     return lambda: Net(
         lambda net, g: net.head(averaged(net.norm(net.body(g.x, g.edge_index)).tanh(), g)),
-        body=GCNConv(4, 6),
+        body=GINConv(perceptron(4, 6)),
         norm=norm(),
         head=nn.Linear(6, 2),
     )

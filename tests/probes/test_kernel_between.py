@@ -76,7 +76,7 @@ ROWS = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
         (nn.Linear(4, 2), ROWS, ROWS[:0], "others hold no data points"),
         (nn.Linear(4, 2), ROWS[:0], ROWS, "inputs hold no data points"),
         (nn.Linear(4, 2), ROWS, torch.tensor(1.0), "others have no batch dimension"),
-        (nn.Linear(4, 2), ROWS, ROWS.unsqueeze(1), r"others.*outputs|outputs.*others"),
+        (nn.Linear(4, 2), ROWS, torch.randn(4, 2, 4), r"others.*outputs|outputs.*others"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from kernel_cases import CASE, CASES, TREATMENTS, Case, block, count, least_memory, mlp, take
+from kernel_cases import CASE, CASES, TREATMENTS, Case, Net, block, count, least_memory, mlp, take
 from torch import nn
 
 from probes import draw_indices, draw_kernels, tangent_kernel
@@ -77,3 +77,17 @@ def test_errors_say_what_to_do(draws: object, error: type[Exception], message: s
     with pytest.raises(error, match=message) as caught:
         draw_kernels(nn.Linear(6, 3), torch.randn(4, 6), draws)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "outputs", "message"),
+    [
+        (nn.Linear(6, 3), "trace", "outputs='trace'"),
+        (nn.Linear(6, 3).requires_grad_(False), "full", "no trainable parameters"),
+        (Net(lambda net, x: net.layer(x) - net.layer(x).mean(0), layer=nn.Linear(6, 3)), "full", "other points"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_refuses_what_has_no_kernel(model: nn.Module, outputs: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        draw_kernels(model, torch.randn(4, 6), torch.tensor([[0, 1, 2], [1, 2, 3]]), outputs)

@@ -9,7 +9,7 @@ from kernel_cases import CASE, TREATMENTS, Inputs, Net, mlp
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from probes import draw_kernels, kernel_plan, layer_kernels, layer_traces, tangent_kernel
+from probes import kernel_plan, layer_kernels, layer_traces, tangent_kernel
 
 
 @pytest.mark.parametrize("name", ["mlp tanh", "resnet", "tied weights", "vision transformer"])
@@ -102,13 +102,11 @@ MIXES = "change with the other points"
 )
 @pytest.mark.usefixtures("unchecked")
 def test_errors_say_what_to_do(model: nn.Module, inputs: Inputs, outputs: str, error: type[Exception], message: str):
-    draws = torch.tensor([[0]])
     for refuse in (
         lambda: tangent_kernel(model, inputs, outputs),
         lambda: layer_kernels(model, inputs, outputs),
         lambda: layer_traces(model, inputs, outputs),
         lambda: kernel_plan(model, inputs, outputs),
-        lambda: draw_kernels(model, inputs, draws, outputs),
     ):
         model.train()
         with pytest.raises(error, match=message) as caught:

@@ -1,0 +1,120 @@
+"""Fresh processes, what became of them, and what need not be run again."""
+
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from kernel_peers.environments import Environment
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+MEMORY_WORDS = ("allocate memory", "MemoryError", "RESOURCE_EXHAUSTED", "bad_alloc", "Out of memory", "out of memory")
+
+Record = dict[str, Any]
+"""status: measured (first, seconds, peak_mb, error), over limit, over memory or failed (why)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of every measurement; a record of other settings is no answer."""
+
+    repeats: int
+    threads: int
+    limit: float  # seconds of a process
+    memory: int  # bytes of a process
+
+
+@dataclass(frozen=True)
+class Task:
+    """One peer by one of its ways on one cell."""
+
+    cell: str
+    sizes: Mapping[str, int]
+    peer: str
+    variant: str
+
+    @property
+    def module(self) -> str:
+        return self.peer.replace(".", "_").replace("-", "_")
+
+
+def module(name: str, *arguments: str, threads: int, environment: Environment, limit: float) -> str:
+    """Run kernel_peers.``name`` and return what it printed; CalledProcessError or TimeoutExpired otherwise."""
+    paths = [str(HERE.parent), *map(str, environment.folders), os.environ.get("PYTHONPATH", "")]
+    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "JAX_PLATFORMS": "cpu"}
+    surroundings |= dict.fromkeys(THREAD_VARIABLES, str(threads))
+    words = [environment.python, "-m", f"kernel_peers.{name}", *arguments]
+    done = subprocess.run(words, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=limit, check=True)
+    return done.stdout
+
+
+def measure(
+    task: Task, settings: Settings, environment: Environment, cell: Path, path: Path, beat: float = float("inf")
+) -> Record:
+    """The record at ``path``, made in a fresh process; no repeats where another way is twice as fast as this one.
+
+    ``cell`` holds the reference and the net as arrays; without them no error is measured.
+    """
+    raw = path.with_suffix(".raw")
+    raw.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    job = {"cell": str(cell), "record": str(raw), "name": task.cell, "sizes": dict(task.sizes), "peer": task.module}
+    job |= {**asdict(settings), "variant": task.variant, "beat": beat, "plan": task.peer == "tangentscope"}
+    ending = {"status": "over limit", "why": "no time for a second call"}
+    try:
+        module("worker", json.dumps(job), threads=settings.threads, environment=environment, limit=settings.limit)
+    except subprocess.TimeoutExpired:
+        ending = {"status": "over limit", "why": f"not done after {settings.limit:.0f} s"}
+    except subprocess.CalledProcessError as error:
+        ending = why(error)
+    found: Record = json.loads(raw.read_text()) if raw.exists() else {}
+    if not found.get("seconds"):  # a first call alone, which compiles and loads, is no timing
+        found |= ending
+    raw.unlink(missing_ok=True)
+    found |= {"asked": asdict(settings), "of": fingerprint(task), **asdict(task)}
+    path.write_text(json.dumps(found, indent=1))
+    return found
+
+
+def why(error: subprocess.CalledProcessError) -> Record:
+    """From a process's last words."""
+    lines = [line for line in error.stderr.splitlines() if line.strip()]
+    if any(word in error.stderr for word in MEMORY_WORDS):
+        return {"status": "over memory", "why": next(line for line in lines if any(w in line for w in MEMORY_WORDS))}
+    return {"status": "failed", "why": lines[-1] if lines else f"exit status {error.returncode}"}
+
+
+def kept(path: Path, task: Task, settings: Settings) -> Record | None:
+    """A record that answers the same question about the same sources; failures are tried again."""
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text())
+    fits = record["asked"] == asdict(settings) and record["of"] == fingerprint(task)
+    return record if fits and record["status"] != "failed" else None
+
+
+def fingerprint(task: Task) -> str:
+    """Of the cell, and of every source that decides what is timed."""
+    sources = [HERE / "cells.py", HERE / "molecules.py", HERE / "worker.py", HERE / f"by_{task.module}.py"]
+    if task.peer == "neural-tangents":
+        sources.append(HERE / "jax_nets.py")
+    if task.peer == "tangentscope":
+        sources += sorted((ROOT / "probes").rglob("*.py"))
+    return digest(tuple(sources), json.dumps([dict(task.sizes), version("torch"), sys.version]))
+
+
+@functools.cache
+def digest(sources: tuple[Path, ...], text: str) -> str:
+    found = hashlib.sha256(text.encode())
+    for source in sources:
+        found.update(source.read_bytes())
+    return found.hexdigest()[:16]

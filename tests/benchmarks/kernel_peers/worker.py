@@ -1,0 +1,110 @@
+"""One peer on one cell in a process of its own: seconds, memory and error, written after every call.
+
+    python -m kernel_peers.worker JOB_AS_JSON
+
+Imports nothing but numpy until the peer's module does: peers live in environments of their own.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import re
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def main(job: dict[str, Any]) -> None:
+    """Prepare, call once, call again ``repeats`` times, and compare with the reference."""
+    started = time.perf_counter()
+    # Both for threads that heed no variable, and for memory that would take other processes with it.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job["threads"]])
+    resource.setrlimit(resource.RLIMIT_DATA, (job["memory"], job["memory"]))
+    cell, record = Path(job["cell"]), Path(job["record"])
+    peer = importlib.import_module(f"kernel_peers.by_{job['peer']}")
+    call = peer.prepare(cell, job["name"], job["sizes"], job["variant"])
+    gc.collect()
+    loaded = memory_now()
+    forget_peak()
+
+    found: dict[str, Any] = {"status": "measured", "loaded_mb": loaded / 1e6, "seconds": [], "stopped": False}
+    while len(found["seconds"]) < job["repeats"]:
+        before = time.perf_counter()
+        kernel = call()
+        seconds = time.perf_counter() - before
+        found["peak_mb"] = (peak() - loaded) / 1e6
+        if "first" in found:
+            found["seconds"].append(seconds)
+        else:
+            found |= {"first": seconds, "error": error(peer, kernel, cell), "side": side(kernel)}
+        del kernel
+        found["stopped"] = stops(found, job, time.perf_counter() - started)
+        publish(record, found)
+        if found["stopped"]:
+            break
+    if job["plan"]:
+        found["plan"] = peer.plan(job["name"], job["sizes"])
+        publish(record, found)
+
+
+def stops(found: dict[str, Any], job: dict[str, Any], elapsed: float) -> bool:
+    """Whether another call would pass the limit, or another variant of the peer is twice as fast."""
+    slow = bool(found["seconds"]) and statistics.median(found["seconds"]) > 2 * job["beat"]
+    return slow or elapsed + min([found["first"], *found["seconds"]]) > job["limit"]
+
+
+def error(peer: Any, kernel: Any, cell: Path) -> float | None:
+    """max|a − b| / max|b| against the float64 reference b, where there is one."""
+    if not (cell / "reference.npz").exists():
+        return None
+    reference = np.load(cell / "reference.npz")
+    expected = reference["kernel"]
+    found = peer.entries(kernel, reference["points"], reference["outputs"], int(reference["per_point"]))
+    return float(np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max())
+
+
+def side(kernel: Any) -> int:
+    """N·O, whatever the layout."""
+    return round(float(np.prod(kernel.shape)) ** 0.5)
+
+
+def memory_now() -> int:
+    """Resident bytes of this process."""
+    return status("VmRSS")
+
+
+def peak() -> int:
+    """Most resident bytes since ``forget_peak``, or since the process began where that was refused."""
+    return status("VmHWM")
+
+
+def forget_peak() -> None:
+    """Start the high-water mark anew, where the kernel offers it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def status(field: str) -> int:
+    """A field of this process's status in bytes; the peak where there is no /proc."""
+    try:
+        return 1024 * int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+    except (OSError, TypeError):
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def publish(record: Path, found: dict[str, Any]) -> None:
+    """All or nothing: this process may be killed at any time."""
+    draft = record.with_suffix(".draft")
+    draft.write_text(json.dumps(found))
+    draft.replace(record)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

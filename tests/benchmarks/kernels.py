@@ -1,0 +1,155 @@
+"""The tangent-kernel engine against every other way to the same exact kernel: time, memory and error.
+
+    python tests/benchmarks/kernels.py [--cells mlp cnn ...] [--peers tangentscope torch.func ...] [--growth]
+
+Every peer computes the full kernel [N·O, N·O] of the same network on the same points, in a fresh process of its own.
+Peers with environments of their own get them on the first run (minutes, below --peers-env). Another run measures
+only what is missing, or what was measured with other settings or other sources. Prints and keeps OUT/kernels.md.
+Not a test: times depend on the machine and its other work.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from kernel_peers import tables
+from kernel_peers.environments import Environment, UnavailableError, default_folder, environment
+from kernel_peers.processes import HERE, Record, Settings, Task, digest, kept, measure, module
+from kernel_peers.sizes import SIZES
+
+# The ways of each peer, the likely fastest first; the table shows the fastest.
+WAYS = {
+    "tangentscope": ("exact",),
+    "torch.func": ("jacobian", "vector-products"),
+    "nngeometry": ("jacobian", "gram"),
+    "neural-tangents": ("structured", "vector-products", "jacobian"),
+}
+CANNOT = {
+    ("transformer", "nngeometry"): "no rule for embeddings, nor for linear layers and layer norms on several rows",
+    ("gin", "nngeometry"): "no rule for embeddings, and its data points are rows of tensors, not graphs",
+}
+HOPELESS = {("gin", "torch.func"): ("vector-products",)}  # graphs of unequal size: no vmap over points
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", nargs="+", choices=SIZES["full"], default=list(SIZES["full"]))
+    parser.add_argument("--peers", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls after the first one")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=600, help="seconds of one process")
+    memory = 0.75 * psutil.virtual_memory().total / 1e9
+    parser.add_argument("--memory", type=float, default=memory, help="GB of one process (default: 3/4 of all)")
+    parser.add_argument("--growth", action="store_true", help="also how our own cost grows, with figures")
+    parser.add_argument("--scale", choices=SIZES, default="full", help="tiny: seconds, for trying this command")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is known")
+    parser.add_argument("--out", type=Path, default=Path("results/kernels"))
+    parser.add_argument("--peers-env", type=Path, default=default_folder(), help="where peers are installed")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure what is missing, then print and keep the tables."""
+    asked = arguments()
+    out = asked.out.resolve()
+    settings = Settings(asked.repeats, asked.threads, asked.limit, int(asked.memory * 1e9))
+    machine = describe_machine(out, asked.threads)
+    environments, left_out = environments_of(asked)
+    records: dict[str, dict[str, list[Record]]] = {}
+    for cell in asked.cells:
+        sizes = SIZES[asked.scale][cell]
+        folder = reference(out / "cells" / asked.scale / cell, cell, sizes, asked.threads)
+        records[cell] = {}
+        for peer in environments:
+            if reason := CANNOT.get((cell, peer)):
+                left_out[cell, peer] = reason
+                print(f"{cell:<12} {peer:<16} left out: {reason}", flush=True)
+                continue
+            tasks = [Task(cell, sizes, peer, way) for way in WAYS[peer] if way not in HOPELESS.get((cell, peer), ())]
+            path = out / "records" / asked.scale
+            records[cell][peer] = by_every_way(tasks, settings, environments[peer], folder, path, asked.fresh)
+    page = tables.markdown(records, left_out, machine)
+    (out / "kernels.md").write_text(page)
+    (out / "kernels.json").write_text(json.dumps({"machine": machine, "records": records}, indent=1))
+    print(f"\n{page}")
+    if asked.growth:
+        from kernel_peers.growth import grow
+
+        grow(out, asked.scale, settings, asked.fresh, lambda record: print(tables.line(record), flush=True))
+
+
+def environments_of(asked: argparse.Namespace) -> tuple[dict[str, Environment], dict[tuple[str, str], str]]:
+    """Of the peers that can be had here; and why the others are left out."""
+    found, left_out = {}, {}
+    for peer in asked.peers:
+        try:
+            found[peer] = environment(peer, asked.peers_env.resolve())
+        except UnavailableError as error:
+            print(f"{peer} is left out: {error}", flush=True)
+            left_out["every cell", peer] = f"cannot be installed here: {error}"
+    return found, left_out
+
+
+def reference(folder: Path, cell: str, sizes: dict[str, int], threads: int) -> Path:
+    """The folder with the cell's float64 entries and its network as arrays, made if it is not there."""
+    asked = {"sizes": sizes, "torch": version("torch"), "source": cell_source()}
+    done = folder / "cell.json"
+    if not done.exists() or json.loads(done.read_text()) != asked:
+        shutil.rmtree(folder, ignore_errors=True)
+        print(f"{cell:<12} float64 reference", flush=True)
+        words = (str(folder), cell, json.dumps(sizes))
+        module("reference", *words, threads=threads, environment=Environment(), limit=3600)
+        done.write_text(json.dumps(asked))
+    return folder
+
+
+def cell_source() -> str:
+    """What a cell is made by."""
+    return digest(tuple(HERE / name for name in ("cells.py", "molecules.py", "reference.py")), "")
+
+
+def by_every_way(
+    tasks: list[Task], settings: Settings, environment: Environment, cell: Path, folder: Path, fresh: bool
+) -> list[Record]:
+    """One record for each way of one peer on one cell."""
+    records: list[Record] = []
+    for task in tasks:
+        path = folder / f"{task.cell}--{task.peer}--{task.variant}.json"
+        known = None if fresh else kept(path, task, settings)
+        fastest = tables.best(records)
+        beat = tables.seconds(fastest) if fastest else float("inf")
+        records.append(known or measure(task, settings, environment, cell, path, beat))
+        print(tables.line(records[-1]), flush=True)
+    return records
+
+
+def describe_machine(out: Path, threads: int) -> dict[str, Any]:
+    """What the figures depend on, with the rate of matrix products; measured once for an output folder."""
+    found = {"cpu": cpu(), "cpus": psutil.cpu_count(), "memory": psutil.virtual_memory().total, "threads": threads}
+    found |= {"torch": version("torch"), "python": platform.python_version()}
+    path = out / "machine.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if any(known.get(key) != value for key, value in found.items()):
+        printed = module("matrix_rate", str(threads), threads=threads, environment=Environment(), limit=600)
+        known = {**found, "multiply_adds_per_second": float(printed)}
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(known, indent=1))
+    return known
+
+
+def cpu() -> str:
+    """The processor's name, as Linux gives it."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
