@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from pipeline.plan import Run
+from pipeline.plan import Probe, Run
+from pipeline.points import draw_points
 from pipeline.snapshots import SnapshotBuffer, checksum, plain_state
 from pipeline.spec import Study
 from pipeline.training import evaluate, initialise, peak_memory, training_of
-from probes import draw_points, measure
+from probes import VARIABLES, measure
 
 _SAMPLES = 5  # networks calibrated at most
 _SECONDS = 0.2  # spent on each quantity, one repetition at least
@@ -81,8 +83,10 @@ def estimate(study: Study, runs: list[Run], start: float | None = None) -> Estim
         probing += count * rate.probe
         kept = {"all": count, "ends": 2, "none": 0}[study.probes.keep]
         snapshot_bytes += kept * run.snapshot_bytes
+        # A spectrum, and profiles that are as long at most.
+        lists = 1 + sum(VARIABLES[name].kind == "profile" for name in study.probes.variables)
         table_bytes += count * sum(
-            8 * p.kernel.draws * side(run, p.kernel) + 300 * len(p.variables) for p in run.probes
+            8 * lists * p.kernel.draws * side(run, p.kernel) + 300 * len(p.variables) for p in run.probes
         )
     # Both pools work at the same time; the one with more to do sets the pace.
     busy = max(training / pools.train.groups, probing / pools.probe.actors)
@@ -150,10 +154,26 @@ def _rate_of_probes(run: Run) -> float:
     module = initialise(training_of(run.record()), run.data, torch.device("cpu")).eval()
     total = 0.0
     for probe in run.probes:
-        kernel = probe.kernel
-        points = draw_points(getattr(run.data, probe.split).inputs, kernel.draws, kernel.size, kernel.seed)
-        total += _seconds(lambda p=probe, x=points: measure(module, x, p.kernel.outputs, p.variables))
+        points = draw_points(getattr(run.data, probe.split), probe.kernel)
+        total += _seconds(lambda probe=probe, points=points: _measure(run, module, probe, points))
     return total
+
+
+def _measure(run: Run, module: nn.Module, probe: Probe, points: dict[str, Tensor]) -> None:
+    measure(
+        module,
+        points["inputs"],
+        points["draws"],
+        probe.kernel.outputs,
+        probe.variables,
+        targets=points["targets"],
+        loss=run.task.loss,
+        initial=module,  # what is compared with costs as much, whatever it is
+        previous=module,
+        step=1,
+        previous_step=0,
+        memory_bytes=run.study.resources.probe.memory_bytes,
+    )
 
 
 def _seconds(action: Callable[[], object]) -> float:

@@ -119,7 +119,7 @@ def export(
     path: str,
     *,
     to: Annotated[Path, Parameter(help="FILE.parquet or FILE.csv")],
-    table: Literal["measurements", "history", "spectra", "snapshots"] = "measurements",
+    table: Literal["measurements", "history", "spectra", "profiles", "snapshots"] = "measurements",
 ) -> None:
     """Write one of a study's tables to a file, one row a measurement."""
     from pipeline.store import load
@@ -141,7 +141,7 @@ def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = 
     from pipeline import listing
 
     for name, line in listing.entries(what):
-        _say(f"{name:<24} {line}")
+        _say(f"{name:<26} {line}")
 
 
 @app.command

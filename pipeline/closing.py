@@ -23,7 +23,7 @@ def tell(console: Console, out: str, ended: Ended) -> None:
     lines += [
         f"report    {storage.path(layout.REPORT)}",
         f"figures   {storage.path('figures')}",
-        f"tables    {storage.path('measurements.parquet')} (history, spectra and snapshots beside it)",
+        f"tables    {storage.path('measurements.parquet')} (history, spectra, profiles and snapshots beside it)",
         "",
     ]
     if storage.local is not None:

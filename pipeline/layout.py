@@ -11,7 +11,7 @@
     runs/<run>/replays/<attempt>.json            the step after which an attempt left its predecessors' trajectory
     runs/<run>/outcome.json                      how training ended; absent while it has not
     tables/<table>/*.parquet                     immutable parts (see pipeline.tables)
-    measurements.parquet history.parquet spectra.parquet snapshots.parquet   the finished tables
+    measurements.parquet …                       the finished tables, each whole
     report.html figures/*.png *.pdf
 """
 

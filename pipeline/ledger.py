@@ -1,6 +1,11 @@
 """What is to be measured, by whom it is being measured, and what has been: the hub's bookkeeping, without the actor.
 
 Everything here can be rebuilt from storage: the plan, the snapshots that lie there and the rows already published.
+
+Some variables compare a network with an earlier one of its run: with that of step 0 (``initial``) or of the scheduled
+step before (``previous``). They are wanted once that snapshot can be read, and it is not given back before they are
+measured. Their rows say which snapshots they compared with: when a replay or another schedule puts others in their
+place, the rows no longer count and the comparison is made anew.
 """
 
 import time
@@ -10,17 +15,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.layout import Notice, SnapshotName
+from pipeline.tables import NOTHING
 
 TRIES = 3
 
 
 @dataclass(frozen=True)
 class Job:
-    """One snapshot and what is still to be measured on it, by probe: the variables wanted."""
+    """One snapshot and what is still to be measured on it, by probe: the variables wanted.
+
+    `earlier` are the snapshots that these compare with, ``initial`` and ``previous``; at the first step there is no
+    previous one.
+    """
 
     run: str
     name: SnapshotName
     wanted: Mapping[str, tuple[str, ...]]
+    earlier: Mapping[str, SnapshotName] = field(default_factory=dict)
     tries: int = 0
     ticket: int = 0
 
@@ -28,6 +39,13 @@ class Job:
     def key(self) -> tuple[str, int]:
         """Run and step: there is one present snapshot for each."""
         return self.run, self.name.step
+
+
+def compared_with(ways: Iterable[str], earlier: Mapping[str, SnapshotName]) -> str | None:
+    """What the row of a variable says that compares in these ways, ``initial`` and ``previous``; None if in none."""
+    if not (ways := tuple(ways)):
+        return None
+    return " ".join(f"{earlier[way].step}-{earlier[way].checksum}" for way in ways if way in earlier) or NOTHING
 
 
 @dataclass
@@ -39,7 +57,7 @@ class Ledger:
     """
 
     plan: Mapping[str, Any]
-    measured: dict[tuple[str, int], set[tuple[str, str, str]]] = field(default_factory=dict)
+    measured: dict[tuple[str, int], set[tuple[str, str, str, str | None]]] = field(default_factory=dict)
     waiting: "OrderedDict[tuple[str, int], Job]" = field(default_factory=OrderedDict)
     in_hand: dict[int, tuple[str, Job]] = field(default_factory=dict)  # by ticket: who has it, and what
     # A hub that starts again must not take a ticket of its predecessor's for one of its own: they start at the time.
@@ -50,8 +68,12 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self._runs = {run["run"]: run for run in self.plan["runs"]}
-        self._schedules = {run["run"]: frozenset(run["schedule"]) for run in self.plan["runs"]}
+        self._schedules = {run["run"]: tuple(run["schedule"]) for run in self.plan["runs"]}
+        self._previous = {run: dict(zip(steps[1:], steps, strict=False)) for run, steps in self._schedules.items()}
         self._variables = {probe["probe"]: probe["variables"] for probe in self.plan["probes"]}
+        # Plans on storage that know of no such variables have no such entry.
+        self._compares: Mapping[str, list[str]] = self.plan.get("compares", {})
+        self._ways = {way for ways in self._compares.values() for way in ways}
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take over measurements that are on storage: those that succeeded, of the variables' present versions."""
@@ -61,18 +83,22 @@ class Ledger:
                 self._done(row)
 
     def notice(self, notice: Notice) -> None:
-        """A snapshot lies on storage: queue what is still to be measured on it. Saying it twice changes nothing."""
-        if notice.run not in self._runs or notice.name.step not in self._schedules[notice.run]:
+        """A snapshot lies on storage, or its tombstone: queue what is still to be measured on it and compared with it.
+
+        Saying it twice changes nothing.
+        """
+        run, name = notice.run, notice.name
+        if name.step not in self._schedules.get(run, ()):
             return
-        job = Job(notice.run, notice.name, self.missing(notice))
-        if (job.run, job.name) in self.given_up or self.present.get(job.key, job.name).attempt > job.name.attempt:
+        known = self.present.get((run, name.step), name)
+        if known.attempt > name.attempt:
             return
-        self.present[job.key] = job.name
-        if (known := self.waiting.get(job.key)) is not None and not _same(known, job):
-            del self.waiting[job.key]  # of a snapshot that this one replaces
-        in_hand = any(other.key == job.key and _same(other, job) for _, other in self.in_hand.values())
-        if job.wanted and not in_hand:
-            self.waiting.setdefault(job.key, job)
+        if known.checksum != name.checksum:
+            self._forget(run, name)
+        news = self.present.get((run, name.step)) != name
+        self.present[run, name.step] = name
+        for step in (name.step, *(self._comparing(run, name.step) if news else ())):
+            self._queue(run, step)
 
     def take(self, prober: str) -> Job | None:
         """The job that has waited longest, now in this prober's hands; None if nothing waits."""
@@ -94,16 +120,18 @@ class Ledger:
             self.in_hand[ticket] = "", self.in_hand[ticket][1]
 
     def settle(self, ticket: int, rows: Iterable[Mapping[str, Any]]) -> Job | None:
-        """A job's rows are on storage. The job, if its snapshot has now been measured entirely."""
+        """A job's rows are on storage. The job, if it was still somebody's."""
         _, job = self.in_hand.pop(ticket, ("", None))
         for row in rows:
             self._done(row)
-        return job if job is not None and not self.missing(Notice(job.run, job.name)) else None
+        if job is not None:
+            self._queue(*job.key)  # what it compares with may have come, or have been replaced, meanwhile
+        return job
 
     def give_back(self, ticket: int, cause: str) -> list[dict[str, Any]]:
         """A prober failed or died: queue its job again, or after three tries the rows that say it failed."""
         _, job = self.in_hand.pop(ticket, ("", None))
-        if job is None or self.present[job.key].checksum != job.name.checksum:
+        if job is None or self._at(*job.key).checksum != job.name.checksum:
             return []  # nobody's, or of a snapshot that has been replaced meanwhile
         job = replace(job, tries=job.tries + 1)
         if job.tries < TRIES:
@@ -119,24 +147,36 @@ class Ledger:
         for (run, step), keys in self.measured.items():
             if run in counts and step in self._schedules[run]:
                 planned = {(p, v) for p in self._runs[run]["probes"] for v in self._variables[p]}
-                counts[run] += len(planned & {(probe, variable) for _, probe, variable in keys})
+                counts[run] += len(planned & {(probe, variable) for _, probe, variable, _ in keys})
         return counts
 
-    def unmeasured(self, run: str, present: Iterable[SnapshotName]) -> set[int]:
-        """The scheduled steps of a run on which something is still to be measured, given its present snapshots."""
-        names = {name.step: name for name in present}
-        missing = {step for step in self._schedules[run] if step not in names}
-        return missing | {s for s in self._schedules[run] - missing if self.missing(Notice(run, names[s]))}
-
-    def missing(self, notice: Notice) -> dict[str, tuple[str, ...]]:
-        """What is still to be measured on a snapshot: variables by probe."""
-        done = self.measured.get((notice.run, notice.name.step), set())
-        checksum = notice.name.checksum
+    def missing(self, run: str, step: int) -> dict[str, tuple[str, ...]]:
+        """What is still to be measured on the snapshot of a step: variables by probe."""
+        done, checksum = self.measured.get((run, step), set()), self._at(run, step).checksum
+        earlier = self._earlier(run, step)
+        tags = {variable: compared_with(ways, earlier) for variable, ways in self._compares.items()}
         wanted = {
-            probe: tuple(v for v in self._variables[probe] if (checksum, probe, v) not in done)
-            for probe in self._runs[notice.run]["probes"]
+            probe: tuple(v for v in self._variables[probe] if (checksum, probe, v, tags.get(v)) not in done)
+            for probe in self._runs[run]["probes"]
         }
         return {probe: variables for probe, variables in wanted.items() if variables}
+
+    def to_read(self, run: str) -> set[int]:
+        """The scheduled steps of a run whose snapshots are still to be read: to be measured or to compare with."""
+        found: set[int] = set()
+        for step in self._schedules[run]:
+            if missing := self.missing(run, step):
+                earlier = self._earlier(run, step)
+                found |= {step, *(earlier[way].step for way in self._ways_of(missing) if way in earlier)}
+        return found
+
+    def to_free(self, run: str, steps: Iterable[int]) -> list[SnapshotName]:
+        """Of the snapshots of these steps and those they compare with: what need not be kept and nobody will read."""
+        if self.plan["keep"] == "all":
+            return []
+        kept = {0, self._runs[run]["steps"]} if self.plan["keep"] == "ends" else set()
+        names = {name for step in steps for name in (self._at(run, step), *self._earlier(run, step).values())}
+        return [n for n in sorted(names) if not n.freed and n.step not in kept and self._is_spent(run, n.step)]
 
     @property
     def in_work(self) -> bool:
@@ -149,8 +189,59 @@ class Ledger:
         return not self.waiting and not self.in_hand
 
     def _done(self, row: Mapping[str, Any]) -> None:
-        key = (row["checksum"], row["probe"], row["variable"])
+        tag = row["compared_with"] if row["variable"] in self._compares else None
+        key = (row["checksum"], row["probe"], row["variable"], tag)
         self.measured.setdefault((row["run"], row["step"]), set()).add(key)
+
+    def _queue(self, run: str, step: int) -> None:
+        """Queue what is to be measured on the present snapshot of a step and can be, unless somebody has it in hand."""
+        name, earlier = self._at(run, step), self._earlier(run, step)
+        if name.freed or (run, name) in self.given_up:
+            return
+        lost = {way for way, other in earlier.items() if other.freed}
+        possible = {
+            probe: tuple(v for v in variables if lost.isdisjoint(self._compares.get(v, ())))
+            for probe, variables in self.missing(run, step).items()
+        }
+        wanted = {probe: variables for probe, variables in possible.items() if variables}
+        ways = self._ways_of(wanted)
+        job = Job(run, name, wanted, {way: other for way, other in earlier.items() if way in ways})
+        in_hand = any(
+            other.key == job.key and other.name.checksum == name.checksum for _, other in self.in_hand.values()
+        )
+        if wanted and not in_hand:
+            known = self.waiting.get(job.key)
+            self.waiting[job.key] = replace(job, tries=known.tries) if known else job
+
+    def _forget(self, run: str, name: SnapshotName) -> None:
+        """A replay has left the trajectory that was known at this snapshot: from here on nothing of it counts."""
+        for step in self._schedules[run]:
+            if step >= name.step and self._at(run, step).attempt < name.attempt:
+                for known in (self.present, self.waiting, self.measured):
+                    known.pop((run, step), None)
+
+    def _at(self, run: str, step: int) -> SnapshotName:
+        """The present snapshot of a step; where none has been noticed, one that nobody can read or has measured."""
+        return self.present.get((run, step), SnapshotName(step, 0, "", freed=True))
+
+    def _earlier(self, run: str, step: int) -> dict[str, SnapshotName]:
+        """The snapshots that variables of the plan compare that of a step with; at step 0 the initial one is itself."""
+        steps = {"initial": self._schedules[run][0], "previous": self._previous[run].get(step)}
+        return {way: self._at(run, s) for way, s in steps.items() if way in self._ways and s is not None}
+
+    def _comparing(self, run: str, step: int) -> tuple[int, ...]:
+        """The later steps of which something compares with this one."""
+        later = tuple(s for s in self._schedules[run] if s > step)
+        if "initial" in self._ways and step == self._schedules[run][0]:
+            return later
+        return later[:1] if "previous" in self._ways else ()
+
+    def _is_spent(self, run: str, step: int) -> bool:
+        # The latest first: it is the one most likely to be missing.
+        return not any(self.missing(run, s) for s in (*reversed(self._comparing(run, step)), step))
+
+    def _ways_of(self, wanted: Mapping[str, tuple[str, ...]]) -> set[str]:
+        return {way for variables in wanted.values() for v in variables for way in self._compares.get(v, ())}
 
     def _failed_rows(self, job: Job, cause: str) -> list[dict[str, Any]]:
         run, name = self._runs[job.run], job.name
@@ -164,7 +255,3 @@ class Ledger:
                 row |= {"version": self.plan["versions"][variable], "state": "failed", "cause": cause}
                 rows.append(row | {"value": float("nan")})
         return rows
-
-
-def _same(one: Job, other: Job) -> bool:
-    return one.name.checksum == other.name.checksum

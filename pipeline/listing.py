@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from models import MODELS
 from pipeline.optimisers import OPTIMISERS
-from probes import VARIABLES
+from probes import VARIABLES, givens_of
 from studies import shipped
 from tasks import TASKS
 
@@ -33,7 +33,10 @@ def entries(what: str) -> Iterator[tuple[str, str]]:
     """Name and one line about each entry of a table."""
     if what == "variables":
         for name, variable in VARIABLES.items():
-            yield name, f"{_first_line(variable.compute)} ({variable.source})"
+            # Treatment and number of points are always given.
+            needs = sorted(givens_of(name) - {"outputs", "points"})
+            told = variable.kind + (f"; needs {', '.join(needs)}" if needs else "")
+            yield name, f"{_first_line(variable.compute)} ({variable.source}) [{told}]"
     elif what == "studies":
         for name, path in shipped().items():
             yield name, path.read_text().partition("\n")[0].lstrip("# ")

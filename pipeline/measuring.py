@@ -9,71 +9,114 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.layout import SnapshotName
-from pipeline.ledger import Job
+from pipeline.ledger import Job, compared_with
 from pipeline.plan import restore
 from pipeline.points import read_points
 from pipeline.snapshots import read_snapshot
 from pipeline.storage import Storage
+from pipeline.tables import Rows
 from pipeline.training import peak_memory
 from probes import VARIABLES, Measurement, measure
 
 
 @dataclass
 class Measurer:
-    """Measures snapshots of one study; keeps the last run's network and the points it has read.
+    """Measures snapshots of one study; keeps the last run's networks and the points it has read.
 
     Args:
         storage: The study's.
         plan: The content of ``plan.json``.
         device: Where kernels are computed.
+        memory_bytes: What a kernel may take. A number, not a share of what is free, so that measurements repeat
+            bitwise.
     """
 
     storage: Storage
     plan: Mapping[str, Any]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    _module: tuple[str, nn.Module] | None = None
-    _points: dict[str, Tensor] = field(default_factory=dict)
+    memory_bytes: int = 2**30
+    _run: str | None = None
+    _networks: dict[str, nn.Module] = field(default_factory=dict)  # of that run, by role: present, initial, previous
+    _loaded: dict[str, SnapshotName] = field(default_factory=dict)
+    _points: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
-    def measure(self, job: Job) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Rows of the tables ``measurements`` and ``spectra`` for all that the job wants."""
+    def measure(self, job: Job) -> Rows:
+        """Rows of the tables ``measurements``, ``spectra`` and ``profiles`` for all that the job wants."""
         run = next(run for run in self.plan["runs"] if run["run"] == job.run)
-        module, metadata = self.load(run, job.name)
         probes = {probe["probe"]: probe for probe in self.plan["probes"]}
-        rows, spectra = [], []
+        loss = restore(run["config"])[0].loss
+        module, metadata = self.load(run, job.name)
+        earlier = {way: self._earlier(run, name, way) for way, name in job.earlier.items()}
+        rows: Rows = {"measurements": [], "spectra": [], "profiles": []}
         for probe_id, variables in job.wanted.items():
-            probe = probes[probe_id]
+            probe, points = probes[probe_id], self._read_points(probe_id)
             begun = time.perf_counter()
-            result = measure(module, self._inputs(probe_id), probe["outputs"], variables)
+            result = measure(
+                module,
+                points["inputs"],
+                points["draws"],
+                probe["outputs"],
+                variables,
+                targets=points["targets"],
+                loss=loss,
+                initial=earlier.get("initial"),
+                previous=earlier.get("previous"),
+                step=job.name.step,
+                previous_step=job.earlier["previous"].step if "previous" in earlier else None,
+                memory_bytes=self.memory_bytes,
+            )
             seconds = time.perf_counter() - begun
             about = {"run": job.run, "attempt": job.name.attempt, "step": job.name.step}
             about |= {"epoch": job.name.step / run["epoch_steps"], "checksum": job.name.checksum, "probe": probe_id}
             about |= {"split": probe["split"], "outputs": probe["outputs"]}
-            rows += [
+            when = self._when(float(metadata["taken_at"]))
+            rows["measurements"] += [
                 about
                 | _statistics(result, name)
+                | {"compared_with": compared_with(self.plan["compares"].get(name, ()), job.earlier)}
                 | {"draws": probe["draws"], "size": probe["size"], "probe_seconds": seconds}
-                | self._when(float(metadata["taken_at"]))
+                | when
                 for name in variables
             ]
-            spectra += [
+            rows["spectra"] += [
                 about | {"draw": draw, "eigenvalues": values.tolist()} for draw, values in enumerate(result.eigenvalues)
             ]
-        return rows, spectra
+            rows["profiles"] += [
+                about
+                | {"draw": draw, "variable": name, "version": VARIABLES[name].version, "values": values.tolist()}
+                | {"recorded_at": when["recorded_at"]}
+                for name, profile in result.profiles.items()
+                for draw, values in enumerate(profile)
+            ]
+        return rows
 
-    def load(self, run: Mapping[str, Any], name: SnapshotName) -> tuple[nn.Module, dict[str, str]]:
-        """The network of a run with a snapshot's parameters and buffers, and the snapshot's metadata."""
+    def load(
+        self, run: Mapping[str, Any], name: SnapshotName, role: str = "present"
+    ) -> tuple[nn.Module, dict[str, str]]:
+        """The network of a run with a snapshot's parameters and buffers, and the snapshot's metadata.
+
+        Each role has a network of its own, which the next call for it changes.
+        """
         state, metadata = read_snapshot(self.storage, run["run"], name)
-        if self._module is None or self._module[0] != run["run"]:
+        if self._run != run["run"]:
+            self._run, self._networks, self._loaded = run["run"], {}, {}
+        if role not in self._networks:
             model = restore(run["config"])[1]
             module = model.build(tuple(run["data"]["input_shape"]), run["data"]["outputs"])
-            self._module = run["run"], module.to(self.device).eval()
-        module = self._module[1]
+            self._networks[role] = module.to(self.device).eval()
+        module = self._networks[role]
         module.load_state_dict(state)
+        self._loaded[role] = name
         return module, metadata
 
-    def _inputs(self, probe: str) -> Tensor:
+    def _earlier(self, run: Mapping[str, Any], name: SnapshotName, role: str) -> nn.Module:
+        # The initial network is that of every job of a run.
+        return self._networks[role] if self._loaded.get(role) == name else self.load(run, name, role)[0]
+
+    def _read_points(self, probe: str) -> dict[str, Tensor]:
         if probe not in self._points:
-            self._points[probe] = read_points(self.storage, probe)["inputs"].to(self.device)
+            read = read_points(self.storage, probe)
+            self._points[probe] = {name: tensor.to(self.device) for name, tensor in read.items()}
         return self._points[probe]
 
     def _when(self, taken_at: float) -> dict[str, Any]:
@@ -82,13 +125,10 @@ class Measurer:
 
 
 def _statistics(result: Measurement, name: str) -> dict[str, Any]:
-    return {
-        "variable": name,
-        "version": VARIABLES[name].version,
-        "value": result.mean(name),
-        "stderr": result.stderr(name),
-        "draw_values": result.values[name].tolist(),
-        "clipped_mass": float(result.clipped_mass.mean()),
-        "state": "measured",
-        "cause": None,
-    }
+    about = {"variable": name, "version": VARIABLES[name].version, "state": "measured", "cause": None}
+    about |= {"clipped_mass": float(result.clipped_mass.mean())}
+    if name in result.profiles:
+        nothing = {"value": None, "stderr": None, "draw_values": None}
+        return about | nothing | {"length": result.profiles[name].shape[1]}
+    numbers = {"value": result.mean(name), "stderr": result.stderr(name), "draw_values": result.values[name].tolist()}
+    return about | numbers | {"length": None}

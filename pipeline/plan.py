@@ -22,7 +22,8 @@ import tasks
 from pipeline.errors import UserError
 from pipeline.optimisers import Optimiser
 from pipeline.spec import Kernel, Study, Train, named, put, validate
-from probes import VARIABLES
+from probes import VARIABLES, givens_of
+from probes.variables import check_treatment
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,8 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
     """All runs of a study with their data loaded, in the order of the file; identical ones stand once.
 
     Raises:
-        UserError: A value that does not hold, data that are missing or damaged, more points in a draw than data.
+        UserError: A value that does not hold, data that are missing or damaged, more points in a draw than data,
+            variables that are not defined for the kernel or the task.
     """
     loaded: dict[str, tasks.TaskData] = {}
     runs: dict[str, Run] = {}
@@ -248,10 +250,30 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
                     f"{source}: probes.kernel.size: got {size} points in a draw, but the {probe.split} split of "
                     f"{task.name} has {there}; lower the size or raise task.{probe.split}_size"  # pyright: ignore
                 )
+        _check_variables(study, data, f"{source}: probes.variables", task.name)  # pyright: ignore
         for seed in study.seed_list:
             run = Run(task, model, optimiser, train, seed, varied, data, probes, study)  # pyright: ignore
             runs.setdefault(run.id, run)
     return list(runs.values())
+
+
+def _check_variables(study: Study, data: tasks.TaskData, place: str, task: str) -> None:
+    names = study.probes.variables
+    try:
+        # With one output per point all treatments are the same.
+        check_treatment(names, study.probes.kernel.outputs if data.outputs > 1 else "full")
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from None
+    targets = data.train.targets
+    if targets.is_floating_point() or targets.dim() != 1:
+        for name in names:
+            if "classes" in givens_of(name):
+                raise UserError(
+                    f"{place}: {name} needs a class for each point, which {task} does not have; leave it out"
+                )
+
+
+_EARLIER = ("initial", "previous")
 
 
 def plan_record(study: Study, runs: list[Run], launch: int) -> dict[str, Any]:
@@ -265,5 +287,11 @@ def plan_record(study: Study, runs: list[Run], launch: int) -> dict[str, Any]:
         "keep": study.probes.keep,
         "probes": list(probes.values()),
         "versions": {name: VARIABLES[name].version for name in study.probes.variables},
+        # With which earlier networks of a run a variable compares, of those that do.
+        "compares": {
+            name: ways
+            for name in study.probes.variables
+            if (ways := [way for way in _EARLIER if f"{way}_kernel" in givens_of(name)])
+        },
         "runs": [run.record() for run in runs],
     }

@@ -2,15 +2,20 @@
 
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.calibrate import Estimate, estimate, side
 from pipeline.errors import UserError
 from pipeline.plan import Run, make_runs
+from pipeline.points import draw_points
 from pipeline.spec import Study, read_study
+from pipeline.training import initialise, training_of
+from probes import kernel_plan
 
 _MOST_ROWS = 40
+_MOST_KERNELS = 3
 
 
 def tell(console: Console, path: Path, overrides: tuple[str, ...], scale: str | None, data_dir: Path | None) -> None:
@@ -24,6 +29,8 @@ def tell(console: Console, path: Path, overrides: tuple[str, ...], scale: str | 
         console.print(f"data      {sentence}", markup=False, highlight=False)
     for line in _lines(study, runs, estimate(study, runs)):
         console.print(line, markup=False, highlight=False)
+    for run in _shapes(runs)[:_MOST_KERNELS]:
+        console.print(f"\n{_kernel(run)}", markup=False, highlight=False)
 
 
 def _runs_table(study: Study, runs: list[Run]) -> Table:
@@ -55,6 +62,23 @@ def _lines(study: Study, runs: list[Run], cost: Estimate) -> list[str]:
         f"{clock(cost.training)} of training in {pools.train.groups} group(s) and {clock(cost.probing)} of probing in "
         f"{pools.probe.actors} actor(s)",
     ]
+
+
+def _shapes(runs: list[Run]) -> list[Run]:
+    """The first run of each network that differs in more than its numbers."""
+    shapes: dict[tuple, Run] = {}
+    for run in runs:
+        shapes.setdefault((run.model, run.data.input_shape, run.data.outputs), run)
+    return list(shapes.values())
+
+
+def _kernel(run: Run) -> str:
+    """How the kernel of one draw of points is computed, layer by layer."""
+    kernel = run.probes[0].kernel
+    module = initialise(training_of(run.record()), run.data, torch.device("cpu")).eval()
+    points = draw_points(getattr(run.data, run.probes[0].split), kernel.model_copy(update={"draws": 1}))
+    found = kernel_plan(module, points["inputs"], kernel.outputs, memory_bytes=run.study.resources.probe.memory_bytes)
+    return f"kernel of {run.name} ({kernel.size} points, {kernel.outputs})\n{found}"
 
 
 def human(count: float) -> str:

@@ -6,24 +6,34 @@ from torch import Tensor
 
 from pipeline import layout
 from pipeline.plan import Run
+from pipeline.spec import Kernel
 from pipeline.storage import Storage
 from probes import draw_indices
+from tasks import Split
+
+
+def draw_points(split: Split, kernel: Kernel) -> dict[str, Tensor]:
+    """The points that a kernel is taken of.
+
+    Returns:
+        ``inputs`` and ``targets`` [M, …] of all points that any draw has, each once; ``indices`` [M], their places in
+        the split; ``draws`` [draws, size], places in these M.
+    """
+    drawn = torch.as_tensor(draw_indices(len(split), kernel.draws, kernel.size, kernel.seed))
+    indices, draws = torch.unique(drawn, return_inverse=True)
+    inputs, targets = split.batch(indices)
+    return {"inputs": inputs.contiguous(), "targets": targets.contiguous(), "indices": indices, "draws": draws}
 
 
 def store_points(storage: Storage, runs: list[Run]) -> None:
-    """Draw and publish the points of every probe that has none yet: ``inputs, targets, indices``, [draws, size, …]."""
+    """Draw and publish the points of every probe that has none yet."""
     for run in runs:
         for probe in run.probes:
-            if storage.exists(layout.points(probe.id)):
-                continue
-            split = getattr(run.data, probe.split)
-            kernel = probe.kernel
-            chosen = torch.as_tensor(draw_indices(len(split), kernel.draws, kernel.size, kernel.seed))
-            inputs, targets = split.batch(chosen)
-            tensors = {"inputs": inputs.contiguous(), "targets": targets.contiguous(), "indices": chosen.contiguous()}
-            storage.write(layout.points(probe.id), safetensors.torch.save(tensors))
+            if not storage.exists(layout.points(probe.id)):
+                points = draw_points(getattr(run.data, probe.split), probe.kernel)
+                storage.write(layout.points(probe.id), safetensors.torch.save(points))
 
 
 def read_points(storage: Storage, probe: str) -> dict[str, Tensor]:
-    """The stored points of a probe: ``inputs`` [draws, size, …], ``targets`` [draws, size, …], ``indices``."""
+    """The stored points of a probe, as :func:`draw_points` gave them."""
     return safetensors.torch.load(storage.read(layout.points(probe)))

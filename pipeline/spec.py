@@ -81,11 +81,12 @@ class TrainPool(_Part):
 
 
 class ProbePool(_Part):
-    """Who measures: `actors` probe actors."""
+    """Who measures: `actors` probe actors. A kernel computed in pieces, for `memory_bytes`, may round differently."""
 
     actors: int = Field(default=1, ge=1)
     cpu: int = Field(default=1, ge=1)
     gpu: float = Field(default=0, ge=0, le=1)
+    memory_bytes: int = Field(default=2**30, ge=2**20)  # what a kernel may take
 
 
 class Resources(_Part):

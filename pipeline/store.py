@@ -64,6 +64,10 @@ class Store:
         """One row per (run, step, probe, draw) with the kernel's eigenvalues in descending order."""
         return self._table("spectra")
 
+    def profiles(self) -> pd.DataFrame:
+        """One row per (run, step, probe, draw, variable) with the numbers of a variable that is a profile."""
+        return self._table("profiles")
+
     def snapshots(self) -> pd.DataFrame:
         """One row per snapshot with what it cost training."""
         return self._table("snapshots")
@@ -140,7 +144,7 @@ def load(path: str | Path, table: str = "measurements") -> pd.DataFrame:
 
     Args:
         path: The study's output directory or storage URI.
-        table: ``measurements``, ``history``, ``spectra`` or ``snapshots``.
+        table: ``measurements``, ``history``, ``spectra``, ``profiles`` or ``snapshots``.
 
     Raises:
         UserError: No study at `path`, or no such table.

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline import layout, provenance
+from pipeline import layout, provenance, tables
 from pipeline.errors import UserError, one_line
 from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
+from pipeline.layout import Notice
 from pipeline.ledger import Ledger
 from pipeline.plan import Run, make_runs, plan_record
 from pipeline.points import store_points
@@ -75,8 +76,8 @@ def run_study(
         check_server(uri)
     with claim(storage) as launch, interruptible() as interrupt:
         _prepare(storage, launch, study, runs, command, begun)
-        todo, unmeasured = _missing(storage, runs)
-        if todo or unmeasured:
+        todo, unread = _missing(storage, runs)
+        if todo or unread:
             store = Store(storage)
 
             def wait(status: dict[str, Any]) -> None:
@@ -102,17 +103,19 @@ def _prepare(storage: Storage, launch: Launch, study: Study, runs: list[Run], co
 
 
 def _missing(storage: Storage, runs: list[Run]) -> tuple[list[str], int]:
-    """Runs to train, longest first, and how many snapshots of trained runs are still to be measured."""
+    """Runs to train, longest first, and how many snapshots of trained runs are still to be read."""
     store = Store(storage)
     ledger = Ledger(store.plan)
     ledger.restore(store.measurements().to_dict("records"))
-    outcomes, todo, unmeasured = store.outcomes(), [], 0
+    outcomes, todo, unread = store.outcomes(), [], 0
     for run in runs:
         outcome = outcomes.get(run.id)
         present = layout.current_snapshots(storage, run.id)
-        steps = ledger.unmeasured(run.id, present)
+        for name in present:
+            ledger.notice(Notice(run.id, name))
+        steps = ledger.to_read(run.id)
         if outcome and outcome["state"] == "finished" and steps <= {name.step for name in present if not name.freed}:
-            unmeasured += len(steps)
+            unread += len(steps)
             continue
         if outcome:
             # It failed, or it has ended but a snapshot that is wanted now was not taken or not kept: train it again.
@@ -122,7 +125,7 @@ def _missing(storage: Storage, runs: list[Run]) -> tuple[list[str], int]:
                     storage.remove(f"runs/{run.id}/checkpoints/{file}")
         todo.append(run)
     sizes = {run["run"]: run["parameters"] * run["steps"] * run["batch_size"] for run in store.runs}
-    return [run.id for run in sorted(todo, key=lambda run: -sizes[run.id])], unmeasured
+    return [run.id for run in sorted(todo, key=lambda run: -sizes[run.id])], unread
 
 
 def _execute(
@@ -195,11 +198,12 @@ def _ended(store: Store, begun: float, uri: str | None, experiment: str | None, 
     names = {run["run"]: run["name"] for run in store.runs}
     failed = {names[run]: outcome["cause"] for run, outcome in outcomes.items() if outcome["state"] == "failed"}
     measurements = store.measurements()
+    measured = measurements.loc[(measurements["state"] == "measured") & ~tables.without_number(measurements)]
     return Ended(
         sum(outcome["state"] == "finished" for outcome in outcomes.values()),
         failed,
         measurements["state"].tolist().count("failed"),
-        len(measurements.loc[(measurements["state"] == "measured") & ~np.isfinite(measurements["value"])]),
+        len(measured.loc[~np.isfinite(measured["value"])]),
         time.time() - begun,
         uri,
         experiment,

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,11 +17,15 @@ import pyarrow.parquet as pq
 from pipeline.errors import UserError
 from pipeline.storage import Storage
 
+Rows = Mapping[str, list[dict[str, Any]]]
+"""Rows by table."""
+
 _RUN = [("run", pa.string()), ("attempt", pa.int64()), ("step", pa.int64()), ("epoch", pa.float64())]
 _PROBE = [*_RUN, ("checksum", pa.string()), ("probe", pa.string()), ("split", pa.string()), ("outputs", pa.string())]
 
 SCHEMAS: dict[str, pa.Schema] = {
-    # One row per (run, step, probe, variable). `value` is the mean over draws, `stderr` its standard error.
+    # One row per (run, step, probe, variable). `value` is the mean over draws, `stderr` its standard error. A profile
+    # has no value here but a `length`, and its numbers in the table `profiles`.
     "measurements": pa.schema(
         [
             *_PROBE,
@@ -31,6 +36,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("draws", pa.int64()),
             ("size", pa.int64()),
             ("draw_values", pa.list_(pa.float64())),
+            ("length", pa.int64()),
+            # Of variables that compare: step and checksum of each earlier snapshot, or NOTHING at the first step.
+            ("compared_with", pa.string()),
             ("state", pa.string()),  # "measured", or "failed" after three tries, with its cause
             ("cause", pa.string()),
             ("clipped_mass", pa.float64()),
@@ -42,6 +50,17 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     # One row per draw: eigenvalues in descending order.
     "spectra": pa.schema([*_PROBE, ("draw", pa.int64()), ("eigenvalues", pa.list_(pa.float64()))]),
+    # One row per draw and variable that is a profile.
+    "profiles": pa.schema(
+        [
+            *_PROBE,
+            ("draw", pa.int64()),
+            ("variable", pa.string()),
+            ("version", pa.int64()),
+            ("values", pa.list_(pa.float64())),
+            ("recorded_at", pa.float64()),
+        ]
+    ),
     # One row per (run, step, split, variable): loss and score as training went on.
     "history": pa.schema(
         [
@@ -69,9 +88,17 @@ SCHEMAS: dict[str, pa.Schema] = {
 KEYS: dict[str, list[str]] = {
     "measurements": ["run", "step", "probe", "variable"],
     "spectra": ["run", "step", "probe", "draw"],
+    "profiles": ["run", "step", "probe", "draw", "variable"],
     "history": ["run", "step", "split", "variable"],
     "snapshots": ["run", "step"],
 }
+
+NOTHING = "nothing"
+
+
+def without_number(measurements: pd.DataFrame) -> np.ndarray:
+    """Which rows have no value by their nature: profiles, and comparisons with what was before the first step."""
+    return np.asarray(measurements["length"].notna() | (measurements["compared_with"] == NOTHING), dtype=bool)
 
 
 def write_part(storage: Storage, table: str, rows: Iterable[Mapping[str, Any]], writer: str) -> str | None:

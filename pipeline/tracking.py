@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pipeline import layout
+from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.storage import Storage
 from pipeline.store import Store
@@ -120,7 +120,8 @@ class Tracker:
             if table == "measurements":  # earlier plans' kernels would stand under the same names
                 rows = rows.loc[rows["probe"].isin(probes)]
             for run, of_run in rows.groupby("run"):
-                if not self._send(client, self._run(client, str(run)), of_run):
+                numbers = of_run.loc[~tables.without_number(of_run)] if table == "measurements" else of_run
+                if not self._send(client, self._run(client, str(run)), numbers):
                     spliced.add(str(run))
                 if table == "measurements":
                     keys = zip(of_run["step"], of_run["probe"], of_run["variable"], strict=True)

@@ -6,15 +6,19 @@ rebuilds its ledger from the plan, the snapshots and the rows already published.
 
 import asyncio
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.launch import Launch
-from pipeline.layout import Notice, SnapshotName
+from pipeline.layout import Notice
 from pipeline.ledger import Job, Ledger
 from pipeline.store import Store
+from pipeline.tables import Rows
 
 _RESCAN_SECONDS = 10.0
 _PATIENCE_SECONDS = 60.0  # with a storage that takes nothing, once all else is done
@@ -33,7 +37,7 @@ class Hub:
         self.plan = store.plan
         self.ledger = Ledger(self.plan)
         self.ledger.restore(store.measurements().to_dict("records"))
-        self._delivered: list[tuple[int, list[dict[str, Any]], list[dict[str, Any]]]] = []
+        self._delivered: list[tuple[int, Rows]] = []
         self._failed: list[dict[str, Any]] = []
         self._changed = asyncio.Condition()
         self._lives: dict[str, str] = {}
@@ -49,17 +53,16 @@ class Hub:
         async with self._changed:
             self.ledger.notice(notice)
             self._changed.notify_all()
-        await self._free_measured([notice])
+        await self._free([(notice.run, notice.name.step)])
 
     async def rescan(self, run: str) -> None:
         """Look for snapshots of a run whose notice was lost."""
         names = await asyncio.to_thread(layout.current_snapshots, self.storage, run)
         async with self._changed:
             for name in names:
-                if not name.freed:
-                    self.ledger.notice(Notice(run, name))
+                self.ledger.notice(Notice(run, name))
             self._changed.notify_all()
-        await self._free_measured([Notice(run, name) for name in names if not name.freed])
+        await self._free([(run, name.step) for name in names])  # a freeing may have been cut short
 
     async def hello(self, prober: str, life: str) -> None:
         """A prober starts, maybe again after its death: what it had in hand in an earlier life goes back."""
@@ -77,10 +80,10 @@ class Hub:
             await self._changed.wait_for(lambda: self._closed or self.ledger.waiting or self._lives[prober] != life)
             return None if self._closed or self._lives[prober] != life else self.ledger.take(prober)
 
-    async def deliver(self, ticket: int, rows: list[dict[str, Any]], spectra: list[dict[str, Any]]) -> None:
+    async def deliver(self, ticket: int, rows: Rows) -> None:
         """A prober's rows for a job; they count as measured once they are on storage."""
         self.ledger.deliver(ticket)
-        self._delivered.append((ticket, rows, spectra))
+        self._delivered.append((ticket, rows))
 
     async def give_back(self, ticket: int, cause: str) -> None:
         """A job that could not be measured."""
@@ -142,32 +145,32 @@ class Hub:
                 return
             self._trouble = self._troubled_since = None
             del self._delivered[: len(delivered)], self._failed[: len(failed)]
-            settled = [self.ledger.settle(ticket, rows) for ticket, rows, _ in delivered]
+            async with self._changed:
+                settled = [self.ledger.settle(ticket, rows["measurements"]) for ticket, rows in delivered]
+                self._changed.notify_all()
             with suppress(OSError):  # what is not freed now is measured, and freed at the next rescan
-                await asyncio.to_thread(self._free, [job for job in settled if job is not None])
+                await self._free(job.key for job in settled if job is not None)
 
-    def _write(self, delivered: list[tuple[int, list[dict], list[dict]]], failed: list[dict]) -> None:
+    def _write(self, delivered: list[tuple[int, Rows]], failed: list[dict[str, Any]]) -> None:
         self.launch.check()
-        writer = f"hub-{self.launch.epoch:06d}"
-        # Spectra first: a row that counts as measured has its spectrum beside it.
-        tables.write_part(self.storage, "spectra", [row for _, _, spectra in delivered for row in spectra], writer)
-        rows = [row for _, rows, _ in delivered for row in rows]
-        tables.write_part(self.storage, "measurements", rows + failed, writer)
+        # Measurements last: a row that counts as measured has its spectrum and profile beside it.
+        for table in ("spectra", "profiles", "measurements"):
+            rows = [row for _, by_table in delivered for row in by_table[table]]
+            rows += failed if table == "measurements" else []
+            tables.write_part(self.storage, table, rows, f"hub-{self.launch.epoch:06d}")
 
-    async def _free_measured(self, notices: list[Notice]) -> None:
-        """Free what is measured and still there: a replay wrote it again, or freeing it was cut short."""
-        jobs = [Job(notice.run, notice.name, {}) for notice in notices if not self.ledger.missing(notice)]
-        await asyncio.to_thread(self._free, jobs)
+    async def _free(self, places: Iterable[tuple[str, int]]) -> None:
+        """Free what need not be kept of the snapshots at these runs and steps, and of those they compare with."""
+        steps: dict[str, set[int]] = defaultdict(set)
+        for run, step in places:
+            steps[run].add(step)
+        notices = [Notice(run, name) for run in steps for name in self.ledger.to_free(run, steps[run])]
+        await asyncio.to_thread(self._bury, notices)
+        for notice in notices:
+            self.ledger.notice(Notice(notice.run, replace(notice.name, freed=True)))
 
-    def _free(self, jobs: list[Job]) -> None:
-        keep = self.plan["keep"]
-        if keep == "all":
-            return
-        ends = {run["run"]: (0, run["steps"]) for run in self.plan["runs"]}
-        for job in jobs:
-            if keep == "none" or (keep == "ends" and job.name.step not in ends[job.run]):
-                name = job.name
-                tombstone = SnapshotName(name.step, name.attempt, name.checksum, freed=True)
-                # The empty file keeps the checksum, by which a replay can still be told from a new trajectory.
-                self.storage.write(layout.snapshot(job.run, tombstone), b"")
-                self.storage.remove(layout.snapshot(job.run, name))
+    def _bury(self, notices: list[Notice]) -> None:
+        for run, name in ((notice.run, notice.name) for notice in notices):
+            # The empty file keeps the checksum, by which a replay can still be told from a new trajectory.
+            self.storage.write(layout.snapshot(run, replace(name, freed=True)), b"")
+            self.storage.remove(layout.snapshot(run, name))

@@ -20,13 +20,14 @@ class Prober:
         storage: The study's storage.
         name: Unique among the probers of a launch.
         threads: Threads for tensor operations.
+        memory_bytes: What a kernel may take.
     """
 
-    def __init__(self, storage: Storage, name: str, threads: int) -> None:
+    def __init__(self, storage: Storage, name: str, threads: int, memory_bytes: int) -> None:
         torch.set_num_threads(threads)
         device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
         self.name = name
-        self.measurer = Measurer(storage, Store(storage).plan, device)
+        self.measurer = Measurer(storage, Store(storage).plan, device, memory_bytes)
 
     def work(self, hub: Any) -> None:
         """Take, measure and deliver until the hub closes."""
@@ -34,8 +35,8 @@ class Prober:
         ray.get(hub.hello.remote(self.name, life))
         while (job := cast(Job | None, ray.get(hub.take.remote(self.name, life)))) is not None:
             try:
-                rows, spectra = self.measurer.measure(job)
+                rows = self.measurer.measure(job)
             except Exception as error:
                 ray.get(hub.give_back.remote(job.ticket, one_line(error)))
             else:
-                ray.get(hub.deliver.remote(job.ticket, rows, spectra))
+                ray.get(hub.deliver.remote(job.ticket, rows))

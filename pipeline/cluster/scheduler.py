@@ -104,7 +104,7 @@ class Crew:
                 scheduling_strategy=PlacementGroupSchedulingStrategy(self._pool, placement_group_bundle_index=i),
                 **survive,
             )
-            .remote(launch.storage, f"prober-{i}", probe.cpu)
+            .remote(launch.storage, f"prober-{i}", probe.cpu, probe.memory_bytes)
             for i in range(probe.actors)
         ]
         self._work = [prober.work.remote(self.hub) for prober in self.probers]

@@ -6,8 +6,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from pipeline.report.regimes import Regime, classify
 from pipeline.report.view import SPLITS, Kernel, View, column, where
+from probes.trajectories import Regime, learning_regime
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,17 @@ def _run_row(view: View, run: dict[str, Any]) -> RunRow:
         reached=int(steps.max()) if steps.size else None,
         loss={split: _last(view.curve(run, split, "loss", None)) for split in SPLITS},
         score={split: _last(view.curve(run, split, "score", None)) for split in SPLITS},
-        regime=classify(column(entropy, "value"), column(entropy, "stderr")) if _initial(entropy) is not None else None,
+        regime=_regime(entropy),
         trace_start=_initial(trace),
         trace_end=_last(trace),
     )
+
+
+def _regime(entropy: pd.DataFrame) -> Regime | None:
+    """The regime of an entropy curve, None if it does not begin at initialisation."""
+    if _initial(entropy) is None:
+        return None
+    return learning_regime(column(entropy, "value"), column(entropy, "stderr"))
 
 
 def _initial(curve: pd.DataFrame) -> float | None:
@@ -174,7 +181,7 @@ def gaps(view: View) -> list[Gap]:
     """Where measured values, losses or scores are not finite."""
     names = {run["run"]: run["name"] for run in view.runs}
     found = []
-    for frame in (view.measured, view.history):
+    for frame in (view.numbers, view.history):
         for key, rows in frame.groupby(["run", "split", "variable"], sort=False):
             run, split, variable = cast(tuple[str, str, str], key)
             bad = column(rows, "step")[np.isnan(column(rows, "value"))]

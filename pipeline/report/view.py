@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline import tables
 from pipeline.storage import Storage
 from pipeline.store import Store
 
@@ -75,6 +76,11 @@ class View:
         return where(self.measurements, state="measured")
 
     @cached_property
+    def numbers(self) -> pd.DataFrame:
+        """Those of the measurements that are numbers, as profiles are not."""
+        return self.measured.loc[~tables.without_number(self.measured)]
+
+    @cached_property
     def failed(self) -> pd.DataFrame:
         """The measurements that failed after three tries."""
         return where(self.measurements, state="failed")
@@ -104,7 +110,7 @@ class View:
             name = run.get("score") if variable == "score" else variable
             rows = where(self.history, run=run["run"], split=split, variable=name).assign(stderr=np.nan)
         else:
-            rows = where(self.measured, run=run["run"], split=split, variable=variable, kernel=kernel)
+            rows = where(self.numbers, run=run["run"], split=split, variable=variable, kernel=kernel)
         rows = rows.drop_duplicates(subset=["step"]).set_index("step").sort_index()
         curve = pd.DataFrame({name: column(rows, name) for name in ("x", "value", "stderr")}, index=rows.index)
         if kernel is not None and len(curve):

@@ -97,9 +97,8 @@ def as_batch(inputs: Any, name: str = "inputs") -> Batch:
             raise ValueError(
                 f"{name} hold no data points (shape {list(inputs.shape)}), expected N ≥ 1: pass at least one"
             )
-        inputs = inputs.detach()
-        # Inference tensors cannot be saved for a backward pass.
-        return TensorBatch(inputs.clone() if inputs.is_inference() else inputs)
+        with torch.inference_mode(False):  # tensors made in it cannot be saved for a backward pass
+            return TensorBatch(inputs.clone() if inputs.is_inference() else inputs.detach())
     if all(hasattr(inputs, part) for part in ("num_graphs", "get_example", "edge_index")):
         if inputs.num_graphs == 0:
             raise ValueError(f"{name} hold no graphs, expected at least one: pass a mini-batch with some")

@@ -1,9 +1,10 @@
 """What is wrong with a network or its inputs, said before any work starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from probes.kernels.batch import Batch
 
@@ -30,14 +31,21 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return trainable
 
 
-def check_devices(model: nn.Module, device: torch.device, batches: Sequence[Batch]) -> None:
+def check_devices(model: nn.Module, device: torch.device, batches: Mapping[str, Batch]) -> None:
     """ValueError unless all inputs are on the model's device."""
-    for batch in batches:
+    for name, batch in batches.items():
         if batch.device != device:
             raise ValueError(
-                f"inputs are on {batch.device} and {type(model).__name__} on {device}: "
-                f"move them with inputs.to({str(device)!r})"
+                f"{name} are on {batch.device} and {type(model).__name__} on {device}: "
+                f"move them with {name}.to({str(device)!r})"
             )
+
+
+def check_alike(inputs: Any, others: Any) -> None:
+    """TypeError unless both are tensors of one type, or both graphs."""
+    kinds = [f"a {x.dtype} tensor" if isinstance(x, Tensor) else f"a {type(x).__name__}" for x in (inputs, others)]
+    if kinds[0] != kinds[1]:
+        raise TypeError(f"inputs are {kinds[0]} and others {kinds[1]}, expected two of a kind: convert one of them")
 
 
 def check_normalisation(model: nn.Module) -> None:

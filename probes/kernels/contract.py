@@ -81,6 +81,7 @@ def add_outer_jacobians(
         left = A[0].jacobian(B[0][..., first : first + chunk, :]).flatten(3)
         right = left if symmetric else A[1].jacobian(B[1][..., first : first + chunk, :]).flatten(3)
         add_jacobians(kernel, left, right, symmetric)
+        del left, right  # before the next ones need room
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

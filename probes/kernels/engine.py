@@ -87,7 +87,9 @@ def add_block(
         shares = [share for share in shares if share.signature in twins]  # the network may have gone another way
         others = [twins[share.signature] for share in shares]
     blocks = network.blocks(draws, n, n if right is None else len(right.batch), symmetric)
-    decisions = decide_all(shares, blocks, left, len(left.batch), stores_budget(free, symmetric))
+    # Points of different size: a path must do for the larger side.
+    larger = [max(pair, key=lambda share: share.rows) for pair in zip(shares, others, strict=True)]
+    decisions = decide_all(shares, larger, blocks, left, len(left.batch), stores_budget(free, symmetric))
     workspace = max(WORKSPACE_LEAST, min(WORKSPACE, free // 4))
 
     def complete() -> Iterator[tuple[int, list[Store]]]:
@@ -115,19 +117,25 @@ def add_block(
 
 
 def decide_all(
-    shares: Sequence[Share], blocks: Blocks, observation: Observation, points: int, budget: int
+    shares: Sequence[Share],
+    larger: Sequence[Share],
+    blocks: Blocks,
+    observation: Observation,
+    points: int,
+    budget: int,
 ) -> list[Decision]:
     """The path of every share: the cheapest, or the one that collects least where a segment overruns the budget.
 
-    points: on one side. budget: bytes that they may collect.
+    larger: the same shares, on the side where they have more rows. points: on one side. budget: bytes that they may
+    collect.
     """
-    decisions = [decide(share, blocks, budget / points) for share in shares]
+    decisions = [decide(share, blocks, budget / points) for share in larger]
     uses = uses_by_edge(shares)
     for segment in observation.graph.segments(list(uses)) if uses else []:
         numbers = sorted({number for edge in segment.wanted for number, _ in uses[edge]})
         if points * sum(decisions[number].point_bytes for number in numbers) > budget:
             for number in numbers:
-                decisions[number] = decide(shares[number], blocks, 0)
+                decisions[number] = decide(larger[number], blocks, 0)
     return decisions
 
 

@@ -4,6 +4,7 @@ A is dense (the rows that a linear layer or a convolution's patches see) or one-
 Shapes: lead is [N] or, gathered for draws, [draws, n]; G groups of a convolution; d_i inputs and d_o outputs a group.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ class Dense:
         """Gather points into draws."""
         return Dense(self.values[None] if index is None else self.values[index])
 
+    def to(self, dtype: torch.dtype) -> "Dense":
+        """In another precision."""
+        return Dense(self.values.to(dtype))
+
     def gram(self, points: slice, other: "Factor", others: slice) -> Float[Tensor, "draws n T m S"]:
         """Inner products of rows."""
         assert isinstance(other, Dense)
@@ -37,10 +42,10 @@ class Dense:
     def jacobian(self, gradients: Tensor) -> Tensor:
         """A product of matrices for each point and group."""
         *lead, K, G, d_o, T = gradients.shape
-        d_i = self.values.shape[-1]
-        left = gradients.transpose(-4, -3).reshape(-1, K * d_o, T)
-        products = torch.bmm(left, self.values.reshape(-1, T, d_i))
-        return products.view(*lead, G, K, d_o, d_i).transpose(-4, -3)
+        d_i, products = self.values.shape[-1], math.prod(lead) * G
+        left = gradients.transpose(-4, -3).reshape(products, K * d_o, T)
+        found = torch.bmm(left, self.values.reshape(products, T, d_i))
+        return found.view(*lead, G, K, d_o, d_i).transpose(-4, -3)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,10 @@ class Tokens:
     def take(self, index: Tensor | None) -> "Tokens":
         """Gather points into draws."""
         return Tokens(self.ids[None] if index is None else self.ids[index], self.vocabulary)
+
+    def to(self, dtype: torch.dtype) -> "Tokens":
+        """The same: there is nothing to round."""
+        return self
 
     def gram(self, points: slice, other: "Factor", others: slice) -> Float[Tensor, "draws n T m S"]:
         """1 where tokens are equal."""

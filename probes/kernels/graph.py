@@ -138,26 +138,28 @@ def sweep(
     held: list[Tensor | None] = []
     for number, segment in enumerate(segments):
         leads_on = segment.leads_on
-        wanted = list(dict.fromkeys([*segment.wanted, *([leads_on] if leads_on else [])]))
+        wanted: list[Edge] = [*segment.wanted]
+        if leads_on and leads_on not in wanted:
+            wanted.append(leads_on)
         next_held: list[Tensor | None] = []
         for k in range(count):
             seed = cotangents(k) if number == 0 else held[k]
-            if number:
-                held[k] = None
-            by_edge: dict[Edge, Tensor | None] = {}
+            passed_on: Tensor | None = None
             if seed is not None:
-                found: Sequence[Tensor | None] = torch.autograd.grad(
+                found = torch.autograd.grad(
                     [entered],
                     [GradientEdge(*edge) for edge in wanted],
                     [seed],
                     retain_graph=k + 1 < count,
                     allow_unused=True,
                 )
-                by_edge = dict(zip(wanted, found, strict=True))
-            for edge in segment.wanted:
-                if (value := by_edge.get(edge)) is not None:
-                    collect(edge, k, value)
-            if leads_on:
-                next_held.append(by_edge.get(leads_on))
+                for edge, value in zip(wanted, found, strict=True):
+                    if value is not None and edge in segment.wanted:
+                        collect(edge, k, value)
+                    if edge == leads_on:
+                        passed_on = value
+            next_held.append(passed_on)
+            if number:
+                held[k] = None
         held, entered = next_held, GradientEdge(*leads_on) if leads_on else graph.root
         yield number

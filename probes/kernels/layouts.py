@@ -49,7 +49,9 @@ Layout = Grid | Ragged
 """How the rows of a layer's call belong to data points: ``dim`` runs over them, ``each`` is how many a point has."""
 
 
-def find_layout(inputs: Tensor, outputs_shape: tuple[int, ...], alone: Tensor, batch: Batch) -> Layout | None:
+def find_layout(
+    inputs: Tensor, outputs_shape: tuple[int, ...], alone: Tensor, batch: Batch, tolerance: float
+) -> Layout | None:
     """The layout in which the last point's rows of ``inputs`` are what the layer sees when that point comes ``alone``.
 
     None where there is none, or more than one could be meant.
@@ -59,7 +61,7 @@ def find_layout(inputs: Tensor, outputs_shape: tuple[int, ...], alone: Tensor, b
         return Grid(1, inputs.shape[0]) if inputs.dim() else None
     for layout in _grids(inputs, alone, points) if isinstance(batch, TensorBatch) else ():
         if outputs_shape[layout.dim : layout.dim + 1] == inputs.shape[layout.dim : layout.dim + 1] and agree(
-            layout.arrange(inputs)[-1], _as_one(alone, layout.dim)
+            layout.arrange(inputs)[-1], alone.movedim(layout.dim, 0), tolerance
         ):
             return layout
     if inputs.dim() == 0 or outputs_shape[:1] != inputs.shape[:1]:
@@ -67,15 +69,15 @@ def find_layout(inputs: Tensor, outputs_shape: tuple[int, ...], alone: Tensor, b
     fitting = [
         owner
         for owner in batch.owners(len(inputs))
-        if int((owner == points - 1).sum()) == len(alone) and agree(inputs[owner == points - 1], alone)
+        if int((owner == points - 1).sum()) == len(alone) and agree(inputs[owner == points - 1], alone, tolerance)
     ]
     if not fitting or any(not torch.equal(owner, fitting[0]) for owner in fitting[1:]):
         return None
     return ragged(fitting[0], points)
 
 
-def agree(a: Tensor, b: Tensor) -> bool:
-    """Equal up to rounding relative to the largest entry; always true where that cannot be told (non-finite)."""
+def agree(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    """Equal up to ``tolerance`` of the largest entry; always true where that cannot be told (non-finite)."""
     if a.shape != b.shape:
         return False
     if a.numel() == 0:
@@ -85,7 +87,7 @@ def agree(a: Tensor, b: Tensor) -> bool:
     scale = torch.maximum(a.abs().max(), b.abs().max())
     if not torch.isfinite(scale):
         return True
-    return bool((a - b).abs().max() <= scale * torch.finfo(a.dtype).eps ** 0.5)
+    return bool((a - b).abs().max() <= scale * tolerance)
 
 
 def _grids(inputs: Tensor, alone: Tensor, points: int) -> Iterator[Grid]:
@@ -98,10 +100,6 @@ def _grids(inputs: Tensor, alone: Tensor, points: int) -> Iterator[Grid]:
             yield Grid(points, each, dim)
             if each > 1:
                 yield Grid(points, each, dim, interleaved=True)
-
-
-def _as_one(alone: Tensor, dim: int) -> Tensor:
-    return alone.movedim(dim, 0)
 
 
 def ragged(owner: Tensor, points: int) -> Ragged:

@@ -62,9 +62,9 @@ class Outer:
         """Numbers in J_na."""
         return self.groups * self.inputs * self.outputs
 
-    def jacobian(self) -> Callable[[Tensor], Tensor]:
+    def jacobian(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         """The function from gradients at the layer's outputs to J_n [N, width]."""
-        factor = self.factor()
+        factor = self.factor().to(dtype)
 
         def of(gradients: Tensor) -> Tensor:
             found = factor.jacobian(self.gradients(gradients)[:, None])[:, 0]  # [N, G, d_o, d_i]
@@ -83,8 +83,8 @@ class Direct:
     width: int
     prepare: Callable[[], Callable[[Tensor], Tensor]]
 
-    def jacobian(self) -> Callable[[Tensor], Tensor]:
-        """The function from gradients at the layer's outputs to J_n [N, width]."""
+    def jacobian(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """The function from gradients at the layer's outputs, of that ``dtype``, to J_n [N, width]."""
         return self.prepare()
 
 

@@ -110,7 +110,8 @@ def _plan(run: Run) -> KernelPlan:
     each = run.points_at_once(free, N)
     whole = symmetric and each == N
     block = network.blocks(1, each, min(each, M), whole)
-    decisions = decide_all(run.sketch.shares, block, run.sketch, each, stores_budget(free, whole))
+    shares = run.sketch.shares
+    decisions = decide_all(shares, shares, block, run.sketch, each, stores_budget(free, whole))
     everything = network.blocks(1, N, M, symmetric)
     sides = N if symmetric else N + M
     layers = [

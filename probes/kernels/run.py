@@ -13,7 +13,7 @@ from probes.kernels.checks import check_devices, check_normalisation, trainable_
 from probes.kernels.engine import Kernels, Network, add_block
 from probes.kernels.memory import Room, ceiling, points_that_fit, room
 from probes.kernels.observe import deterministic
-from probes.kernels.shares import Alone, Observation, observe
+from probes.kernels.shares import Alone, Observation, check_apart, check_shape, observe
 from probes.kernels.stores import decide
 from probes.kernels.treatment import OutputRows, OutputTreatment, check_treatment
 
@@ -175,13 +175,18 @@ def begin(
         )
     trainable = trainable_parameters(model)
     device = next(iter(trainable.values())).device
-    check_devices(model, device, [left] if right is None else [left, right])
+    check_devices(model, device, {"inputs": left} | ({} if right is None else {"others": right}))
     bound = ceiling(memory_bytes, device)
     with deterministic(model, device):
         check_normalisation(model)
-        sketch, alone = observe(model, left.sample())
+        sketch, alone = _sketch(model, left)
         if right is not None:
-            observe(model, right.sample())  # its outputs are checked before any work starts
+            outputs_there = _sketch(model, right)[0].outputs.shape[1]
+            if outputs_there != sketch.outputs.shape[1]:
+                raise ValueError(
+                    f"the model has {sketch.outputs.shape[1]} outputs for inputs and {outputs_there} for others: "
+                    "pass points of one shape"
+                )
         dtype = torch.float32  # at least: sums over parameters lose everything in half precision
         for parameter in trainable.values():
             dtype = torch.promote_types(dtype, parameter.dtype)
@@ -191,7 +196,23 @@ def begin(
         yield Run(network, left, right, name_of, bound, sketch, alone, per_point)
 
 
-def mirror_upper(kernel: Tensor, block: int = 1024) -> None:
+def _sketch(model: nn.Module, batch: Batch) -> tuple[Observation, Alone]:
+    """A few points, looked at before any work starts: shapes, and whether points mix."""
+    try:
+        sketch, alone = observe(model, batch.sample())
+        if len(sketch.batch) < len(batch):
+            pair = torch.arange(len(batch) - 2, len(batch))
+            both, first = observe(model, batch.take(pair), alone)[0], observe(model, batch.take(pair[:1]))[0]
+            check_apart(model, both.outputs[0], first.outputs[0])
+    except Exception:
+        # Of one point only, a missing batch dimension is hard to tell from other mistakes: what do all of them give?
+        with torch.no_grad():
+            check_shape(batch.run(model), len(batch))
+        raise
+    return sketch, alone
+
+
+def mirror_upper(kernel: Tensor, block: int = 128) -> None:
     """Copy the upper triangle onto the lower one in place, so that the kernel is symmetric to the last bit."""
     side = len(kernel)
     for start in range(0, side, block):

@@ -7,6 +7,7 @@ rule covers a parameter only if the autograd graph shows no use of it beside the
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +36,16 @@ class Share:
     parameters: tuple[str, ...]
     uses: tuple[tuple[Edge, Part], ...]
 
-    @property
+    @cached_property
     def outer(self) -> list[Outer] | None:
         """The uses if rows of all of them can stand after one another in one sum of outer products, else None."""
         parts = [part for _, part in self.uses if isinstance(part, Outer)]
         return parts if len(parts) == len(self.uses) and len({part.form for part in parts}) == 1 else None
+
+    @property
+    def rows(self) -> int:
+        """T, over all uses."""
+        return sum(part.rows for part in self.outer or [])
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -83,24 +89,43 @@ def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple
     elif alone is None:
         found, lone_calls = watch(model, layers, batch.take(torch.tensor([len(batch) - 1])))
         alone = _checked_outputs(found, 1), lone_calls
-    if alone[0].shape[1] != outputs.shape[1] or not agree(alone[0][0], outputs[-1]):
+    check_apart(model, outputs[-1], alone[0][0])
+    graph = Graph(outputs)
+    if any("CheckpointFunction" in node.name() for node in graph.nodes):
+        raise ValueError(
+            f"{type(model).__name__} hides parameters from autograd by reentrant checkpointing: "
+            "pass use_reentrant=False to torch.utils.checkpoint"
+        )
+    shares = _layer_shares(model, batch, graph, calls, alone[1])
+    shares += _bare_shares(model, batch, graph, outputs, shares)
+    return Observation(batch, outputs, graph, shares), alone
+
+
+def check_apart(model: nn.Module, outputs: Tensor, alone: Tensor) -> None:
+    """ValueError unless a point's outputs in a batch are those that it has alone."""
+    if not agree(alone, outputs, rounding(model)):
         raise ValueError(
             "the outputs of a data point change with the other points of the batch or from call to call, expected row "
             "i to be a function of input i alone: put the batch dimension first (batch_first=True) and make eval mode "
             "deterministic (no dropout, running statistics in batch norm)"
         )
-    graph = Graph(outputs)
-    shares = _layer_shares(model, batch, graph, calls, alone[1])
-    shares += _bare_shares(model, batch, graph, outputs, shares)
-    return Observation(batch, outputs, graph, shares), alone
+
+
+def rounding(model: nn.Module) -> float:
+    """How much of the largest entry rounding may make out, in the least precise of the network's parameters."""
+    return max(torch.finfo(p.dtype).eps for p in model.parameters() if p.is_floating_point()) ** 0.5
 
 
 def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in module.named_parameters(recurse=False) if p.requires_grad}
 
 
-def _checked_outputs(found: object, points: int) -> Tensor:
-    """The network's outputs as [N, O]."""
+def check_shape(found: object, points: int) -> Tensor:
+    """What a network returned, if it is a tensor of numbers [N, ...].
+
+    Raises:
+        TypeError, ValueError: it is not.
+    """
     if not isinstance(found, Tensor) or not found.is_floating_point():
         got = f"a {found.dtype} tensor" if isinstance(found, Tensor) else f"a {type(found).__name__}"
         raise TypeError(f"the model returned {got}, expected a floating-point tensor [N, ...]: wrap it to return one")
@@ -109,6 +134,12 @@ def _checked_outputs(found: object, points: int) -> Tensor:
             f"the model's outputs have shape {list(found.shape)} for {points} inputs, expected "
             f"[{points}, ...]: give the model and the inputs a leading batch dimension"
         )
+    return found
+
+
+def _checked_outputs(returned: object, points: int) -> Tensor:
+    """The network's outputs as [N, O]."""
+    found = check_shape(returned, points)
     if not found.requires_grad:
         raise ValueError(
             "the model's outputs do not depend on any trainable parameter, expected a differentiable function: "
@@ -122,7 +153,7 @@ def _layer_shares(
 ) -> list[Share]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
-    exact = _exact_calls(batch, graph, calls, alone)
+    exact = _exact_calls(batch, graph, calls, alone, rounding(model))
     seen: dict[int, int] = defaultdict(int)  # by id of the parameter: uses in calls that a rule covers
     users: dict[int, set[nn.Module]] = defaultdict(set)
     for _, call in exact:
@@ -166,7 +197,7 @@ def _bare_shares(model: nn.Module, batch: Batch, graph: Graph, outputs: Tensor, 
 
 
 def _exact_calls(
-    batch: Batch, graph: Graph, calls: Sequence[LayerCall], alone: Sequence[LayerCall]
+    batch: Batch, graph: Graph, calls: Sequence[LayerCall], alone: Sequence[LayerCall], tolerance: float
 ) -> list[tuple[Edge, Call]]:
     """The calls that the outputs depend on and whose rule is exact, with the place of their outputs in the graph."""
     if [call.module for call in calls] != [call.module for call in alone]:
@@ -176,7 +207,9 @@ def _exact_calls(
         if call.edge is None or call.edge.node not in graph.place:
             continue
         rule = rule_of(call.module)
-        layout = find_layout(call.inputs, call.outputs_shape, lone.inputs, batch) if call.intact else None
+        layout = None
+        if call.intact:
+            layout = find_layout(call.inputs, call.outputs_shape, lone.inputs, batch, tolerance)
         if rule is None or layout is None:
             continue
         described = Call(call.module, call.inputs, call.outputs_shape, layout)

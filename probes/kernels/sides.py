@@ -9,7 +9,7 @@ from probes.kernels.shares import Observation, Share
 from probes.kernels.stores import Decision, Store
 from probes.kernels.treatment import OutputRows
 
-MERGED_BYTES = 2**25
+MERGED_BYTES = 2**24
 """Segments are swept together while they collect less: passes over short ones cost more than they free."""
 
 Use = tuple[int, int]

@@ -62,30 +62,52 @@ class Store:
     functions: int
     dtype: torch.dtype
     gradients: Tensor | None = None
+    _collected: set[tuple[int, int]] = field(default_factory=set)  # uses (0 for J, their sum) and functions
     _jacobians: dict[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
     def collect(self, use: int, k: int, gradient: Tensor) -> None:
         """Take function k's gradients at the outputs of one use of the share."""
         _, part = self.share.uses[use]
+        gradient = gradient.to(self.dtype)
         if self.written:
             if use not in self._jacobians:
-                self._jacobians[use] = part.jacobian()
-            self._held(gradient, part.width)[:, k] += self._jacobians[use](gradient)
+                self._jacobians[use] = part.jacobian(self.dtype)
+            held, found = self._allocated(gradient, part.width)[:, k], self._jacobians[use](gradient)
+            if (0, k) in self._collected:
+                held += found
+            else:
+                held.copy_(found)
+            self._collected.add((0, k))
             return
         parts = self.share.outer
         assert parts is not None
-        first = sum(part.rows for part in parts[:use])
-        last = first + parts[use].rows
-        held = self._held(gradient, parts[0].groups, parts[0].outputs, sum(part.rows for part in parts))
+        first, last = self._rows_of(use)
+        held = self._allocated(gradient, parts[0].groups, parts[0].outputs, self._rows_of(len(parts) - 1)[1])
         held[:, k, ..., first:last] = parts[use].gradients(gradient)
+        self._collected.add((use, k))
+
+    def complete(self) -> Tensor | None:
+        """What was collected, zero where functions do not depend on the share; None where none does."""
+        if self.gradients is None or not self.gradients.numel():
+            return None
+        for use in range(1 if self.written else len(self.share.uses)):
+            rows = slice(None) if self.written else slice(*self._rows_of(use))
+            for k in range(self.functions):
+                if (use, k) not in self._collected:
+                    self.gradients[:, k, ..., rows] = 0
+        return self.gradients
 
     def factor(self) -> Factor:
         """The inputs' side of what was not written down."""
-        return concatenated([part.factor() for part in self.share.outer or []])
+        return concatenated([part.factor().to(self.dtype) for part in self.share.outer or []])
 
-    def _held(self, gradient: Tensor, *shape: int) -> Tensor:
+    def _rows_of(self, use: int) -> tuple[int, int]:
+        rows = [part.rows for part in self.share.outer or []]
+        return sum(rows[:use]), sum(rows[: use + 1])
+
+    def _allocated(self, gradient: Tensor, *shape: int) -> Tensor:
         if self.gradients is None:
-            self.gradients = gradient.new_zeros((self.points, self.functions, *shape), dtype=self.dtype)
+            self.gradients = gradient.new_empty((self.points, self.functions, *shape), dtype=self.dtype)
         return self.gradients
 
 
@@ -97,16 +119,23 @@ def add_share(
     index: [draws, n] into the store's points, for draws of them; None for all points as one draw.
     workspace: bytes that may be used on the way; at least one draw, one point or one output is taken at a time.
     """
-    if left.gradients is None or right.gradients is None or not left.gradients.numel():
-        return  # the outputs do not depend on it
-    factors = None if left.written else compressed(left.factor(), left.factor() if symmetric else right.factor())
+    mine = left.complete()
+    theirs = mine if symmetric else right.complete()
+    if mine is None or theirs is None:
+        return
+    factors = None
+    if not left.written:
+        factor = left.factor()
+        factors = compressed(factor, factor if symmetric else right.factor())
     draws = len(kernel)
-    together = draws if index is None else max(1, workspace // _draw_bytes(left, index.shape[1]))
+    together = (
+        draws if index is None else max(1, workspace // ((2 if left.written else 3) * index.shape[1] * mine[0].nbytes))
+    )
     for start in range(0, draws, together):
         chunk = slice(start, start + together)
         chosen = None if index is None else index[chunk]
-        b_left = left.gradients[None] if chosen is None else left.gradients[chosen]
-        b_right = b_left if symmetric else right.gradients[None]
+        b_left = mine[None] if chosen is None else mine[chosen]
+        b_right = b_left if symmetric else theirs[None]
         if factors is None:
             add_jacobians(kernel[chunk], b_left, b_right, symmetric)
             continue
@@ -136,9 +165,3 @@ def _add_outer(
     else:
         each = draws * (points + (0 if symmetric else others)) * K * G * A[0].width * kernel.itemsize
         add_outer_jacobians(kernel, A, B, symmetric, chunk=max(1, workspace // each))
-
-
-def _draw_bytes(store: Store, size: int) -> int:
-    assert store.gradients is not None
-    row = store.gradients[0].nbytes
-    return 2 * size * row if store.written else 3 * size * row

@@ -30,11 +30,17 @@ WAYS = {
     "nngeometry": ("jacobian", "gram"),
     "neural-tangents": ("structured", "vector-products", "jacobian"),
 }
+# Where the usual ones do not make sense: graphs of unequal size know no vmap over points, and the largest kernels need
+# neural-tangents to go by blocks of points.
+OTHER_WAYS = {
+    ("gin", "torch.func"): ("jacobian",),
+    ("transformer", "neural-tangents"): ("structured/4", "vector-products/4", "jacobian/4"),
+    ("vae", "neural-tangents"): ("structured", "structured/4", "vector-products/4"),
+}
 CANNOT = {
     ("transformer", "nngeometry"): "no rule for embeddings, nor for linear layers and layer norms on several rows",
     ("gin", "nngeometry"): "no rule for embeddings, and its data points are rows of tensors, not graphs",
 }
-HOPELESS = {("gin", "torch.func"): ("vector-products",)}  # graphs of unequal size: no vmap over points
 
 
 def arguments() -> argparse.Namespace:
@@ -60,7 +66,7 @@ def main() -> None:
     asked = arguments()
     out = asked.out.resolve()
     settings = Settings(asked.repeats, asked.threads, asked.limit, int(asked.memory * 1e9))
-    machine = describe_machine(out, asked.threads)
+    machine = describe_machine(out, asked.threads, asked.fresh)
     environments, left_out = environments_of(asked)
     records: dict[str, dict[str, list[Record]]] = {}
     for cell in asked.cells:
@@ -72,7 +78,7 @@ def main() -> None:
                 left_out[cell, peer] = reason
                 print(f"{cell:<12} {peer:<16} left out: {reason}", flush=True)
                 continue
-            tasks = [Task(cell, sizes, peer, way) for way in WAYS[peer] if way not in HOPELESS.get((cell, peer), ())]
+            tasks = [Task(cell, sizes, peer, way) for way in OTHER_WAYS.get((cell, peer), WAYS[peer])]
             path = out / "records" / asked.scale
             records[cell][peer] = by_every_way(tasks, settings, environments[peer], folder, path, asked.fresh)
     page = tables.markdown(records, left_out, machine)
@@ -121,7 +127,7 @@ def by_every_way(
     """One record for each way of one peer on one cell."""
     records: list[Record] = []
     for task in tasks:
-        path = folder / f"{task.cell}--{task.peer}--{task.variant}.json"
+        path = folder / f"{task.cell}--{task.peer}--{task.variant.replace('/', '-by-')}.json"
         known = None if fresh else kept(path, task, settings)
         fastest = tables.best(records)
         beat = tables.seconds(fastest) if fastest else float("inf")
@@ -130,13 +136,13 @@ def by_every_way(
     return records
 
 
-def describe_machine(out: Path, threads: int) -> dict[str, Any]:
-    """What the figures depend on, with the rate of matrix products; measured once for an output folder."""
+def describe_machine(out: Path, threads: int, fresh: bool) -> dict[str, Any]:
+    """What the figures depend on, with the rate of matrix products."""
     found = {"cpu": cpu(), "cpus": psutil.cpu_count(), "memory": psutil.virtual_memory().total, "threads": threads}
     found |= {"torch": version("torch"), "python": platform.python_version()}
     path = out / "machine.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    if any(known.get(key) != value for key, value in found.items()):
+    if fresh or any(known.get(key) != value for key, value in found.items()):
         printed = module("matrix_rate", str(threads), threads=threads, environment=Environment(), limit=600)
         known = {**found, "multiply_adds_per_second": float(printed)}
         out.mkdir(parents=True, exist_ok=True)

@@ -75,6 +75,17 @@ def spectrum_rows(run: Row, step: int, attempt: int = 1) -> list[Row]:
     return [about | {"probe": probe, "draw": 0, "eigenvalues": [3.0, 1.0, 0.0]} for probe in run["probes"]]
 
 
+def profile_rows(run: Row, step: int, attempt: int = 1, **changes: Any) -> list[Row]:
+    about = spectrum_rows(run, step, attempt)
+    numbers = {
+        "variable": "projection_factors",
+        "version": 1,
+        "values": [0.5, float(step)],
+        "recorded_at": START + step,
+    }
+    return [{key: value for key, value in row.items() if key != "eigenvalues"} | numbers | changes for row in about]
+
+
 def snapshot_row(run: Row, step: int, attempt: int = 1) -> Row:
     about = {"run": run["run"], "attempt": attempt, "step": step, "epoch": step / run["epoch_steps"]}
     about |= {"checksum": checksum(step, attempt), "bytes": 100, "taken_at": START + step}
@@ -110,6 +121,7 @@ def write_study(root: Path, *overrides: str) -> tuple[Storage, Row]:
         for step in run["schedule"]:
             tables.write_part(storage, "measurements", measurement_rows(plan, run, step), "hub")
             tables.write_part(storage, "spectra", spectrum_rows(run, step), "hub")
+            tables.write_part(storage, "profiles", profile_rows(run, step), "hub")
             tables.write_part(storage, "history", history_rows(run, step), run["run"])
             tables.write_part(storage, "snapshots", [snapshot_row(run, step)], run["run"])
             storage.write(layout.snapshot(run["run"], SnapshotName(step, 1, checksum(step))), b"parameters")

@@ -1,21 +1,23 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 from study_on_disk import Row, checksum
 
 from pipeline.layout import Notice, SnapshotName
-from pipeline.ledger import TRIES, Job, Ledger
+from pipeline.ledger import TRIES, Job, Ledger, compared_with
 
 PLAN: Row = {
     "runs": [
-        {"run": "a", "schedule": [0, 5], "epoch_steps": 5, "probes": ["p", "q"]},
-        {"run": "b", "schedule": [0], "epoch_steps": 5, "probes": ["q"]},
+        {"run": "a", "schedule": [0, 5], "steps": 5, "epoch_steps": 5, "probes": ["p", "q"]},
+        {"run": "b", "schedule": [0], "steps": 0, "epoch_steps": 5, "probes": ["q"]},
     ],
     "probes": [
         {"probe": "p", "variables": ["trace", "entropy"], "split": "train", "outputs": "full", "draws": 2, "size": 9},
         {"probe": "q", "variables": ["trace"], "split": "test", "outputs": "full", "draws": 2, "size": 9},
     ],
     "versions": {"trace": 1, "entropy": 3},
+    "keep": "none",
 }
 
 
@@ -23,10 +25,16 @@ def notice(run: str, step: int, attempt: int = 1) -> Notice:
     return Notice(run, SnapshotName(step, attempt, checksum(step, attempt)))
 
 
-def rows_of(job: Job) -> list[Row]:
+def tombstone(notice: Notice) -> Notice:
+    return Notice(notice.run, replace(notice.name, freed=True))
+
+
+def rows_of(job: Job, plan: Row = PLAN) -> list[Row]:
     about = {"run": job.run, "step": job.name.step, "checksum": job.name.checksum, "state": "measured"}
     return [
-        about | {"probe": probe, "variable": variable, "version": PLAN["versions"][variable]}
+        about
+        | {"probe": probe, "variable": variable, "version": plan["versions"][variable]}
+        | {"compared_with": compared_with(plan.get("compares", {}).get(variable, ()), job.earlier)}
         for probe, variables in job.wanted.items()
         for variable in variables
     ]
@@ -40,7 +48,7 @@ def taken(ledger: Ledger, prober: str = "one") -> Job:
 
 def done(ledger: Ledger, job: Job) -> Job | None:
     ledger.deliver(job.ticket)
-    return ledger.settle(job.ticket, rows_of(job))
+    return ledger.settle(job.ticket, rows_of(job, dict(ledger.plan)))
 
 
 @pytest.fixture
@@ -209,17 +217,40 @@ def test_tickets_of_a_hub_that_died_are_not_taken_for_new_ones(ledger: Ledger):
     assert again.measured_by_run()["a"] == 3
 
 
-def test_what_is_still_to_be_measured_on_the_snapshots_there_are(ledger: Ledger):
-    first, last = (notice("a", step).name for step in (0, 5))
-    assert ledger.unmeasured("a", []) == {0, 5}
+def test_which_snapshots_are_still_to_be_read(ledger: Ledger):
+    assert ledger.to_read("a") == {0, 5}
     ledger.notice(notice("a", 0))
+    assert ledger.to_read("a") == {0, 5}
     done(ledger, taken(ledger))
-    assert ledger.unmeasured("a", [first]) == {5}
-    assert ledger.unmeasured("a", [first, last]) == {5}
-    assert ledger.unmeasured("a", [notice("a", 0, attempt=2).name, last]) == {0, 5}
+    assert ledger.to_read("a") == {5}
     ledger.notice(notice("a", 5))
     done(ledger, taken(ledger))
-    assert ledger.unmeasured("a", [first, last]) == set()
+    assert ledger.to_read("a") == set()
+    ledger.notice(notice("a", 5, attempt=2))
+    assert ledger.to_read("a") == {5}
+
+
+def test_a_snapshot_that_was_freed_is_not_measured_again(ledger: Ledger):
+    ledger.notice(tombstone(notice("a", 5)))
+    assert ledger.idle
+    assert ledger.to_read("a") == {0, 5}
+    ledger.notice(notice("a", 5, attempt=2))  # a replay wrote it again
+    assert taken(ledger).name.attempt == 2
+
+
+@pytest.mark.parametrize(("keep", "freed"), [("all", []), ("ends", [5]), ("none", [0, 5, 10])])
+def test_what_is_measured_may_be_freed_unless_it_is_to_be_kept(keep: str, freed: list[int]):
+    run = {"run": "a", "schedule": [0, 5, 10], "steps": 10, "epoch_steps": 5, "probes": ["p", "q"]}
+    ledger = Ledger(PLAN | {"keep": keep, "runs": [run]})
+    for step in (0, 5, 10):
+        ledger.notice(notice("a", step))
+        assert ledger.to_free("a", [step]) == []
+    for step in (0, 5, 10):
+        done(ledger, taken(ledger))
+        assert [name.step for name in ledger.to_free("a", [step])] == [step] * (step in freed)
+    for name in ledger.to_free("a", [0, 5, 10]):
+        ledger.notice(tombstone(Notice("a", name)))
+    assert ledger.to_free("a", [0, 5, 10]) == []
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([("a", 0), ("a", 5), ("b", 0)])))

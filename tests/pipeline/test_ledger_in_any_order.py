@@ -1,17 +1,34 @@
 """Whatever happens in whatever order: each value of each snapshot is measured once or has failed three times."""
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
-from test_ledger import PLAN, notice, rows_of
+from study_on_disk import Row
+from test_ledger import notice, rows_of
 
 from pipeline.layout import Notice, SnapshotName
 from pipeline.ledger import TRIES, Job, Ledger
 
-KEYS = [("a", 0), ("a", 5), ("b", 0)]
-PROBERS = st.sampled_from(["one", "two", "three"])
+COMPARES = {"distance": ["initial"], "velocity": ["previous"]}
+VARIABLES = {"p": ["trace", *COMPARES], "q": ["trace"]}
+SCHEDULES = {"a": [0, 5, 10], "b": [0]}
+PLAN: Row = {
+    "runs": [
+        {"run": run, "schedule": steps, "steps": steps[-1], "epoch_steps": 5, "probes": ["p", "q"]}
+        for run, steps in SCHEDULES.items()
+    ],
+    "probes": [
+        {"probe": probe, "variables": names, "split": "train", "outputs": "full", "draws": 2, "size": 9}
+        for probe, names in VARIABLES.items()
+    ],
+    "versions": dict.fromkeys(VARIABLES["p"], 1),
+    "compares": COMPARES,
+    "keep": "none",
+}
+RUNS, PROBERS = st.sampled_from([*SCHEDULES]), st.sampled_from(["one", "two", "three"])
 
 
 class World(RuleBasedStateMachine):
@@ -22,31 +39,52 @@ class World(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger(PLAN)
-        self.present: dict[tuple[str, int], SnapshotName] = {}
+        self.attempts = dict.fromkeys(SCHEDULES, 1)
+        self.present: dict[tuple[str, int], SnapshotName] = {}  # of the present trajectories
+        self.freed: set[tuple[str, SnapshotName]] = set()
         self.measuring: dict[int, tuple[str, Job]] = {}
         self.delivered: dict[int, Job] = {}
-        self.stored: list[dict] = []
-        self.failed: list[dict] = []
+        self.stored: list[Row] = []
         self.tries: Counter = Counter()
 
-    @rule(target=said, key=st.sampled_from(KEYS))
-    def a_snapshot_comes(self, key: tuple[str, int]) -> Notice:
-        """The first of its step, or one that replaces it after a replay."""
-        attempt = self.present[key].attempt + 1 if key in self.present else 1
-        news = notice(*key, attempt)
-        self.present[key] = news.name
-        self.ledger.notice(news)
+    @rule(target=said, run=RUNS, lost=st.booleans())
+    def training_goes_on(self, run: str, lost: bool) -> Notice:
+        """The next snapshot of a run lies on storage, or the last one once more."""
+        steps = [step for step in SCHEDULES[run] if (run, step) not in self.present]
+        news = notice(run, (steps or SCHEDULES[run][-1:])[0], self.attempts[run])
+        self.present.setdefault((news.run, news.name.step), news.name)
+        news = Notice(run, self.present[run, news.name.step])
+        if not lost:
+            self.ledger.notice(news)
         return news
+
+    @rule(target=said, run=RUNS, at=st.integers(0, 2))
+    def a_replay_diverges(self, run: str, at: int) -> Notice:
+        """A later attempt comes to another state than the one that was there, and what was after it is void."""
+        known = sorted(step for other, step in self.present if other == run)[at:]
+        if not known:
+            return self.training_goes_on(run, lost=False)
+        self.attempts[run] += 1
+        for step in known:
+            del self.present[run, step]
+        return self.training_goes_on(run, lost=False)
 
     @rule(news=said)
     def a_notice_comes_again(self, news: Notice) -> None:
-        self.ledger.notice(news)
+        self.ledger.notice(Notice(news.run, replace(news.name, freed=(news.run, news.name) in self.freed)))
 
     @rule()
     def storage_is_looked_through(self) -> None:
         """For snapshots whose notice was lost."""
-        for (run, _), name in self.present.items():
-            self.ledger.notice(Notice(run, name))
+        for (run, _), name in sorted(self.present.items()):
+            self.ledger.notice(Notice(run, replace(name, freed=(run, name) in self.freed)))
+
+    @rule()
+    def what_need_not_be_kept_is_freed(self) -> None:
+        for run, steps in SCHEDULES.items():
+            for name in self.ledger.to_free(run, steps):
+                self.freed.add((run, name))
+                self.ledger.notice(Notice(run, replace(name, freed=True)))
 
     @rule(prober=PROBERS)
     def a_prober_asks(self, prober: str) -> None:
@@ -55,6 +93,11 @@ class World(RuleBasedStateMachine):
             assert not self.ledger.waiting
             return
         assert self.present[job.key] == job.name, "only present snapshots are handed out"
+        for way, name in job.earlier.items():
+            assert self.present[job.run, name.step] == name, "and compared with those before them"
+            assert name.step == (
+                0 if way == "initial" else SCHEDULES[job.run][SCHEDULES[job.run].index(job.name.step) - 1]
+            )
         self.measuring[job.ticket] = prober, job
 
     @precondition(lambda self: self.measuring)
@@ -88,10 +131,10 @@ class World(RuleBasedStateMachine):
     def rows_are_stored(self, data: st.DataObject, twice: bool) -> None:
         ticket = data.draw(st.sampled_from(sorted(self.delivered)))
         job = self.delivered.pop(ticket)
-        self.stored += rows_of(job)
-        assert self.ledger.settle(ticket, rows_of(job)) == job
+        self.stored += rows_of(job, PLAN)
+        assert self.ledger.settle(ticket, rows_of(job, PLAN)) == job
         if twice:
-            assert self.ledger.settle(ticket, rows_of(job)) is None
+            assert self.ledger.settle(ticket, rows_of(job, PLAN)) is None
 
     @rule()
     def the_hub_dies(self) -> None:
@@ -99,43 +142,53 @@ class World(RuleBasedStateMachine):
         self.measuring.clear()
         self.delivered.clear()
         self.tries.clear()
-        self.failed.clear()
         self.ledger = Ledger(PLAN)
         self.ledger.restore(self.stored)
-        for (run, _), name in self.present.items():
-            self.ledger.notice(Notice(run, name))
+        self.storage_is_looked_through()
 
     def _give_back(self, ticket: int) -> None:
         job = self.measuring.pop(ticket)[1]
         self.tries[job.run, job.name] += 1
         rows = self.ledger.give_back(ticket, "broke")
-        gone = self.present[job.key] != job.name
+        gone = self.present.get(job.key) != job.name
         assert bool(rows) == (not gone and self.tries[job.run, job.name] == TRIES)
-        self.failed += rows
 
     @invariant()
     def nothing_is_measured_twice(self) -> None:
         under_way = [job for _, job in self.measuring.values()] + list(self.delivered.values())
-        rows = self.stored + [row for job in under_way for row in rows_of(job)]
-        counts = Counter((row["run"], row["step"], row["checksum"], row["probe"], row["variable"]) for row in rows)
-        assert all(count == 1 for count in counts.values())
+        rows = self.stored + [row for job in under_way for row in rows_of(job, PLAN)]
+        assert all(count == 1 for count in Counter(map(self._key, rows)).values())
         assert all(tries <= TRIES for tries in self.tries.values())
+
+    @invariant()
+    def what_somebody_measures_can_be_read(self) -> None:
+        for _, job in self.measuring.values():
+            assert not {(job.run, name) for name in (job.name, *job.earlier.values())} & self.freed
 
     def teardown(self) -> None:
         for ticket in list(self.measuring):
             self._give_back(ticket)
-        while (job := self.ledger.take("last")) is not None:
-            self.delivered[job.ticket] = job
-        for ticket, job in self.delivered.items():
-            self.stored += rows_of(job)
-            self.ledger.settle(ticket, rows_of(job))
+        self.storage_is_looked_through()
+        while self.delivered or self.ledger.waiting:
+            while (job := self.ledger.take("last")) is not None:
+                self.delivered[job.ticket] = job
+            ticket, job = self.delivered.popitem()
+            self.stored += rows_of(job, PLAN)
+            self.ledger.settle(ticket, rows_of(job, PLAN))
         assert self.ledger.idle
-        for (run, _), name in self.present.items():
-            mine = [row for row in self.stored if (row["run"], row["checksum"]) == (run, name.checksum)]
-            lost = [row for row in self.failed if (row["run"], row["checksum"]) == (run, name.checksum)]
-            wanted = {"a": 3, "b": 1}[run]
-            assert (len(mine), len(lost)) in {(wanted, 0), (0, wanted)}
-            assert bool(lost) == (self.tries[run, name] == TRIES)
+        there = set(map(self._key, self.stored))
+        for (run, step), name in self.present.items():
+            steps = SCHEDULES[run]
+            earlier = {"initial": self.present[run, 0]}
+            earlier |= {"previous": self.present[run, steps[steps.index(step) - 1]]} if step else {}
+            wanted = set(
+                map(self._key, rows_of(Job(run, name, {p: tuple(v) for p, v in VARIABLES.items()}, earlier), PLAN))
+            )
+            assert wanted <= there or self.tries[run, name] == TRIES
+
+    @staticmethod
+    def _key(row: Row) -> tuple:
+        return tuple(row[key] for key in ("run", "step", "checksum", "probe", "variable", "compared_with"))
 
 
 World.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)

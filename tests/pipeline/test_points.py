@@ -7,6 +7,7 @@ from study_on_disk import small_study
 from pipeline import layout
 from pipeline.points import read_points, store_points
 from pipeline.storage import Storage
+from probes import draw_indices
 
 
 @pytest.fixture
@@ -21,10 +22,20 @@ def test_points_are_drawn_from_the_split_and_lie_there_with_their_places(storage
     for probe in runs[0].probes:
         found = read_points(storage, probe.id)
         split = getattr(runs[0].data, probe.split)
-        assert found["inputs"].shape == (3, 5, 1, 28, 28)
+        drawn = torch.as_tensor(draw_indices(len(split), 3, 5, seed=0))
+        assert torch.equal(found["indices"][found["draws"]], drawn)
+        assert len(set(found["indices"].tolist())) == len(found["indices"]) <= 15, "each point lies there once"
         assert torch.equal(found["inputs"], split.inputs[found["indices"]])
         assert torch.equal(found["targets"], split.targets[found["indices"]])
-        assert all(len(set(draw)) == 5 for draw in found["indices"].tolist())
+
+
+def test_points_of_several_draws_are_stored_once(storage: Storage):
+    _, runs = small_study("probes.kernel={draws: 20, size: 30}")
+    store_points(storage, runs)
+    [probe] = [probe for probe in runs[0].probes if probe.split == "test"]
+    found = read_points(storage, probe.id)
+    assert found["draws"].shape == (20, 30)
+    assert len(found["inputs"]) == len(found["targets"]) == len(runs[0].data.test) == 32
 
 
 def test_points_are_drawn_once(storage: Storage, tmp_path: Path):

@@ -9,6 +9,7 @@ from pipeline.errors import UserError
 from pipeline.plan import make_runs
 from pipeline.report.figures import FIGURES
 from pipeline.spec import Study, read_study
+from probes import VARIABLES
 from studies import shipped
 
 QUICKSTART = yaml.safe_load(shipped()["quickstart"].read_text())
@@ -47,7 +48,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
     "name is a list": (("optimiser.name=[adam]",), "optimiser.name", ["unknown", "allowed: adam"]),
     "no name": (("model={width: 3}",), "model", ["'width': 4", "a name", "allowed: mlp"]),
     "no mapping": (("task=mnist",), "task", ["got 'mnist'"]),
-    "variable": (("probes.variables=[entrpy]",), "probes.variables", ["allowed: effective_rank", 'mean "entropy"?']),
+    "variable": (("probes.variables=[entrpy]",), "probes.variables", [f"allowed: {min(VARIABLES)}", 'mean "entropy"?']),
     "figure": (("report.figures=[curvs]",), "report.figures", [*FIGURES, 'did you mean "curves"?']),
     "kernel": (("probes.kernel.outputs=ful",), "probes.kernel.outputs", ["got 'ful'", "'traced'"]),
     "variable twice": (("probes.variables=[trace, trace]",), "probes.variables", ["once", "trace"]),
@@ -60,6 +61,12 @@ WRONG: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
     "batch 0": (("train.batch_size=0",), "train.batch_size", ["got 0", "greater than or equal to 1", "'full'"]),
     "batch": (("train.batch_size=ful",), "train.batch_size", ["got 'ful'", "valid integer", "'full'"]),
     "nesterov": (("optimiser={name: sgd, lr: 1, nesterov: true}",), "optimiser", ["momentum: 0.9"]),
+    "summed": (
+        ("probes.kernel.outputs=summed", "probes.variables=[trace, kinetic_energy]"),
+        "probes.variables",
+        ["kinetic_energy is defined for outputs=full, got summed", "leave kinetic_energy out"],
+    ),
+    "little memory": (("resources.probe.memory_bytes=1",), "resources.probe.memory_bytes", ["got 1", "1048576"]),
     "study name": (("name=a/b",), "name", ["got 'a/b'"]),
     "empty grid list": (("grid.model.width=[]",), "grid.model.width", ["empty", "at least one value"]),
     "empty zip list": (("zip.optimiser.lr=[]",), "zip.optimiser.lr", ["empty"]),

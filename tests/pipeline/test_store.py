@@ -12,6 +12,7 @@ from study_on_disk import (
     checksum,
     history_rows,
     measurement_rows,
+    profile_rows,
     replay,
     small_plan,
     spectrum_rows,
@@ -56,6 +57,19 @@ def test_parts_are_written_and_read(planned: Study):
     assert tables.read_parts(storage, "spectra")["eigenvalues"][0].tolist() == [3.0, 1.0, 0.0]
     assert tables.write_part(storage, "spectra", [], "me") is None
     assert len(tables.part_names(storage, "spectra")) == 1
+
+
+def test_the_latest_profile_of_a_draw_and_variable_counts(planned: Study):
+    storage, plan = planned
+    run = plan["runs"][0]
+    for number, variable in ((1.0, "projection_factors"), (2.0, "projection_factors"), (3.0, "kinetic_energies")):
+        rows = profile_rows(run, 4, variable=variable, values=[number, 0.0], recorded_at=number)
+        tables.write_part(storage, "profiles", rows, "hub")
+    frame = pipeline.load(storage.uri, "profiles")
+    assert [(row.variable, row["values"].tolist()) for _, row in frame.iterrows()] == [
+        ("kinetic_energies", [3.0, 0.0]),
+        ("projection_factors", [2.0, 0.0]),
+    ] * len(run["probes"])
 
 
 @pytest.mark.parametrize("table", tables.SCHEMAS)
@@ -190,7 +204,7 @@ def test_a_compaction_cut_short_changes_nothing(survivors: int, finished: Study,
     for table, frame in before.items():
         assert_frame_equal(getattr(Store(storage), table)(), frame)
     Store(storage).publish("end")
-    assert [len(tables.part_names(storage, table)) for table in tables.SCHEMAS] == [1, 1, 1, 1]
+    assert [len(tables.part_names(storage, table)) for table in tables.SCHEMAS] == [1] * 5
 
 
 def test_what_is_published_whole_reads_as_the_store_does(finished: Study):
@@ -286,7 +300,9 @@ def test_a_place_without_a_study(place: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_table_that_is_none(finished: Study):
-    with pytest.raises(UserError, match='table "measurement" unknown; allowed: measurements, spectra, history'):
+    with pytest.raises(
+        UserError, match='table "measurement" unknown; allowed: measurements, spectra, profiles, history'
+    ):
         pipeline.load(finished[0].uri, "measurement")
 
 

@@ -554,7 +554,7 @@ CASES = [
     Case("kept references", KeepsReferences, ROWS_OF_SIX),
     Case("branching on values", branching, (6, 6)),
     Case("function without a batching rule",
-        lambda: Net(lambda net, x: net.layer(Cube.apply(net.scale * x)), scale=nn.Parameter(torch.ones(6)),
+        lambda: Net(lambda net, x: net.layer(Cube.apply(net.scale.exp() * x)), scale=nn.Parameter(torch.ones(6)),
         layer=nn.Linear(6, 2)), ROWS_OF_SIX),
     Case("other hooks", user_hook_net, ROWS_OF_SIX),
     Case("forward of the instance", instance_forward_net, ROWS_OF_SIX),

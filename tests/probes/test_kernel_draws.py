@@ -61,20 +61,19 @@ def test_memory_does_not_change_the_kernels(name: str):
 
 
 @pytest.mark.parametrize(
-    ("draws", "error", "message"),
+    ("draws", "message"),
     [
-        (torch.tensor([[0, 4]]), ValueError, "draws hold 4.* 4 "),
-        (torch.tensor([[0, -1]]), ValueError, "draws hold -1"),
-        (torch.tensor([0, 1]), ValueError, r"draws have shape \[2\], expected \[draws, size\]"),
-        (torch.zeros(0, 2, dtype=torch.int64), ValueError, r"draws have shape \[0, 2\]"),
-        (torch.zeros(2, 0, dtype=torch.int64), ValueError, r"draws have shape \[2, 0\]"),
-        (np.zeros((2, 2)), TypeError, "draws are .*float64.*int64"),
-        ([[0, 1]], TypeError, "draws are a list"),
+        (torch.tensor([[0, 4]]), "draws hold indices from 0 to 4, expected 0 … 3"),
+        (torch.tensor([[0, -1]]), "draws hold indices from -1 to 0, expected 0 … 3"),
+        (torch.tensor([0, 1]), r"draws .*shape \[2\], expected integers \[draws, size\]"),
+        (torch.zeros(0, 2, dtype=torch.int64), r"draws .*shape \[0, 2\], expected"),
+        (torch.zeros(2, 0, dtype=torch.int64), r"draws .*shape \[2, 0\], expected"),
+        (np.zeros((2, 2)), "draws are .*float64.*, expected integers"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
-def test_errors_say_what_to_do(draws: object, error: type[Exception], message: str):
-    with pytest.raises(error, match=message) as caught:
+def test_errors_say_what_to_do(draws: object, message: str):
+    with pytest.raises(ValueError, match=message) as caught:
         draw_kernels(nn.Linear(6, 3), torch.randn(4, 6), draws)
     assert "\n" not in str(caught.value)
 
@@ -88,6 +87,7 @@ def test_errors_say_what_to_do(draws: object, error: type[Exception], message: s
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
+@pytest.mark.usefixtures("unchecked")
 def test_refuses_what_has_no_kernel(model: nn.Module, outputs: str, message: str):
     with pytest.raises(ValueError, match=message):
         draw_kernels(model, torch.randn(4, 6), torch.tensor([[0, 1, 2], [1, 2, 3]]), outputs)

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 import torch
-from kernel_cases import CASE, TREATMENTS, least_memory, relative_error
+from kernel_cases import CASE, TREATMENTS, count, least_memory, relative_error, take
 
 from probes import kernel_plan, tangent_kernel
 
 NAMES = [
-    "mlp tanh", "tied weights", "linear on tokens", "conv2d", "conv2d, groups", "transposed conv2d, groups",
+    "in-place relu", "tied weights", "linear on tokens", "conv2d", "conv2d, groups", "transposed conv2d, groups",
     "conv used twice", "group norm", "embedding", "few channels, many positions", "many channels, few positions",
     "resnet", "tagger", "vision transformer", "bare parameter", "lstm", "kept references", "gine",
 ]  # fmt: skip
@@ -28,23 +28,23 @@ def test_ceilings_do_not_change_the_kernel(name: str, outputs: str, between: boo
         return tangent_kernel(model, inputs, outputs, others=others, memory_bytes=memory_bytes)
 
     least = least_memory(kernel)
-    for memory_bytes in (least, least + 1, least + least // 10, 2 * least, 10 * least, 2**30):
+    for memory_bytes in (least, least + least // 10, 3 * least, 2**30):
         assert relative_error(kernel(memory_bytes), CASE[name].kernel(outputs)) < 1e-10, memory_bytes
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_too_small_a_ceiling_is_refused_before_work_starts(name: str, monkeypatch: pytest.MonkeyPatch):
-    model, inputs = CASE[name].make(torch.float32)
+def test_too_small_a_ceiling_is_refused_before_work_starts(name: str):
+    model, few = CASE[name].make(torch.float32)
+    inputs = take(few, list(range(count(few))) * 10)
     least = least_memory(lambda memory_bytes: tangent_kernel(model, inputs, memory_bytes=memory_bytes))
-    assert least <= kernel_plan(model, inputs).bytes
-
-    def work(*args: object, **kwargs: object) -> None:
-        raise AssertionError("work has started")
-
-    monkeypatch.setattr(torch.autograd, "grad", work)
-    with pytest.raises(ValueError, match=rf"memory_bytes={least - 1}\b.*at least") as caught:
-        tangent_kernel(model, inputs, memory_bytes=least - 1)
-    assert "\n" not in str(caught.value)
+    assert least <= kernel_plan(model, inputs, memory_bytes=2**40).bytes
+    seen: list[int] = []
+    model.register_forward_pre_hook(lambda module, args: seen.append(count(args[0])))
+    for memory_bytes in (1, least - 1):
+        with pytest.raises(ValueError, match=rf"memory_bytes={memory_bytes}\b.*at least") as caught:
+            tangent_kernel(model, inputs, memory_bytes=memory_bytes)
+        assert "\n" not in str(caught.value)
+    assert sum(seen) <= 10  # a few points tell what is needed
 
 
 @pytest.mark.parametrize("memory_bytes", [0, -1])

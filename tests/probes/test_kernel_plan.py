@@ -47,8 +47,11 @@ def network(*body: nn.Module, shape: tuple[int, ...], outputs: int) -> tuple[nn.
     return model.append(nn.Linear(model(inputs).shape[1], outputs)), inputs
 
 
-FEW_CHANNELS = (lambda: network(nn.Conv2d(1, 2, 3), shape=(8, 1, 34, 34), outputs=4), {"jacobian"})
-MANY_CHANNELS = (lambda: network(nn.Conv2d(192, 192, 1), shape=(4, 192, 2, 2), outputs=2), {"half", "ghost"})
+FEW_CHANNELS = (lambda: network(nn.Conv2d(1, 2, 3, bias=False), shape=(8, 1, 34, 34), outputs=4), {"jacobian"})
+MANY_CHANNELS = (
+    lambda: network(nn.Conv2d(192, 192, 1, bias=False), shape=(4, 192, 2, 2), outputs=2),
+    {"half", "ghost"},
+)
 DENSE = (lambda: network(nn.Linear(192, 192), shape=(8, 192), outputs=3), {"dense"})
 
 

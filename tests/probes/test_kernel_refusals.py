@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from kernel_cases import CASE, TREATMENTS, Inputs, Net, mlp
+from kernel_cases import CASE, TREATMENTS, Inputs, Net, least_memory, mlp
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
@@ -113,3 +113,11 @@ def test_errors_say_what_to_do(model: nn.Module, inputs: Inputs, outputs: str, e
             refuse()
         assert "\n" not in str(caught.value)
         assert model.training
+
+
+@pytest.mark.parametrize("change", [lambda f: f - f.mean(0), lambda f: f.cumsum(0), lambda f: f + torch.rand_like(f)])
+def test_no_ceiling_hides_that_points_mix(change: Callable[[Tensor], Tensor]):
+    """Taken one by one, as little memory may ask for, the points would seem to be alone."""
+    least = least_memory(lambda memory_bytes: tangent_kernel(wrapped(torch.tanh), VARIED, memory_bytes=memory_bytes))
+    with pytest.raises(ValueError, match=MIXES):
+        tangent_kernel(wrapped(change), VARIED, memory_bytes=2 * least)

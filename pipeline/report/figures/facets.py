@@ -43,7 +43,7 @@ def facets(view: View, variables: Sequence[str]) -> list[Facet]:
         for kernel in kernels:
             facet = Facet(parts + [f"{field}={getattr(kernel, field)}" for field in differing], groups, kernel)
             runs = {run["run"] for run in facet.runs}
-            rows = where(view.measured, kernel=kernel)
+            rows = where(view.numbers, kernel=kernel)
             if any(run in runs and name in variables for run, name in zip(rows["run"], rows["variable"], strict=True)):
                 found.append(facet)
     return found

@@ -11,7 +11,7 @@ from torch import nn
 from probes.kernels.rules import convolution, embedding, linear, normalisation, transposed_convolution
 from probes.kernels.rules.rule import Rule
 
-_CONVOLUTION = Rule(convolution.applies, convolution.part)
+_CONVOLUTION = Rule(convolution.applies, convolution.part, joins=False)
 _TRANSPOSED = Rule(transposed_convolution.applies, transposed_convolution.part, joins=False)
 _LINEAR = Rule(linear.applies, linear.part)
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from probes.kernels.factors import Dense
-from probes.kernels.parts import Call, Direct, Outer, Part, with_ones
+from probes.kernels.parts import Call, Direct, Outer, Part
 from probes.kernels.rules.patches import channels_first, windows
 
 
@@ -33,12 +33,11 @@ def part(call: Call, names: frozenset[str]) -> Part:
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         images = F.pad(images, layer._reversed_padding_repeated_twice, mode=mode)  # pyright: ignore
         seen = windows(images, kernel, layer.stride, layer.dilation)  # pyright: ignore[reportArgumentType]
-        rows = seen.reshape(layout.points, layout.each * positions, groups, -1).transpose(1, 2)
-        return Dense(with_ones(rows) if "bias" in names else rows)
+        return Dense(seen.reshape(layout.points, layout.each * positions, groups, -1).transpose(1, 2))
 
     return Outer(
         groups=groups,
-        inputs=call.inputs.shape[1] // groups * math.prod(kernel) + ("bias" in names),
+        inputs=call.inputs.shape[1] // groups * math.prod(kernel),
         outputs=channels // groups,
         rows=layout.each * positions,
         factor=factor,

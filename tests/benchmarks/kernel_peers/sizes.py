@@ -13,8 +13,8 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
         "mlp": {"points": 4, "inputs": 12, "width": 8, "depth": 2, "outputs": 3},
         "cnn": {"points": 3, "side": 8, "channels": 2, "outputs": 3},
         "resnet18": {"points": 2, "side": 8, "channels": 2, "outputs": 3},
-        "transformer": {"points": 3, "tokens": 5, "words": 11, "width": 8, "layers": 1, "tags": 3},
+        "transformer": {"points": 8, "tokens": 5, "words": 11, "width": 8, "layers": 1, "tags": 3},
         "gin": {"points": 3, "atoms": 12, "width": 8, "layers": 2, "outputs": 4},
-        "vae": {"points": 3, "pixels": 16, "width": 8, "latent": 3},
+        "vae": {"points": 8, "pixels": 16, "width": 8, "latent": 3},
     },
 }
