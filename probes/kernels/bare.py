@@ -80,8 +80,8 @@ def _layouts(edges: list[Edge], outputs: Tensor, batch: Batch) -> Iterator[Layou
     )
     for edge, gradient in zip(edges, found, strict=True):
         rows = edge_shape(edge)[0]
-        candidates: list[Layout] = [Grid(points, 1)] if rows == points else []
-        if not isinstance(batch, TensorBatch):
+        candidates: list[Layout] = [Grid(points, rows // points)] if points in (1, rows) else []
+        if not isinstance(batch, TensorBatch) and points > 1:
             candidates = [ragged(owner, points) for owner in batch.owners(rows)]
         fitting = [
             layout

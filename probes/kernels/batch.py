@@ -30,7 +30,7 @@ class TensorBatch:
         return TensorBatch(self.data[indices.to(self.data.device)])
 
     def sample(self) -> "TensorBatch":
-        """The last point: all are alike."""
+        """One point that costs as much as any: the last one."""
         return TensorBatch(self.data[-1:])
 
     def owners(self, rows: int) -> Iterator[Tensor]:
@@ -62,8 +62,8 @@ class GraphBatch:
         return GraphBatch(type(self.data).from_data_list(chosen))
 
     def sample(self) -> "GraphBatch":
-        """All of them: graphs differ in size."""
-        return self
+        """The graph that has most nodes."""
+        return self.take(torch.bincount(self.data.batch).argmax()[None])
 
     def owners(self, rows: int) -> Iterator[Tensor]:
         """By their number, rows can be graphs, nodes or edges (an edge belongs to the graph of its source)."""

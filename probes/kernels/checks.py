@@ -1,7 +1,6 @@
 """What is wrong with a network or its inputs, said before any work starts."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,11 +40,17 @@ def check_devices(model: nn.Module, device: torch.device, batches: Mapping[str, 
             )
 
 
-def check_alike(inputs: Any, others: Any) -> None:
-    """TypeError unless both are tensors of one type, or both graphs."""
-    kinds = [f"a {x.dtype} tensor" if isinstance(x, Tensor) else f"a {type(x).__name__}" for x in (inputs, others)]
-    if kinds[0] != kinds[1]:
-        raise TypeError(f"inputs are {kinds[0]} and others {kinds[1]}, expected two of a kind: convert one of them")
+def check_alike(inputs: Batch, others: Batch) -> None:
+    """TypeError unless both are tensors of one dtype, or both graphs."""
+    if type(inputs) is not type(others):
+        raise TypeError(
+            f"others are a {type(others.data).__name__} and inputs a {type(inputs.data).__name__}, "
+            "expected two of a kind: convert one of them"
+        )
+    if isinstance(inputs.data, Tensor) and inputs.data.dtype != others.data.dtype:
+        raise TypeError(
+            f"others are {others.data.dtype} and inputs {inputs.data.dtype}, expected one dtype: convert one of them"
+        )
 
 
 def check_normalisation(model: nn.Module) -> None:

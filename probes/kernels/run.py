@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probes.kernels.batch import Batch, as_batch
-from probes.kernels.checks import check_devices, check_normalisation, trainable_parameters
+from probes.kernels.batch import Batch, TensorBatch, as_batch
+from probes.kernels.checks import check_alike, check_devices, check_normalisation, trainable_parameters
 from probes.kernels.engine import Kernels, Network, add_block
 from probes.kernels.memory import Room, ceiling, points_that_fit, room
 from probes.kernels.observe import deterministic
@@ -169,10 +169,8 @@ def begin(
     check_treatment(outputs)
     left = as_batch(inputs)
     right = None if others is None else as_batch(others, "others")
-    if right is not None and type(right) is not type(left):
-        raise TypeError(
-            f"others are a {type(others).__name__} and inputs a {type(inputs).__name__}: pass two of a kind"
-        )
+    if right is not None:
+        check_alike(left, right)
     trainable = trainable_parameters(model)
     device = next(iter(trainable.values())).device
     check_devices(model, device, {"inputs": left} | ({} if right is None else {"others": right}))
@@ -196,10 +194,11 @@ def begin(
         yield Run(network, left, right, name_of, bound, sketch, alone, per_point)
 
 
-def _sketch(model: nn.Module, batch: Batch) -> tuple[Observation, Alone]:
-    """A few points, looked at before any work starts: shapes, and whether points mix."""
+def _sketch(model: nn.Module, batch: Batch) -> tuple[Observation, Alone | None]:
+    """A few points, looked at before any work starts: shapes, and whether points mix; the last point alone, if seen."""
     try:
         sketch, alone = observe(model, batch.sample())
+        alone = alone if isinstance(batch, TensorBatch) else None  # of graphs it was the largest one
         if len(sketch.batch) < len(batch):
             pair = torch.arange(len(batch) - 2, len(batch))
             both, first = observe(model, batch.take(pair), alone)[0], observe(model, batch.take(pair[:1]))[0]
