@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.layout import Notice, SnapshotName
+from pipeline.layout import Notice, SnapshotName, superseded
 from pipeline.tables import NOTHING
 
 TRIES = 3
@@ -63,6 +63,7 @@ class Ledger:
     # A hub that starts again must not take a ticket of its predecessor's for one of its own: they start at the time.
     tickets: int = field(default_factory=time.time_ns)
     present: dict[tuple[str, int], SnapshotName] = field(default_factory=dict)  # the newest noticed, by run and step
+    replayed: dict[str, dict[int, int]] = field(default_factory=dict)  # by run, as `layout.replays`; those seen here
     given_up: set[tuple[str, SnapshotName]] = field(default_factory=set)  # after three tries, for this launch
     failed: int = 0
 
@@ -91,10 +92,10 @@ class Ledger:
         if name.step not in self._schedules.get(run, ()):
             return
         known = self.present.get((run, name.step), name)
-        if known.attempt > name.attempt:
+        if known.attempt > name.attempt or superseded(name.attempt, name.step, self.replayed.get(run, {})):
             return
         if known.checksum != name.checksum:
-            self._forget(run, name)
+            self._leave(run, name)
         news = self.present.get((run, name.step)) != name
         self.present[run, name.step] = name
         for step in (name.step, *(self._comparing(run, name.step) if news else ())):
@@ -213,10 +214,12 @@ class Ledger:
             known = self.waiting.get(job.key)
             self.waiting[job.key] = replace(job, tries=known.tries) if known else job
 
-    def _forget(self, run: str, name: SnapshotName) -> None:
-        """A replay has left the trajectory that was known at this snapshot: from here on nothing of it counts."""
+    def _leave(self, run: str, name: SnapshotName) -> None:
+        """A replay leaves the known trajectory with this snapshot: from here on nothing of it counts."""
+        replayed = self.replayed.setdefault(run, {})
+        replayed[name.attempt] = min(replayed.get(name.attempt, name.step), name.step - 1)
         for step in self._schedules[run]:
-            if step >= name.step and self._at(run, step).attempt < name.attempt:
+            if superseded(self._at(run, step).attempt, step, replayed):
                 for known in (self.present, self.waiting, self.measured):
                     known.pop((run, step), None)
 

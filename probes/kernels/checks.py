@@ -53,11 +53,16 @@ def check_alike(inputs: Batch, others: Batch) -> None:
         )
 
 
-def check_normalisation(model: nn.Module) -> None:
-    """ValueError if some layer normalises with the statistics of the batch even in eval mode."""
+def check_layers(model: nn.Module) -> None:
+    """ValueError if some layer is no fixed function of single points even in eval mode."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise ValueError(
                 f"{type(module).__name__} {name!r} has no running statistics, so that outputs depend on the whole "
                 "batch, expected outputs of single points: use track_running_stats=True"
+            )
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
+            raise ValueError(
+                f"{type(module).__name__} {name!r} has max_norm, which rewrites its weight whenever it is called, "
+                "expected a fixed function: rescale the weight once and set max_norm=None"
             )

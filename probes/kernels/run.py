@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from probes.kernels.batch import Batch, TensorBatch, as_batch
-from probes.kernels.checks import check_alike, check_devices, check_normalisation, trainable_parameters
+from probes.kernels.checks import check_alike, check_devices, check_layers, trainable_parameters
 from probes.kernels.engine import Kernels, Network, add_block
 from probes.kernels.memory import Room, ceiling, points_that_fit, room
 from probes.kernels.observe import deterministic
@@ -176,7 +176,7 @@ def begin(
     check_devices(model, device, {"inputs": left} | ({} if right is None else {"others": right}))
     bound = ceiling(memory_bytes, device)
     with deterministic(model, device):
-        check_normalisation(model)
+        check_layers(model)
         sketch, alone = _sketch(model, left)
         if right is not None:
             outputs_there = _sketch(model, right)[0].outputs.shape[1]

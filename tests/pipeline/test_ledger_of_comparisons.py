@@ -238,6 +238,7 @@ def test_a_replay_that_diverges_takes_what_came_after_it_along(stage: str):
         assert ledger.give_back(old.ticket, "gone") == []
     if old and stage == "delivered":
         ledger.settle(old.ticket, rows_of(old, plan(**VELOCITY)))
+    ledger.notice(notice("a", 10))  # late, or said again
     assert ledger.take("two") is None, "the old step 10 is of another trajectory"
     done(ledger, new)
     assert ledger.to_free("a", [0, 5, 10]) == [notice("a", 0).name], "the new step 10 will compare with step 5"

@@ -1,16 +1,19 @@
 import json
 import math
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import pytest
 import torch
 from study_on_disk import small_plan, small_study
+from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.plan import Run, make_runs
 from pipeline.snapshots import SnapshotBuffer, plain_state
-from pipeline.spec import read_study
+from pipeline.spec import Study, read_study
 from studies import shipped
+from tasks import TASKS, Split, Task, TaskData
 
 
 def the_run(*overrides: str) -> Run:
@@ -109,6 +112,9 @@ def test_what_plan_json_holds():
     study, runs = small_study()
     plan = small_plan()
     assert json.loads(json.dumps(plan)) == plan
+    assert plan["compares"] == {}
+    both = small_plan("probes.variables=[trace, kernel_distance, kernel_velocity, label_alignment]")
+    assert both["compares"] == {"kernel_distance": ["initial"], "kernel_velocity": ["previous"]}
     assert (plan["study"], plan["varied"], plan["keep"]) == ("quickstart", ["model.width"], "all")
     assert [run["run"] for run in plan["runs"]] == [run.id for run in runs]
     assert plan["versions"].keys() == {"trace", "entropy", "effective_rank"}
@@ -136,6 +142,7 @@ def test_a_probes_id_tells_all_but_its_variables():
 PROBES = {
     "probes.variables=[trace]": True,
     "probes.schedule={at: [3]}": True,
+    "resources.probe.memory_bytes=2000000": True,
     "name=other": True,
     "probes.kernel.size=5": False,
     "probes.kernel.draws=2": False,
@@ -144,6 +151,46 @@ PROBES = {
     "probes.splits=[test]": False,
     "task.data_seed=1": False,
 }
+
+
+class Line(Task, frozen=True):
+    """Regression with `outputs` outputs."""
+
+    name: Literal["line"] = "line"
+    outputs: int = 1
+    version: ClassVar[int] = 1
+    score_name: ClassVar[str] = "error"
+
+    def load(self, data_dir: Path | None = None) -> TaskData:
+        split = Split(torch.zeros(8, 2), torch.zeros(8, self.outputs))
+        return TaskData(split, split, (2,), self.outputs, "zeros")
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).square().sum(1)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> float:
+        return 0.0
+
+
+def line_study(outputs: int, treatment: str, *variables: str) -> Study:
+    task = f"task={{name: line, outputs: {outputs}}}"
+    kernel = f"probes.kernel={{outputs: {treatment}, size: 4}}"
+    return read_study(shipped()["quickstart"], (task, kernel, f"probes.variables=[{', '.join(variables)}]"))
+
+
+def test_with_one_output_every_treatment_serves_and_with_two_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(TASKS, "line", Line)
+    assert make_runs(line_study(1, "summed", "kinetic_energy"), None)
+    assert make_runs(line_study(2, "full", "kinetic_energy"), None)
+    with pytest.raises(UserError, match=r"^mine\.yaml: probes\.variables: kinetic_energy is defined for outputs=full"):
+        make_runs(line_study(2, "summed", "trace", "kinetic_energy"), None, "mine.yaml")
+
+
+def test_what_asks_for_classes_asks_a_classification(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(TASKS, "line", Line)
+    assert make_runs(line_study(1, "full", "label_alignment"), None)
+    with pytest.raises(UserError, match=r"probes\.variables: entropy_gap needs a class for each point.*leave it out$"):
+        make_runs(line_study(1, "full", "label_alignment", "entropy_gap"), None, "mine.yaml")
 
 
 def test_missing_data_are_told_with_the_study_and_the_task(tmp_path: Path):

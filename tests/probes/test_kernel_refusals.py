@@ -89,6 +89,13 @@ MIXES = "change with the other points"
             ValueError,
             "BatchNorm1d '1' has no running statistics.*track_running_stats=True",
         ),
+        (
+            nn.Sequential(nn.Embedding(5, 3, max_norm=1.0), nn.Flatten()),
+            torch.randint(5, (4, 2)),
+            "full",
+            ValueError,
+            "Embedding '0' has max_norm.*set max_norm=None",
+        ),
         # Outputs that depend on chance, in eval mode too.
         (wrapped(lambda f: f + torch.rand_like(f)), GOOD, "full", ValueError, "eval mode deterministic"),
         (wrapped(lambda f: F.dropout(f.repeat(1, 9), 0.5, True)), VARIED, "summed", ValueError, "deterministic"),

@@ -18,8 +18,8 @@ from models import Model
 from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.launch import Launch
-from pipeline.layout import SnapshotName
-from pipeline.ledger import Job
+from pipeline.layout import Notice, SnapshotName
+from pipeline.ledger import Job, Ledger
 from pipeline.measuring import Measurer
 from pipeline.plan import Run, make_runs, plan_record
 from pipeline.points import store_points
@@ -27,9 +27,14 @@ from pipeline.snapshots import Recorder, read_snapshot
 from pipeline.spec import Study
 from pipeline.storage import Storage
 from pipeline.training import initialise, train, training_of
+from probes import draw_indices, measure
 from tasks import Mnist
 
 VARIABLES = ("trace", "entropy", "effective_rank")
+GIVEN = (
+    "label_alignment", "entropy_gap", "kinetic_energy", "sharpness", "kernel_distance", "kernel_velocity",
+    "misalignment_vectors_step", "projection_factors",
+)  # fmt: skip
 
 
 @dataclass
@@ -46,7 +51,13 @@ class Finished:
         return Job(identity, name, {probe.id: variables for probe in self.runs[run].probes})
 
 
-def finish(place: Path, model: dict[str, Any], kernel: dict[str, Any], widths: list[int]) -> Finished:
+def finish(
+    place: Path,
+    model: dict[str, Any],
+    kernel: dict[str, Any],
+    widths: list[int],
+    variables: tuple[str, ...] = VARIABLES,
+) -> Finished:
     study = Study.model_validate(
         {
             "name": "tiny",
@@ -55,7 +66,7 @@ def finish(place: Path, model: dict[str, Any], kernel: dict[str, Any], widths: l
             "optimiser": {"name": "adam", "lr": 0.01},
             "train": {"epochs": 2, "batch_size": 25},
             "grid": {"model.width": widths},
-            "probes": {"schedule": {"at": [3]}, "kernel": kernel},
+            "probes": {"schedule": {"at": [3]}, "kernel": kernel, "variables": variables},
         }
     )
     storage, runs = Storage.at(place), make_runs(study, None)
@@ -130,14 +141,15 @@ def test_values_are_those_of_a_float64_computation(outputs: str, draws: int, stu
     measurer = Measurer(study.storage, study.plan)
     for k, run in enumerate(study.runs):
         job = study.job(k)
-        rows, spectra = measurer.measure(job)
+        found = measurer.measure(job)
+        rows, spectra = found["measurements"], found["spectra"]
         state, _ = read_snapshot(study.storage, run.id, job.name)
         for probe in run.probes:
             stored = safetensors.torch.load(study.storage.read(layout.points(probe.id)))
             split = getattr(run.data, probe.split)
-            assert torch.equal(stored["inputs"], split.inputs[stored["indices"]])
-            assert stored["inputs"].shape == (draws, 6, 1, 28, 28)
-            drawn, eigenvalues = zip(*[by_hand(state, points, outputs) for points in stored["inputs"]], strict=True)
+            places = draw_indices(len(split), draws, 6, seed=0)
+            assert stored["indices"][stored["draws"]].tolist() == places.tolist()
+            drawn, eigenvalues = zip(*[by_hand(state, split.inputs[draw], outputs) for draw in places], strict=True)
             for name in VARIABLES:
                 [row] = [row for row in rows if row["probe"] == probe.id and row["variable"] == name]
                 values = [draw[name] for draw in drawn]
@@ -151,19 +163,23 @@ def test_values_are_those_of_a_float64_computation(outputs: str, draws: int, stu
                     deviations = [value - center for value in row["draw_values"]]
                     spread = math.sqrt(sum(d * d for d in deviations) / (draws - 1) / draws)
                     assert row["stderr"] == pytest.approx(spread, rel=1e-9)
-            found = sorted((row for row in spectra if row["probe"] == probe.id), key=lambda row: row["draw"])
-            assert [row["draw"] for row in found] == list(range(draws))
-            for row, expected in zip(found, eigenvalues, strict=True):
+            of_probe = sorted((row for row in spectra if row["probe"] == probe.id), key=lambda row: row["draw"])
+            assert [row["draw"] for row in of_probe] == list(range(draws))
+            for row, expected in zip(of_probe, eigenvalues, strict=True):
                 np.testing.assert_allclose(row["eigenvalues"], expected, rtol=1e-3, atol=1e-5 * expected[0])
 
 
 def test_rows_say_what_was_measured(study_of) -> None:
     study = study_of("traced", 3)
     run, job = study.runs[0], study.job(snapshot=1)
-    rows, spectra = Measurer(study.storage, study.plan).measure(job)
+    by_table = Measurer(study.storage, study.plan).measure(job)
+    rows = by_table["measurements"]
     assert len(rows) == 2 * 3
+    assert by_table["profiles"] == []
     probes = {probe.id: probe.split for probe in run.probes}
-    for table, found in (("measurements", rows), ("spectra", spectra)):
+    for table, found in by_table.items():
+        if not found:
+            continue
         assert {frozenset(row) for row in found} == {frozenset(tables.SCHEMAS[table].names)}
         kept = pa.Table.from_pylist(found, schema=tables.SCHEMAS[table]).to_pylist()
         for row, back in zip(found, kept, strict=True):  # nothing was bent to fit the column's type
@@ -173,7 +189,7 @@ def test_rows_say_what_was_measured(study_of) -> None:
             assert row["checksum"] == job.name.checksum
             assert (row["split"], row["outputs"]) == (probes[row["probe"]], "traced")
     for row in rows:
-        assert (row["state"], row["cause"]) == ("measured", None)
+        assert (row["state"], row["cause"], row["length"], row["compared_with"]) == ("measured", None, None, None)
         assert row["version"] == study.plan["versions"][row["variable"]]
         assert (row["draws"], row["size"]) == (3, 6)
         assert row["lag_seconds"] >= 0
@@ -189,17 +205,117 @@ def test_only_what_is_wanted_is_measured(study_of) -> None:
     study = study_of("traced", 3)
     whole = study.job()
     probe = study.runs[0].probes[1].id
-    rows, spectra = Measurer(study.storage, study.plan).measure(Job(whole.run, whole.name, {probe: ("entropy",)}))
-    assert [(row["probe"], row["variable"]) for row in rows] == [(probe, "entropy")]
-    assert {row["probe"] for row in spectra} == {probe}
+    found = Measurer(study.storage, study.plan).measure(Job(whole.run, whole.name, {probe: ("entropy",)}))
+    assert [(row["probe"], row["variable"]) for row in found["measurements"]] == [(probe, "entropy")]
+    assert {row["probe"] for row in found["spectra"]} == {probe}
+
+
+def values(measurer: Measurer, job: Job) -> list[float]:
+    return [row["value"] for row in measurer.measure(job)["measurements"]]
+
+
+@pytest.fixture(scope="module")
+def comparing(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A study that asks for whatever else there is to be given with a kernel."""
+    kernel = {"outputs": "full", "draws": 3, "size": 6}
+    model = {"name": "mlp", "depth": 2, "activation": "tanh"}
+    return finish(tmp_path_factory.mktemp("comparing"), model, kernel, [5, 8], GIVEN)
+
+
+def jobs_of(study: Finished, run: int) -> list[Job]:
+    """What the ledger makes of all snapshots of a run."""
+    ledger, identity = Ledger(study.plan), study.runs[run].id
+    for name in layout.current_snapshots(study.storage, identity):
+        ledger.notice(Notice(identity, name))
+    return list(iter(lambda: ledger.take("one"), None))
+
+
+def test_labels_residuals_and_earlier_networks_are_those_of_the_run(comparing: Finished) -> None:
+    """As computed with the library alone, on the networks and the data that the pipeline was given."""
+    measurer = Measurer(comparing.storage, comparing.plan)
+    for k, run in enumerate(comparing.runs):
+        networks: dict[int, nn.Module] = {}
+        jobs = jobs_of(comparing, k)
+        for job in jobs:
+            networks[job.name.step] = run.model.build(run.data.input_shape, run.data.outputs)
+            networks[job.name.step].load_state_dict(read_snapshot(comparing.storage, run.id, job.name)[0])
+        assert list(networks) == run.schedule == [0, 3, 6]
+        for job, previous in zip(jobs, [None, 0, 3], strict=True):
+            found = measurer.measure(job)
+            for probe in run.probes:
+                split = getattr(run.data, probe.split)
+                expected = measure(
+                    networks[job.name.step],
+                    split.inputs,
+                    draw_indices(len(split), 3, 6, seed=0),
+                    "full",
+                    GIVEN,
+                    targets=split.targets,
+                    loss=run.task.loss,
+                    initial=networks[0],
+                    previous=None if previous is None else networks[previous],
+                    step=job.name.step,
+                    previous_step=previous,
+                )
+                rows = {row["variable"]: row for row in found["measurements"] if row["probe"] == probe.id}
+                assert set(rows) == set(GIVEN)
+                for name, numbers in expected.values.items():
+                    np.testing.assert_allclose(rows[name]["draw_values"], numbers, rtol=1e-6, err_msg=name)
+                    assert rows[name]["length"] is None
+                for name, profile in expected.profiles.items():
+                    kept = [row for row in found["profiles"] if (row["probe"], row["variable"]) == (probe.id, name)]
+                    assert [row["draw"] for row in kept] == [0, 1, 2]
+                    np.testing.assert_allclose([row["values"] for row in kept], profile, rtol=1e-6, atol=1e-9)
+                    assert (rows[name]["value"], rows[name]["length"]) == (None, profile.shape[1])
+
+
+def test_comparisons_say_with_what_and_have_no_number_where_there_is_nothing(comparing: Finished) -> None:
+    measurer = Measurer(comparing.storage, comparing.plan)
+    jobs = jobs_of(comparing, 0)
+    at = {job.name.step: f"{job.name.step}-{job.name.checksum}" for job in jobs}
+    for job, previous in zip(jobs, ["nothing", at[0], at[3]], strict=True):
+        rows = {row["variable"]: row for row in measurer.measure(job)["measurements"] if row["split"] == "test"}
+        assert rows["kernel_velocity"]["compared_with"] == previous
+        assert math.isnan(rows["kernel_velocity"]["value"]) == (previous == "nothing")
+        assert rows["kernel_distance"]["compared_with"] == at[0]
+        assert (rows["kernel_distance"]["value"] == pytest.approx(0, abs=1e-6)) == (job.name.step == 0)
+        assert rows["label_alignment"]["compared_with"] is None
+        assert {row["state"] for row in rows.values()} == {"measured"}
+
+
+def test_rows_of_profiles_fit_their_tables(comparing: Finished) -> None:
+    found = Measurer(comparing.storage, comparing.plan).measure(jobs_of(comparing, 0)[1])
+    for table, rows in found.items():
+        assert {frozenset(row) for row in rows} == {frozenset(tables.SCHEMAS[table].names)}
+        pa.Table.from_pylist(rows, schema=tables.SCHEMAS[table])
+
+
+def test_measuring_again_gives_the_same_bits_whoever_measures(comparing: Finished) -> None:
+    whole = [numbers_of(Measurer(comparing.storage, comparing.plan), job) for job in jobs_of(comparing, 1)]
+    shared = Measurer(comparing.storage, comparing.plan)
+    shared.measure(jobs_of(comparing, 0)[-1])
+    assert [numbers_of(shared, job) for job in reversed(jobs_of(comparing, 1))][::-1] == whole
+    assert len(set(whole)) == 3
+
+
+def numbers_of(measurer: Measurer, job: Job) -> str:
+    found = measurer.measure(job)
+    numbers = [row["draw_values"] for row in found["measurements"]] + [row["values"] for row in found["profiles"]]
+    return repr(numbers)
+
+
+def test_a_kernel_takes_the_memory_it_is_given(comparing: Finished) -> None:
+    measurer = Measurer(comparing.storage, comparing.plan, memory_bytes=1000)
+    with pytest.raises(ValueError, match="memory_bytes=1000 is too little"):
+        measurer.measure(jobs_of(comparing, 0)[0])
 
 
 def test_one_measurer_for_several_runs_and_snapshots_mixes_nothing_up(study_of) -> None:
     study = study_of("traced", 3)
     shared = Measurer(study.storage, study.plan)
     jobs = [study.job(run, snapshot) for snapshot in (0, 2, 1) for run in (0, 1)]
-    found = [[row["value"] for row in shared.measure(job)[0]] for job in jobs]
-    assert found == [[row["value"] for row in Measurer(study.storage, study.plan).measure(job)[0]] for job in jobs]
+    found = [values(shared, job) for job in jobs]
+    assert found == [values(Measurer(study.storage, study.plan), job) for job in jobs]
     assert len({tuple(values) for values in found}) == 6
 
 
@@ -213,7 +329,7 @@ def test_a_damaged_or_freed_snapshot_is_not_measured(study_of) -> None:
     with pytest.raises(UserError, match="checksum"):
         measurer.measure(job)
     study.storage.write(file, good)
-    assert measurer.measure(job)[0]
+    assert measurer.measure(job)["measurements"]
     with pytest.raises(FileNotFoundError):
         measurer.measure(Job(job.run, SnapshotName(99, 1, job.name.checksum), job.wanted))
 
@@ -240,5 +356,5 @@ def test_a_network_is_loaded_with_its_buffers_and_in_eval_mode(tmp_path: Path, m
     assert not any(part.training for part in module.modules())
     assert module.get_buffer("module.num_batches_tracked") == job.name.step == int(metadata["step"])
     assert module.get_buffer("module.running_mean").abs().max() > 0
-    rows, _ = Measurer(study.storage, study.plan).measure(job)
+    rows = Measurer(study.storage, study.plan).measure(job)["measurements"]
     assert all(math.isfinite(row["value"]) for row in rows)

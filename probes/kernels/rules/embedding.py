@@ -9,9 +9,8 @@ from probes.kernels.parts import Call, Outer, Part
 
 
 def applies(call: Call) -> bool:
-    """Plain look-ups: max_norm changes the weight, scale_grad_by_freq the gradient."""
-    layer = call.module
-    return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse  # pyright: ignore
+    """Plain look-ups: scale_grad_by_freq changes the gradient."""
+    return not call.module.scale_grad_by_freq and not call.module.sparse
 
 
 def part(call: Call, names: frozenset[str]) -> Part:
