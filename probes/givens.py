@@ -42,8 +42,6 @@ def givens_at(
     with deterministic(model, device), torch.no_grad():
         outputs = batch.run(model).double()
     targets = targets.to(device)
-    if len(targets) != len(outputs):
-        raise ValueError(f"{len(targets)} targets for {len(outputs)} inputs: pass one for each")
     found: dict[str, Tensor] = {}
     if "labels" in wanted:
         found["labels"] = _labels(outputs, targets)
@@ -73,6 +71,8 @@ def outputs_of(model: nn.Module, inputs: Any) -> int:
 
 def _labels(outputs: Tensor, targets: Tensor) -> Tensor:
     if not targets.is_floating_point() and targets.shape == outputs.shape[:-1]:
+        if int(targets.max()) >= outputs.shape[-1]:
+            raise ValueError(f"target {int(targets.max())} is no class of {outputs.shape[-1]}: classes begin at 0")
         one_hot = F.one_hot(targets.clamp(min=0).long(), outputs.shape[-1]).double()
         return (one_hot * (targets >= 0)[..., None]).flatten(1)
     if targets.numel() != outputs.numel():

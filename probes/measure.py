@@ -113,8 +113,12 @@ def measure(
     """
     names = check_names(variables)
     needed = frozenset().union(*(givens_of(name) for name in names))
+    targets = None if targets is None else torch.as_tensor(targets)
     _check_given(names, targets, loss, initial, step)
-    batch, index = as_batch(inputs), checked_draws(draws, len(as_batch(inputs)))
+    batch = as_batch(inputs)
+    index = checked_draws(draws, len(batch))
+    if targets is not None and len(targets) != len(batch):
+        raise ValueError(f"{len(targets)} targets for {len(batch)} inputs: pass one for each")
     chosen, place = torch.unique(index, return_inverse=True)
     points = batch.take(chosen).data
     if outputs != "full" and outputs_of(model, points) > 1:

@@ -22,8 +22,8 @@ class TensorBatch:
         return len(self.data)
 
     def run(self, model: nn.Module) -> Any:
-        """``model(inputs)``."""
-        return model(self.data)
+        """``model(inputs)``, of a copy: a model may work on its inputs in place."""
+        return model(self.data.clone())
 
     def take(self, indices: Tensor) -> "TensorBatch":
         """Rows of the tensor."""
@@ -53,8 +53,8 @@ class GraphBatch:
         return int(self.data.num_graphs)
 
     def run(self, model: nn.Module) -> Any:
-        """``model(batch)``."""
-        return model(self.data.clone())  # shallow: a model may put its features into the batch
+        """``model(batch)``, of a copy: a model may put its features into the batch."""
+        return model(self.data.clone())
 
     def take(self, indices: Tensor) -> "GraphBatch":
         """A mini-batch of some of the graphs."""
@@ -116,7 +116,7 @@ def checked_draws(draws: Any, points: int) -> Tensor:
         ValueError: they are not whole numbers [draws, size] with both at least 1, or out of range.
     """
     index = torch.as_tensor(draws)
-    if index.dim() != 2 or index.numel() == 0 or index.is_floating_point():
+    if index.dim() != 2 or index.numel() == 0 or index.is_floating_point() or index.dtype == torch.bool:
         raise ValueError(
             f"draws are {index.dtype} of shape {list(index.shape)}, expected integers [draws, size]: see draw_indices"
         )

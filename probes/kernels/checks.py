@@ -16,6 +16,8 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         TypeError: one is not real.
     """
     name = type(model).__name__
+    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in model.parameters()):
+        raise ValueError(f"{name} has lazy layers without parameters yet: call it once on some inputs before")
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not trainable:
         raise ValueError(f"{name} has no trainable parameters, expected at least one: set requires_grad on some")

@@ -6,7 +6,7 @@ the outputs towards the inputs; what it has collected of a layer is multiplied a
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -58,6 +58,11 @@ class Kernels:
             self.by_name[name] = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
         kernel = self.by_name[name]
         return kernel if self.chosen is None else kernel[self.chosen]
+
+    def of_all(self, parameters: Iterable[str]) -> None:
+        """Make sure that there is a kernel for every one of the ``parameters``: zero if nothing was added to it."""
+        for name in parameters:
+            self.of(name.rpartition(".")[0])
 
     def part(self, draws: slice) -> "Kernels":
         """The same kernels, of which only some draws are added to."""

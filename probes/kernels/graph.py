@@ -39,6 +39,7 @@ class Graph:
 
     def _order(self, root: Any) -> None:
         """Depth first: a node stands after everything that consumes its output."""
+        leaves: set[int] = set()
         pending: list[tuple[Any, bool]] = [(root, False)]
         while pending:
             node, left = pending.pop()
@@ -49,17 +50,22 @@ class Graph:
                 continue
             edges = []
             for place, (following, number) in enumerate(node.next_functions):
-                leaf = getattr(following, "variable", None)
-                if leaf is not None:
-                    self.uses[id(leaf)] += 1
-                    self.consumers[id(leaf)].append((node, place))
-                elif following is not None:
+                if following is None:
+                    continue
+                if following.name() == "torch::autograd::AccumulateGrad":
+                    self.consumers[id(following.variable)].append((node, place))
+                    leaves.add(id(following.variable))
+                else:
                     edges.append((following, number))
                     self.consumers[following].append((node, place))
             self.following[node] = edges
             pending.append((node, True))
             pending += [(following, False) for following, _ in edges]
         self.nodes.reverse()
+        for leaf in leaves:
+            # Autocast casts a parameter once for all its uses.
+            casts = [node for node, _ in self.consumers[leaf] if node.name() == "ToCopyBackward0"]
+            self.uses[leaf] = len(self.consumers[leaf]) + sum(len(self.consumers[node]) - 1 for node in casts)
 
     def segments(self, wanted: Sequence[Edge]) -> list[Segment]:
         """Cut the backward pass wherever everything still wanted lies behind a single edge.

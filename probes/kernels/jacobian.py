@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from probes.kernels.batch import Batch, TensorBatch
+from probes.kernels.memory import saved_bytes
 from probes.kernels.treatment import OutputRows
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def add_jacobian_kernel(
     """
     points, symmetric = kernel.shape[0], others is None
     storage, workspace = memory_bytes // 2, memory_bytes // 2
-    activations = _activation_bytes(model, inputs.take(torch.tensor([0])))
+    activations = saved_bytes(model, inputs.sample())
     for group in _groups(parameters, points * rows.functions, storage):
         group_bytes = sum(parameter.nbytes for parameter in group.values())
         row_count = points * rows.functions
@@ -87,21 +88,6 @@ def _groups(parameters: dict[str, nn.Parameter], row_count: int, storage: int) -
         group[name] = parameter
         held += size
     yield group
-
-
-def _activation_bytes(model: nn.Module, sample: Batch) -> int:
-    """Bytes that the forward pass of one sample keeps for its backward pass, parameters apart."""
-    own = {parameter.data_ptr() for parameter in model.parameters()}
-    total = 0
-
-    def count(saved: Tensor) -> Tensor:
-        nonlocal total
-        total += 0 if saved.data_ptr() in own else saved.nbytes
-        return saved.detach()
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved):
-        sample.run(model)
-    return total
 
 
 def _add_product(kernel: Tensor, left: Jacobian, right: Jacobian, tile: Tile, other: Tile, *, contracted: bool) -> None:
@@ -176,7 +162,7 @@ class _PerSampleJacobian:
         with warnings.catch_warnings():
             # Operations without a batching rule are run sample by sample: slower, and nothing a user could mend.
             warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
-            return vmap(jacrev(functions_of), in_dims=(None, 0))(varied, self.batch.data[tile[0]])
+            return vmap(jacrev(functions_of), in_dims=(None, 0))(varied, self.batch.data[tile[0]].clone())
 
     def _by_loop(self, tile: Tile) -> Jacobian:
         points, functions = tile[0].stop - tile[0].start, tile[1].stop - tile[1].start
@@ -196,7 +182,8 @@ class _PerSampleJacobian:
         found = torch.autograd.grad(
             scalar, leaves, retain_graph=retain_graph, allow_unused=True, materialize_grads=True
         )
-        return dict(zip(self.parameters, found, strict=True))
+        dense = [gradient.to_dense() if gradient.is_sparse else gradient for gradient in found]
+        return dict(zip(self.parameters, dense, strict=True))
 
     def _sums_to_gradient(self, jacobian: Jacobian, tile: Tile) -> bool:
         """Whether Σ_nk J_nk is the gradient of Σ_nk f_k(x_n) by ordinary autograd.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -21,11 +22,20 @@ class LayerCall:
     version: int  # of the inputs' memory, as the layer saw it
     outputs_shape: tuple[int, ...]
     edge: GradientEdge | None  # None where the outputs need no gradient
+    parameters: dict[str, int]  # by name, the id of what the layer had in its place
+
+    @property
+    def own_parameters(self) -> bool:
+        """The layer worked with its own parameters: masks and hypernetworks put others in their place."""
+        return self.parameters == _ids(self.module)
 
     @property
     def intact(self) -> bool:
         """Nothing has overwritten the inputs since."""
         return self.inputs._version == self.version
+
+
+_PRECISIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
 
 
 @contextmanager
@@ -43,15 +53,17 @@ def deterministic(model: nn.Module, device: torch.device) -> Iterator[None]:
         stack.enter_context(torch.autocast(device.type, enabled=False))
         if any(hasattr(module, "_orig_mod") or module._compiled_call_impl is not None for module in modules):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        if device.type == "cuda":
-            # cuDNN differentiates recurrent layers in train mode only, and rounds convolutions to 10 bits by default.
-            recurrent = any(isinstance(module, nn.RNNBase) for module in modules)
-            stack.enter_context(torch.backends.cudnn.flags(enabled=not recurrent, allow_tf32=False))
-        precision = torch.get_float32_matmul_precision()
-        stack.callback(torch.set_float32_matmul_precision, precision)
-        torch.set_float32_matmul_precision("highest")
+        if device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in modules):
+            # cuDNN differentiates recurrent layers in train mode only.
+            stack.callback(setattr, torch.backends.cudnn, "enabled", torch.backends.cudnn.enabled)
+            torch.backends.cudnn.enabled = False
+        for name in _PRECISIONS:  # convolutions on CUDA round to 10 bits by default
+            backend = attrgetter(name)(torch.backends)
+            stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+            backend.fp32_precision = "ieee"
         try:
-            model.eval()
+            for module in modules:
+                module.training = False
             yield
         finally:
             for module, flag in zip(modules, training, strict=True):
@@ -69,7 +81,8 @@ def watch(model: nn.Module, layers: Iterable[nn.Module], batch: Batch) -> tuple[
         if isinstance(received, Tensor) and isinstance(outputs, Tensor):
             edge = get_gradient_edge(outputs) if outputs.requires_grad else None
             received = received.detach()
-            calls.append(LayerCall(module, received, received._version, tuple(outputs.shape), edge))
+            about = received._version, tuple(outputs.shape), edge, _ids(module)
+            calls.append(LayerCall(module, received, *about))
 
     # First among the hooks, so that other hooks have not replaced the layer's outputs yet.
     handles = [layer.register_forward_hook(note, prepend=True, with_kwargs=True) for layer in layers]
@@ -79,3 +92,7 @@ def watch(model: nn.Module, layers: Iterable[nn.Module], batch: Batch) -> tuple[
         for handle in handles:
             handle.remove()
     return outputs, calls
+
+
+def _ids(module: nn.Module) -> dict[str, int]:
+    return {name: id(getattr(module, name)) for name in module._parameters}

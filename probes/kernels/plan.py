@@ -96,7 +96,7 @@ def kernel_plan(
 ) -> KernelPlan:
     """How ``tangent_kernel`` would compute the same: the path of every layer, multiply-adds and bytes.
 
-    Looks at one point (at all graphs of a mini-batch) and computes no kernel. Same arguments and errors.
+    Looks at a few points, of graphs at the largest, and computes no kernel. Same arguments and errors.
     """
     with begin(model, inputs, others, outputs, memory_bytes, lambda owner: "") as run:
         return _plan(run)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from probes.kernels.batch import Batch, TensorBatch, as_batch
 from probes.kernels.checks import check_alike, check_devices, check_layers, trainable_parameters
-from probes.kernels.engine import Kernels, Network, add_block
+from probes.kernels.engine import Kernels, Network, add_block, remaining_parameters
 from probes.kernels.memory import Room, ceiling, points_that_fit, room
 from probes.kernels.observe import deterministic
 from probes.kernels.shares import Alone, Observation, check_apart, check_shape, observe
@@ -63,6 +63,7 @@ class Run:
                 broken_rows[rows] = self._broken(left)
                 broken_columns[columns] = self._broken(right or left)
                 add_block(self.network, found, (rows, columns), left, right, None, free)
+        found.of_all(self.network.trainable)
         kernels = {name: kernel.view(1, N * R, M * R) for name, kernel in found.by_name.items()}
         self._finish(kernels, broken_rows.view(1, -1), broken_columns.view(1, -1))
         return {name: kernel[0] for name, kernel in kernels.items()}
@@ -88,6 +89,7 @@ class Run:
             broken[chunk] = self._broken(left)[place]
             part = found.part(chunk)
             add_block(self.network, part, (slice(None), slice(None)), left, None, place.to(self.device), free)
+        found.of_all(self.network.trainable)
         kernels = {name: kernel.view(draws, size * R, size * R) for name, kernel in found.by_name.items()}
         self._finish(kernels, broken.flatten(1), broken.flatten(1))
         return kernels
@@ -120,7 +122,12 @@ class Run:
         """Whether one kernel of all points costs less than the draws' kernels, and leaves as much room."""
         union = self.network.blocks(1, points, points, symmetric=True)
         apart = self.network.blocks(draws, size, size, symmetric=True)
-        weights = [sum(decide(share, b).cost.weight for share in self.sketch.shares) for b in (union, apart)]
+        others = remaining_parameters(self.network, self.sketch.shares, [self.sketch]).values()
+        count = sum(parameter.numel() for parameters in others for parameter in parameters.values())
+        weights = [
+            b.products * count + sum(decide(share, b).cost.weight for share in self.sketch.shares)
+            for b in (union, apart)
+        ]
         entries = (points * self.network.rows.kept) ** 2
         return weights[0] <= weights[1] and self.room.fits(self.free(entries) // 2, points, symmetric=True)
 

@@ -17,6 +17,7 @@ from probes.kernels.batch import Batch
 from probes.kernels.graph import Edge, Graph
 from probes.kernels.layouts import agree, find_layout
 from probes.kernels.observe import LayerCall, watch
+from probes.kernels.ownership import Proof
 from probes.kernels.parts import Call, Outer, Part
 from probes.kernels.rules import rule_of
 
@@ -68,6 +69,11 @@ class Observation:
         return frozenset(name for share in self.shares for name in share.parameters)
 
 
+NO_DEPENDENCE = (
+    "the model's outputs do not depend on any trainable parameter, expected a differentiable function: "
+    "remove detach() or no_grad() from its forward"
+)
+
 Alone = tuple[Tensor, list[LayerCall]]
 """Outputs and layer calls of the last point of a batch by itself."""
 
@@ -82,6 +88,8 @@ def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple
             ``tangent_kernel``.
     """
     layers = [module for module in model.modules() if rule_of(module) and _trainable(module)]
+    if torch.nn.modules.module._global_forward_hooks:
+        layers = []  # they come before ours, and may have replaced the layers' outputs
     found, calls = watch(model, layers, batch)
     outputs = _checked_outputs(found, len(batch))
     if len(batch) == 1:
@@ -91,12 +99,14 @@ def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple
         alone = _checked_outputs(found, 1), lone_calls
     check_apart(model, outputs[-1], alone[0][0])
     graph = Graph(outputs)
+    if not any(graph.uses[id(parameter)] for parameter in model.parameters()):
+        raise ValueError(NO_DEPENDENCE)
     if any("CheckpointFunction" in node.name() for node in graph.nodes):
         raise ValueError(
             f"{type(model).__name__} hides parameters from autograd by reentrant checkpointing: "
             "pass use_reentrant=False to torch.utils.checkpoint"
         )
-    shares = _layer_shares(model, batch, graph, calls, alone[1])
+    shares = _layer_shares(model, batch, graph, outputs, calls, alone[1])
     shares += _bare_shares(model, batch, graph, outputs, shares)
     return Observation(batch, outputs, graph, shares), alone
 
@@ -141,19 +151,24 @@ def _checked_outputs(returned: object, points: int) -> Tensor:
     """The network's outputs as [N, O]."""
     found = check_shape(returned, points)
     if not found.requires_grad:
-        raise ValueError(
-            "the model's outputs do not depend on any trainable parameter, expected a differentiable function: "
-            "remove detach() or no_grad() from its forward"
-        )
+        raise ValueError(NO_DEPENDENCE)
     return found.reshape(points, -1)
 
 
 def _layer_shares(
-    model: nn.Module, batch: Batch, graph: Graph, calls: Sequence[LayerCall], alone: Sequence[LayerCall]
+    model: nn.Module,
+    batch: Batch,
+    graph: Graph,
+    outputs: Tensor,
+    calls: Sequence[LayerCall],
+    alone: Sequence[LayerCall],
 ) -> list[Share]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
-    exact = _exact_calls(batch, graph, calls, alone, rounding(model))
+    proposed = _proposed_calls(batch, graph, calls, alone, rounding(model))
+    proof = Proof(graph, outputs, list(dict.fromkeys(edge for edge, _ in proposed)), rounding(model))
+    exact = [(edge, call) for edge, call in proposed if proof.holds(edge, call.layout)]
+    del proof
     seen: dict[int, int] = defaultdict(int)  # by id of the parameter: uses in calls that a rule covers
     users: dict[int, set[nn.Module]] = defaultdict(set)
     for _, call in exact:
@@ -192,19 +207,19 @@ def _bare_shares(model: nn.Module, batch: Batch, graph: Graph, outputs: Tensor, 
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
     return [
         Share(owner := name.rpartition(".")[0], kinds[owner], (name,), tuple(uses))
-        for name, uses in bare_uses(graph, outputs, batch, remaining).items()
+        for name, uses in bare_uses(graph, outputs, batch, remaining, rounding(model)).items()
     ]
 
 
-def _exact_calls(
+def _proposed_calls(
     batch: Batch, graph: Graph, calls: Sequence[LayerCall], alone: Sequence[LayerCall], tolerance: float
 ) -> list[tuple[Edge, Call]]:
-    """The calls that the outputs depend on and whose rule is exact, with the place of their outputs in the graph."""
+    """The calls that the outputs depend on and whose rule is exact if rows belong to whom the last point suggests."""
     if [call.module for call in calls] != [call.module for call in alone]:
         return []  # what is called depends on the data: no telling which rows belong to whom
     exact = []
     for call, lone in zip(calls, alone, strict=True):
-        if call.edge is None or call.edge.node not in graph.place:
+        if call.edge is None or call.edge.node not in graph.place or not call.own_parameters:
             continue
         rule = rule_of(call.module)
         layout = None

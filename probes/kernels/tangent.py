@@ -26,8 +26,8 @@ def tangent_kernel(
     """Empirical neural tangent kernel Θ[(i,a),(j,b)] = Σ_p ∂f_a(x_i)/∂θ_p · ∂f_b(x_j)/∂θ_p (CV eq. 5, BSC eq. 6-7).
 
     Exact; of one batch also symmetric and positive semi-definite up to rounding. Counts the parameters with
-    requires_grad. The network is taken as a deterministic function: eval mode, autocast off; its train/eval state,
-    gradients and hooks are left as they were, also on error.
+    requires_grad; hooks on parameters do not. The network is taken as a deterministic function: eval mode, autocast
+    off; its train/eval state, gradients and hooks are left as they were, also on error.
 
     Args:
         model: any module whose outputs are [N, ...], row i a function of data point i alone; further output
@@ -76,8 +76,7 @@ def layer_kernels(
     """
     with begin(model, inputs, others, outputs, memory_bytes, _naming(by)) as run:
         found = run.kernels()
-    zero = torch.zeros_like(next(iter(found.values())))
-    return {name: found.get(name, zero) for name in run.names}
+    return {name: found[name] for name in run.names}
 
 
 def layer_traces(
@@ -97,7 +96,7 @@ def layer_traces(
     with begin(model, inputs, None, treatment, memory_bytes, _naming(by)) as run:
         found = run.draws(torch.arange(len(run.left))[:, None])
     scale = run.network.rows.outputs if outputs == "full" else 1
-    return {name: scale * float(found[name].double().sum()) if name in found else 0.0 for name in run.names}
+    return {name: scale * float(found[name].double().sum()) for name in run.names}
 
 
 def draw_kernels(

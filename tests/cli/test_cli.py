@@ -7,17 +7,18 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
+import torch
 
 import pipeline
 from models import MODELS
-from pipeline import calibrate, cli, layout
+from pipeline import calibrate, cli, layout, tables
 from pipeline.errors import Stopped
 from pipeline.optimisers import OPTIMISERS
 from pipeline.plan import make_runs
 from pipeline.spec import read_study
 from pipeline.storage import Storage
 from pipeline.store import Store
-from probes import VARIABLES
+from probes import VARIABLES, kernel_plan
 from studies import shipped
 from tasks import TASKS
 
@@ -59,6 +60,13 @@ def test_ls(what: str, command: Command):
     assert all(re.match(r"\S+ +\S.{20,}", line) for line in lines)
 
 
+def test_ls_tells_what_a_variable_is_and_needs(command: Command):
+    lines = {line.split()[0]: line for line in command("ls", "variables").out.splitlines()}
+    assert lines["trace"].endswith("[number]")
+    assert lines["kernel_velocity"].endswith("[number; needs previous_kernel, previous_step, step]")
+    assert lines["projection_factors"].endswith("[profile; needs residual]")
+
+
 def test_ls_alone_lists_the_studies(command: Command):
     assert command("ls").out == command("ls", "studies").out
 
@@ -88,7 +96,7 @@ def test_doctor_finds_something_wrong(command: Command, monkeypatch: pytest.Monk
     assert "WRONG ray auth" in said.out
 
 
-@pytest.mark.parametrize("table", ["measurements", "history", "spectra", "snapshots"])
+@pytest.mark.parametrize("table", tables.SCHEMAS)
 def test_export(table: str, command: Command, finished: Path, tmp_path: Path):
     stored = pipeline.load(finished, table)
     for ending, read in ((".parquet", pd.read_parquet), (".csv", pd.read_csv)):
@@ -156,6 +164,20 @@ def test_plan_tells_what_the_quickstart_would_do(command: Command):
     kept = sum(run.snapshot_bytes * len(run.schedule) for run in runs)
     assert f"kept      {kept / 1e6:.3g} MB of snapshots" in said.out
     assert list(Path.cwd().iterdir()) == [], "nothing is started or written"
+
+
+@pytest.mark.usefixtures("brief")
+def test_plan_tells_how_the_kernel_of_each_network_is_computed(command: Command):
+    said = command("plan", "quickstart", "seeds=2", "probes.kernel={size: 20, draws: 3, outputs: traced}")
+    assert said.code == 0
+    titles = [line for line in said.out.splitlines() if line.startswith("kernel of")]
+    assert titles == [f"kernel of width={width} seed=0 (20 points, traced)" for width in (4, 16, 64)], "three at most"
+    [first, *_] = said.out.split("kernel of ")[1:]
+    module = MODELS["mlp"](width=4).build((1, 28, 28), 10)
+    expected = str(kernel_plan(module, torch.zeros(20, 1, 28, 28), "traced", memory_bytes=2**30))
+    assert [line.rstrip() for line in first.strip().splitlines()[1:]] == [
+        line.rstrip() for line in expected.splitlines()
+    ]
 
 
 @pytest.mark.usefixtures("brief")

@@ -51,6 +51,10 @@ def refused(tmp_path, monkeypatch, capsys):
         ({"model": {"name": "mlp", "widht": 4}}, ["model.widht: unknown key", 'did you mean "width"']),
         ({"model": {"name": "mlp", "width": 0}}, ["model.width: got 0", "greater than or equal to 1"]),
         ({"probes": {"variables": ["entropi"]}}, ['variable "entropi" unknown', 'did you mean "entropy"']),
+        (
+            {"probes": {"variables": ["trace", "projection_factors"], "kernel": {"size": 10, "outputs": "traced"}}},
+            ["probes.variables: projection_factors is defined for outputs=full, got traced"],
+        ),
         ({"probes": {"kernel": {"size": 5000}}}, ["got 5000 points in a draw", "train split of mnist has 4000"]),
         ({"grid": {"model.width": []}}, ["grid.model.width: empty"]),
         ({"grid": {"probes.splits": [["train"]]}}, ["grid.probes.splits: only fields of"]),

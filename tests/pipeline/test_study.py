@@ -1,11 +1,14 @@
 import errno
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from study_on_disk import checksum, small_plan, small_study, write_study
 
 from pipeline import cli, layout, study
 from pipeline.errors import Fenced, UserError
 from pipeline.launch import Launch
+from pipeline.layout import SnapshotName
 from pipeline.storage import Storage
 
 Study = tuple[Storage, dict[str, Any]]
@@ -27,6 +30,30 @@ def test_a_launch_that_was_taken_over_fails_no_run(planned: Study):
     with pytest.raises(Fenced):
         study._fail_the_rest(Launch(storage, 1), [run["run"] for run in plan["runs"]], [])
     assert not any(storage.exists(layout.outcome(run["run"])) for run in plan["runs"])
+
+
+@pytest.mark.parametrize(
+    ("freed", "asked", "trained"),
+    [
+        ([], ["trace", "kernel_velocity"], False),  # measured on what was kept
+        ([1], ["trace", "kernel_velocity"], True),
+        ([1], ["trace"], False),
+        ([], ["trace", "kernel_distance"], False),
+        ([0], ["trace", "kernel_distance"], True),
+    ],
+)
+def test_a_new_comparison_trains_again_what_was_not_kept(freed: list[int], asked: list[str], trained: bool, tmp_path):
+    storage, plan = write_study(tmp_path, "probes.variables=[trace]")
+    for run, step in ((run["run"], step) for run in plan["runs"] for step in freed):
+        name = SnapshotName(step, 1, checksum(step))
+        storage.write(layout.snapshot(run, replace(name, freed=True)), b"")
+        storage.remove(layout.snapshot(run, name))
+    variables = f"probes.variables=[{', '.join(asked)}]"
+    storage.write_json(layout.PLAN, small_plan(variables))
+    todo, unread = study._missing(storage, small_study(variables)[1])
+    assert sorted(todo) == sorted(run["run"] for run in plan["runs"] if trained)
+    assert unread == (0 if trained or asked == ["trace"] else 2 * 4)
+    assert all(storage.exists(layout.outcome(run["run"])) != trained for run in plan["runs"])
 
 
 def test_what_mlflow_refuses_is_told_in_one_line(finished: Study):

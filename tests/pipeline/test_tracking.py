@@ -109,6 +109,30 @@ def test_values_that_no_chart_can_show_become_tags(uri: str, name: str, tmp_path
     assert found.data.tags["nonfinite.test/trace"] == "inf at step 2"
 
 
+def test_what_has_no_number_by_nature_is_no_point_and_keeps_no_run_open(uri: str, name: str, tmp_path: Path):
+    variables = "probes.variables=[trace, kernel_velocity, projection_factors]"
+    storage, plan = write_plan(tmp_path, name, variables, "grid={}", "model.width=3")
+    [run] = plan["runs"]
+    storage.write_json(layout.outcome(run["run"]), outcome())
+    for step in run["schedule"]:
+        rows = measurement_rows(plan, run, step)
+        for row in rows:
+            if row["variable"] == "projection_factors":
+                row |= {"value": None, "length": 40}
+            if row["variable"] == "kernel_velocity":
+                row |= {"compared_with": "0-" + "a" * 16} if step else {"compared_with": "nothing", "value": math.nan}
+        tables.write_part(storage, "measurements", rows, "hub")
+    Tracker(storage, uri).follow()
+    [found] = runs_of(uri, name)
+    assert found.info.status == "FINISHED"
+    assert not [tag for tag in found.data.tags if tag.startswith("nonfinite")]
+    curves = points(uri, found)
+    assert set(curves) == {
+        f"{split}/{variable}" for split in ("train", "test") for variable in ("trace", "kernel_velocity")
+    }
+    assert [step for step, _ in curves["test/kernel_velocity"]] == run["schedule"][1:]
+
+
 def test_the_first_step_that_is_not_finite_is_told_however_the_rows_come(uri: str, name: str, tmp_path: Path):
     storage, plan = write_plan(tmp_path, name, "grid={}", "model.width=3")
     tracker = Tracker(storage, uri)

@@ -35,7 +35,7 @@ def jacobian(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
                 value, list(parameters.values()), retain_graph=True, allow_unused=True, materialize_grads=True
             )
             for name, gradient in zip(parameters, found, strict=True):
-                rows[name].append(gradient.reshape(-1))
+                rows[name].append((gradient.to_dense() if gradient.is_sparse else gradient).reshape(-1))
     model.train(was_training)
     return {name: torch.stack(row).unflatten(0, (count(inputs), -1)) for name, row in rows.items()}
 
@@ -596,6 +596,26 @@ CASES = [
         ROWS_OF_SIX),
     Case("bare parameter", lambda: Net(lambda net, x: net.layer(x).relu() * net.scale, layer=nn.Linear(6, 4),
         scale=nn.Parameter(torch.ones(4)), unused=nn.Parameter(torch.ones(3))), ROWS_OF_SIX),
+    Case("layer scale, as many channels as columns",
+        read_out(lambda: Net(lambda net, x: net.conv(x) * net.scale[:, None, None], conv=nn.Conv2d(2, 4, 1),
+        scale=nn.Parameter(torch.ones(4))), (3, 2, 4, 4)), (3, 2, 4, 4)),
+    Case("layer scale, other channels than columns",
+        read_out(lambda: Net(lambda net, x: net.conv(x) + net.shift.view(1, -1, 1, 1), conv=nn.Conv2d(2, 3, 1),
+        shift=nn.Parameter(torch.ones(3))), (3, 2, 4, 5)), (3, 2, 4, 5)),
+    Case("another weight during the call",
+        lambda: Net(lambda net, x: net.head(torch.func.functional_call(net.layer, {"weight": net.layer.weight * 2},
+        (x,)).tanh()), layer=nn.Linear(6, 6), head=nn.Linear(6, 2)), ROWS_OF_SIX),
+    Case("last row fixed, others permuted",
+        hidden(lambda net, x: net.layer(x[[2, 0, 1, *range(3, len(x))]])[[1, 2, 0, *range(3, len(x))]]
+        if len(x) > 2 else net.layer(x)), ROWS_OF_SIX),
+    Case("rows all alike, tokens first",
+        lambda: Net(lambda net, x: net.head((net.layer(torch.zeros_like(x).transpose(0, 1).flatten(0, 1))
+        .unflatten(0, (x.shape[1], -1)).transpose(0, 1) * x.exp()).tanh().sum(1)), layer=nn.Linear(4, 4),
+        head=nn.Linear(4, 2)), (4, 3, 4)),
+    Case("inputs changed in place", lambda: Net(lambda net, x: net.layer(x.mul_(2)), layer=nn.Linear(6, 3)),
+        ROWS_OF_SIX),
+    Case("sparse embedding", lambda: nn.Sequential(nn.Embedding(7, 4, sparse=True), nn.Flatten(), nn.Linear(12, 3)),
+        tokens(7, 5, 3)),
     Case("norm with a scale of zero",
         read_out(lambda: Net(lambda net, x: x + net.norm(net.conv(x)), conv=nn.Conv2d(2, 2, 3, padding=1),
         norm=zeroed(nn.BatchNorm2d(2))), IMAGES), IMAGES, as_built=True),

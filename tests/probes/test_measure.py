@@ -1,19 +1,29 @@
 import math
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
-from probes import collective_variables, draw_indices, draw_points, eigenvalues, measure, tangent_kernel
+from probes import VARIABLES, collective_variables, draw_indices, draw_kernels, eigenvalues, measure, tangent_kernel
 
 
-def network() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+def network(outputs: int = 2) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, outputs)).double()
+
+
+def points(count: int = 9) -> Tensor:
+    return torch.randn(count, 4, dtype=torch.float64)
+
+
+def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, targets, reduction="none")
 
 
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 2**40), st.data())
@@ -43,14 +53,6 @@ def test_draws_reach_every_point_alike():
     assert abs(counts - 1200).max() < 150  # five standard deviations
 
 
-def test_drawn_points_are_the_indexed_ones():
-    data = torch.randn(30, 4, 2)
-    points = draw_points(data, draws=3, size=5, seed=1)
-    indices = draw_indices(30, 3, 5, 1)
-    assert points.shape == (3, 5, 4, 2)
-    assert torch.equal(points[2, 1], data[indices[2, 1]])
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -66,22 +68,124 @@ def test_draw_errors(arguments: tuple[int, int, int, int], message: str):
 
 
 @pytest.mark.parametrize(("outputs", "side"), [("full", 10), ("traced", 5), ("summed", 5)])
-def test_measures_every_draw(outputs: str, side: int):
-    model, points = network(), torch.randn(3, 5, 4)
-    names = ("trace", "entropy", "entropy_cosine")
-    measured = measure(model, points, outputs, names)
+@pytest.mark.parametrize("population", [7, 200])
+def test_each_draw_is_the_kernel_of_its_points(outputs: str, side: int, population: int):
+    """Also where draws share most of their points, whose kernels are then cut out of one."""
+    model, inputs = network(), points(population)
+    draws = draw_indices(population, draws=8, size=5, seed=0)
+    names = ("trace", "entropy", "entropy_cosine", "eigenvalues_leading")
+    measured = measure(model, inputs, draws, outputs, names)
     assert measured.outputs == outputs
-    assert list(measured.values) == list(names)
-    assert measured.eigenvalues.shape == (3, side)
-    assert measured.clipped_mass.shape == (3,)
-    for d in range(3):
-        kernel = tangent_kernel(model, points[d], outputs)
-        assert {name: measured.values[name][d] for name in names} == collective_variables(kernel, names)
-        np.testing.assert_array_equal(measured.eigenvalues[d], eigenvalues(kernel))
+    assert [*measured.values] == [name for name in names if VARIABLES[name].kind == "number"]
+    assert [*measured.profiles] == ["eigenvalues_leading"]
+    assert measured.eigenvalues.shape == (8, side)
+    assert measured.clipped_mass.shape == (8,)
+    for d, draw in enumerate(draws):
+        kernel = tangent_kernel(model, inputs[draw], outputs)
+        expected = collective_variables(kernel, names)
+        for name, found in {**measured.values, **measured.profiles}.items():
+            np.testing.assert_allclose(found[d], expected[name], rtol=1e-9)
+        np.testing.assert_allclose(measured.eigenvalues[d], eigenvalues(kernel), rtol=1e-7, atol=1e-12)
+
+
+def test_draws_may_be_a_tensor_and_leave_points_out():
+    model, inputs = network(), points(30)
+    inputs[20:] = math.nan  # nobody looks at those
+    draws = draw_indices(20, draws=3, size=4, seed=1)
+    one, other = (measure(model, inputs, which) for which in (draws, torch.as_tensor(draws)))
+    for name, values in one.values.items():
+        assert np.isfinite(values).all()
+        np.testing.assert_array_equal(values, other.values[name])
+
+
+GIVENS = (
+    "label_alignment", "entropy_gap", "kinetic_energy", "sharpness", "kernel_distance", "kernel_velocity",
+    "kernel_velocity_log", "projection_factors", "kinetic_energies",
+)  # fmt: skip
+
+
+def test_what_is_given_belongs_to_the_drawn_points():
+    """Labels, residuals and curvatures written down by hand, draw by draw."""
+    model, initial, previous = network(3), network(3), network(3)
+    inputs, classes = points(12), torch.arange(12) % 3
+    draws = draw_indices(12, draws=4, size=6, seed=2)
+    found = measure(
+        model, inputs, draws, "full", GIVENS,
+        targets=classes, loss=loss, initial=initial, previous=previous, step=7, previous_step=3,
+    )  # fmt: skip
+    for d, draw in enumerate(torch.as_tensor(draws)):
+        x, y = inputs[draw], classes[draw]
+        shares = model(x).detach().softmax(1)
+        curvature = torch.diag_embed(shares) - shares[:, :, None] * shares[:, None, :]
+        labels = F.one_hot(y, 3).double()
+        expected = collective_variables(
+            tangent_kernel(model, x), GIVENS, labels=labels, classes=y, residual=shares - labels,
+            output_hessian=curvature, initial_kernel=tangent_kernel(initial, x),
+            previous_kernel=tangent_kernel(previous, x), step=7, previous_step=3,
+        )  # fmt: skip
+        for name, values in {**found.values, **found.profiles}.items():
+            np.testing.assert_allclose(values[d], expected[name], rtol=1e-7, atol=1e-12, err_msg=name)
+
+
+def test_a_loss_that_is_a_mean_is_that_of_each_point():
+    inputs, targets = points(), torch.randn(9, 2, dtype=torch.float64)
+    draws = draw_indices(9, draws=2, size=4, seed=0)
+    model, losses = network(), (lambda f, y: (f - y).square().sum(1), lambda f, y: (f - y).square().sum(1).mean())
+    found = [
+        measure(model, inputs, draws, "full", ("kinetic_energy",), targets=targets, loss=each).values["kinetic_energy"]
+        for each in losses
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
+def test_with_nothing_before_it_a_comparison_with_it_is_nan():
+    model, draws = network(), draw_indices(9, draws=2, size=4, seed=0)
+    found = measure(model, points(), draws, "full", ("trace", "kernel_velocity"), step=0)
+    assert np.isnan(found.values["kernel_velocity"]).all()
+    assert np.isfinite(found.values["trace"]).all()
+
+
+def test_a_network_and_its_twin_are_at_no_distance():
+    model, draws = network(), draw_indices(9, draws=2, size=4, seed=0)
+    found = measure(model, points(), draws, "full", ("kernel_distance",), initial=model)
+    np.testing.assert_allclose(found.values["kernel_distance"], 0, atol=1e-12)
+
+
+def test_networks_and_inputs_are_left_as_they_were():
+    model, initial = nn.Sequential(network(), nn.BatchNorm1d(2).double()), nn.Sequential(network())
+    inputs = points().requires_grad_()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    draws = draw_indices(9, draws=3, size=4, seed=0)
+    found = measure(
+        model.eval(), inputs, draws, "full", ("kernel_distance", "kinetic_energy"),
+        targets=torch.arange(9) % 2, loss=loss, initial=initial.train(),
+    )  # fmt: skip
+    assert all(type(values) is np.ndarray for values in found.values.values())
+    assert (model.training, initial.training) == (False, True)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert inputs.grad is None
+    assert all(p.grad is None and p.requires_grad for m in (model, initial) for p in m.parameters())
+
+
+def test_kernels_of_one_set_of_points_are_computed_once(monkeypatch: pytest.MonkeyPatch):
+    calls: list[nn.Module] = []
+
+    def counted(model: nn.Module, *arguments: Any, **options: Any) -> Tensor:
+        calls.append(model)
+        return draw_kernels(model, *arguments, **options)
+
+    monkeypatch.setattr(sys.modules["probes.measure"], "draw_kernels", counted)
+    model, initial, previous = network(), network(), network()
+    given = {"initial": initial, "previous": previous, "step": 2, "previous_step": 1}
+    draws = draw_indices(9, draws=3, size=4, seed=0)
+    measure(model, points(), draws, "full", ("trace", "entropy"), **given)
+    assert calls == [model], "what no variable asks for is not computed"
+    measure(model, points(), draws, "full", ("kernel_distance", "kernel_velocity", "trace_ratio"), **given)
+    assert calls[1:] == [model, initial, previous]
 
 
 def test_mean_and_standard_error():
-    measured = measure(network(), torch.randn(4, 5, 4), variables=("trace",))
+    measured = measure(network(), points(), draw_indices(9, 4, 5, seed=0), variables=("trace",))
     traces = measured.values["trace"]
     mean = sum(traces) / 4
     assert measured.mean("trace") == pytest.approx(mean)
@@ -89,53 +193,76 @@ def test_mean_and_standard_error():
 
 
 def test_one_draw_has_no_standard_error():
-    measured = measure(network(), torch.randn(1, 5, 4))
+    measured = measure(network(), points(), draw_indices(9, 1, 5, seed=0))
     assert math.isfinite(measured.mean("entropy"))
     assert math.isnan(measured.stderr("entropy"))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_broken_draw_is_never_averaged_away(bad: float):
-    points = torch.randn(3, 5, 4)
-    points[1, 2, 0] = bad
-    measured = measure(network(), points)
+    inputs, draws = points(), np.array([[0, 1, 2], [3, 4, 5], [2, 1, 6]])
+    inputs[4, 0] = bad
+    measured = measure(network(), inputs, draws, variables=("trace", "entropy", "eigenvalues_leading"))
     for name, values in measured.values.items():
         assert np.isnan(values).tolist() == [False, True, False], name
         assert math.isnan(measured.mean(name))
         assert math.isnan(measured.stderr(name))
-    assert np.isnan(measured.eigenvalues[1]).all()
-    assert np.isfinite(measured.eigenvalues[[0, 2]]).all()
+    for numbers in (measured.eigenvalues, measured.profiles["eigenvalues_leading"]):
+        assert np.isnan(numbers[1]).all()
+        assert np.isfinite(numbers[[0, 2], :6]).all()  # the side; shorter kernels fill a profile up with NaN
     assert np.isnan(measured.clipped_mass).tolist() == [False, True, False]
 
 
-def test_eigenvalues_are_shared_with_the_variables(monkeypatch: pytest.MonkeyPatch):
-    calls: list[int] = []
-    solve = np.linalg.eigvalsh
-    monkeypatch.setattr(np.linalg, "eigvalsh", lambda matrix: (calls.append(1), solve(matrix))[1])
-    measure(network(), torch.randn(3, 5, 4), variables=("entropy", "effective_rank", "largest_eigenvalue"))
-    assert len(calls) == 3
+TRIES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "no draws": ({"draws": np.zeros((0, 3), dtype=np.int64)}, ValueError, "draws"),
+    "draws of nothing": ({"draws": np.zeros((2, 0), dtype=np.int64)}, ValueError, "draws"),
+    "one draw as a list": ({"draws": np.arange(3)}, ValueError, r"\[3\], expected"),
+    "beyond the points": ({"draws": np.array([[0, 9]])}, ValueError, "9"),
+    "before the points": ({"draws": np.array([[0, -1]])}, ValueError, "-1"),
+    "inputs of another kind": ({"inputs": np.zeros((9, 4))}, TypeError, "inputs are a ndarray"),
+    "no inputs": ({"inputs": torch.zeros(0, 4)}, ValueError, "no data points"),
+    "unknown": ({"variables": ("tracee",)}, ValueError, "did you mean 'trace'"),
+    "treatment": ({"variables": ("kinetic_energy",), "outputs": "summed", "targets": torch.zeros(9, 2), "loss": loss},
+                  ValueError, "kinetic_energy is defined for outputs=full, got summed"),
+    "no targets": ({"variables": ("label_alignment",)}, ValueError, "label_alignment needs labels: pass targets="),
+    "few targets": ({"variables": ("label_alignment",), "targets": torch.zeros(3, 2)}, ValueError,
+                    "3 targets for 9 inputs: pass one for each"),
+    "no classes": ({"variables": ("entropy_gap",), "targets": torch.zeros(9, 2)}, ValueError,
+                   "entropy_gap needs classes: pass targets= of a classification"),
+    "no loss": ({"variables": ("kinetic_energy",), "targets": torch.zeros(9, 2)}, ValueError,
+                "kinetic_energy needs residual: pass targets= and loss="),
+    "no initial network": ({"variables": ("kernel_distance",)}, ValueError, "needs initial_kernel: pass initial="),
+    "no step": ({"variables": ("kernel_velocity",), "previous": network()}, ValueError, "needs step: pass step="),
+    "little memory": ({"memory_bytes": 100}, ValueError, "memory_bytes=100 is too little"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("points", "variables", "error", "message"),
-    [
-        (torch.zeros(0, 5, 4), ("trace",), ValueError, r"shape \[0, 5, 4\], expected \[draws, size, ...\]"),
-        (torch.zeros(5), ("trace",), ValueError, r"shape \[5\], expected \[draws, size, ...\]"),
-        (np.zeros((2, 5, 4)), ("trace",), TypeError, "points are a ndarray"),
-        (torch.zeros(2, 5, 4), ("tracee",), ValueError, "did you mean 'trace'"),
-        (torch.zeros(2, 0, 4), ("trace",), ValueError, "no data points"),
-    ],
-)
+@pytest.mark.parametrize("name", TRIES)
 @pytest.mark.usefixtures("unchecked")
-def test_errors_say_what_to_do(points: torch.Tensor, variables: tuple[str, ...], error: type[Exception], message: str):
-    with pytest.raises(error, match=message):
-        measure(network(), points, variables=variables)
+def test_errors_say_what_to_do(name: str):
+    changes, error, message = TRIES[name]
+    arguments = {"inputs": points(), "draws": np.array([[0, 1], [2, 3]]), "variables": ("trace",)} | changes
+    with pytest.raises(error, match=message) as caught:
+        measure(network(), arguments.pop("inputs"), arguments.pop("draws"), **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_with_one_output_every_variable_is_defined_for_every_treatment():
+    inputs, targets = points(), torch.randn(9, 1, dtype=torch.float64)
+    draws, model = draw_indices(9, draws=2, size=4, seed=0), network(1)
+    given = {"targets": targets, "loss": lambda f, y: (f - y).square().sum(1)}
+    full, summed = (
+        measure(model, inputs, draws, how, ("kinetic_energy", "mode_coupling"), **given) for how in ("full", "summed")
+    )
+    np.testing.assert_allclose(full.values["kinetic_energy"], summed.values["kinetic_energy"])
+    np.testing.assert_allclose(full.profiles["mode_coupling"], summed.profiles["mode_coupling"])
 
 
 def test_asking_for_what_was_not_measured():
-    measured = measure(network(), torch.randn(2, 5, 4), variables=("trace",))
-    with pytest.raises(ValueError, match="'entropy' was not measured, only trace"):
-        measured.mean("entropy")
+    measured = measure(network(), points(), draw_indices(9, 2, 5, seed=0), variables=("trace", "eigenvalues_leading"))
+    for name in ("entropy", "eigenvalues_leading"):  # a profile has no mean
+        with pytest.raises(ValueError, match=f"'{name}' was not measured, only trace"):
+            measured.mean(name)
 
 
 def test_works_alone_in_a_notebook():

@@ -2,10 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pipeline.report.regimes import classify
 from probes.trajectories import adaptation_rate, learning_regime, reach, trace_ratio
 
 EPOCHS = np.array([0.0, 1, 2, 4, 7, 11, 16, 30, 31, 60])
@@ -83,21 +80,6 @@ def test_learning_regimes(entropy: list[float], label: str):
     assert regime.label == label
     assert regime.rebound == pytest.approx(regime.end - regime.minimum)
     assert regime.net == pytest.approx(regime.end - 1.0 * entropy[0])
-
-
-entropies = st.lists(st.one_of(st.floats(0, 5), st.just(math.nan)), min_size=1, max_size=12)
-
-
-@settings(deadline=None)
-@given(entropies, st.one_of(st.none(), st.floats(0, 0.5)))
-def test_the_rule_is_that_of_the_report(entropy: list[float], error: float | None):
-    stderr = None if error is None else [error] * len(entropy)
-    ours, theirs = learning_regime(entropy, stderr), classify(entropy, stderr)
-    assert (ours is None) == (theirs is None)
-    if ours is not None:
-        assert (ours.label, ours.start, ours.minimum, ours.end, ours.margin) == (
-            (theirs.label, theirs.start, theirs.minimum, theirs.end, theirs.margin) if theirs else None
-        )
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,25 @@ from pipeline import layout, tables
 
 pytestmark = pytest.mark.ray
 
-# Long enough to be hit in the middle, with a checkpoint every few hundred steps.
+# Long enough to be hit in the middle, with a checkpoint every few hundred steps; with comparisons, for which snapshots
+# have to be there that are not to be kept.
 LONG = {
     "train": {"epochs": 500, "batch_size": 50},
     "grid": {"model.width": [16]},
-    "probes": {**SMALL["probes"], "schedule": {"every": {"epochs": 10}}},
+    "probes": {
+        **SMALL["probes"],
+        "schedule": {"every": {"epochs": 10}},
+        "variables": [
+            "trace",
+            "entropy",
+            "label_alignment",
+            "kernel_distance",
+            "kernel_velocity",
+            "kinetic_energy",
+            "projection_factors",
+        ],
+        "keep": "ends",
+    },
     "resources": {"train": {"checkpoint_seconds": 0.2}},
 }
 
@@ -34,7 +48,7 @@ LONG = {
 def straight(launch, tmp_path_factory):
     """The long run, undisturbed."""
     done = launch(tmp_path_factory.mktemp("straight") / "small", "--offline", **LONG)
-    done.finish()
+    done.printed = done.finish()
     return done
 
 
@@ -62,6 +76,9 @@ def same_numbers(one, other) -> None:
         assert frames[0].index.tolist() == frames[1].index.tolist()
         np.testing.assert_array_equal(frames[0].to_numpy(), frames[1].to_numpy())
     assert set(keys(pipeline.load(one.out))) == planned_keys(one.store)
+    profiles = [pipeline.load(each.out, "profiles").set_index(tables.KEYS["profiles"]) for each in (one, other)]
+    numbers = [dict(zip(frame.index, map(tuple, frame["values"]), strict=True)) for frame in profiles]
+    assert numbers[0] == numbers[1]
 
 
 def mlflow_runs(one) -> tuple[mlflow.MlflowClient, list]:
@@ -92,6 +109,31 @@ def mlflow_server(folder: Path, port: int) -> Iterator[None]:
         for process in [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]:
             process.kill()
         server.wait()
+
+
+def test_every_comparison_is_made_and_only_the_ends_are_kept(straight):
+    run = straight.store.runs[0]
+    there = layout.current_snapshots(straight.storage, run["run"])
+    assert [name.step for name in there] == run["schedule"]
+    assert [name.step for name in there if not name.freed] == [0, run["steps"]]
+    frame = pipeline.load(straight.out)
+    assert set(frame["state"]) == {"measured"}
+    said = [f"{name.step}-{name.checksum}" for name in there]
+    for _, rows in frame.groupby("split"):
+        rows = {name: of_one.set_index("step").sort_index() for name, of_one in rows.groupby("variable")}
+        assert rows["kernel_velocity"]["compared_with"].tolist() == ["nothing", *said[:-1]]
+        assert np.isfinite(rows["kernel_velocity"]["value"]).tolist() == [False] + [True] * (len(said) - 1)
+        assert set(rows["kernel_distance"]["compared_with"]) == {said[0]}
+        distance = rows["kernel_distance"]["value"].to_numpy()
+        assert distance[0] == pytest.approx(0, abs=1e-6)
+        assert (distance[1:] > 1e-4).all()
+        assert ((rows["label_alignment"]["value"] > 0) & (rows["label_alignment"]["value"] < 1)).all()
+        assert (rows["kinetic_energy"]["value"] > 0).all()
+        assert set(rows["projection_factors"]["length"]) == {100}
+    profiles = pipeline.load(straight.out, "profiles")
+    assert len(profiles) == len(there) * 2 * 2  # splits, draws
+    assert {len(values) for values in profiles["values"]} == {100}
+    assert "NaN or infinite" not in straight.printed
 
 
 def test_killing_a_training_worker_and_a_prober_loses_and_doubles_nothing(launch, straight, tmp_path):

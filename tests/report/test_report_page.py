@@ -3,6 +3,7 @@
 import math
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from synthetic_study import PROVENANCE, SCHEDULE, STEPS, a_run, outcome, probe, run_id, write_study
 
@@ -147,6 +148,38 @@ def test_measurements_of_probes_outside_the_plan_stay_out(tmp_path):
            "outputs": "full", "variable": "entropy", "value": 9e9, "state": "measured"}  # fmt: skip
     tables.write_part(storage, "measurements", [row], "probe")
     assert len(View(storage).measured) == measured
+
+
+def test_what_has_no_number_by_nature_is_measured_and_no_gap(tmp_path):
+    probes = [probe("test", variables=["entropy", "kernel_velocity"]), probe("train", variables=["mode_coupling"])]
+
+    def change(row):
+        if row["variable"] == "mode_coupling":
+            return {**row, "value": None, "length": 500}
+        if row["variable"] == "kernel_velocity":
+            nothing = {"compared_with": "nothing", "value": math.nan}
+            return {**row, **(nothing if row["step"] == 0 else {"compared_with": "0-c"})}
+        return row
+
+    storage = write_study(tmp_path, [a_run()], probes=probes, change=change)
+    page = report(storage)
+    everything = 3 * len(SCHEDULE)
+    assert f"{everything} of {everything} planned measurements" in page.text
+    assert "every value is finite" in page.text
+    view = View(storage)
+    assert len(view.curve(view.runs[0], "train", "mode_coupling", view.kernels("mode_coupling")[0])) == 0
+    velocity = view.curve(view.runs[0], "test", "kernel_velocity", view.kernels("kernel_velocity")[0])
+    assert np.isfinite(velocity["value"]).tolist() == [False] + [True] * (len(SCHEDULE) - 1)
+
+
+def test_a_study_of_profiles_alone_has_a_report(tmp_path):
+    storage = write_study(
+        tmp_path, [a_run()], probes=[probe("test", variables=["mode_coupling"])],
+        change=lambda row: {**row, "value": None, "length": 500},
+    )  # fmt: skip
+    page = report(storage)
+    assert 'Figure "curves" is not drawn' in page.text
+    assert f"{len(SCHEDULE)} of {len(SCHEDULE)} planned measurements" in page.text
 
 
 def test_an_unknown_figure_is_said(tmp_path, widths):

@@ -10,7 +10,7 @@ from probes.kernels.parts import Call, Outer, Part
 
 def applies(call: Call) -> bool:
     """Plain look-ups: scale_grad_by_freq changes the gradient."""
-    return not call.module.scale_grad_by_freq and not call.module.sparse
+    return not call.module.scale_grad_by_freq
 
 
 def part(call: Call, names: frozenset[str]) -> Part:
