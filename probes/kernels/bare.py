@@ -52,7 +52,7 @@ class _Entry:
 def _entries(graph: Graph, parameter: nn.Parameter) -> list[_Entry]:
     """All uses of a parameter; none if one of them is of another kind."""
     entries = []
-    pending = [(*use, parameter.shape) for use in graph.consumers[id(parameter)]]
+    pending = [(*use, parameter.shape) for use in graph.users[id(parameter)]]
     while pending:
         node, place, own = pending.pop()
         kind, shape = node.name(), edge_shape((node, 0))

@@ -4,6 +4,8 @@ Shapes: kernels are [draws, n, R, m, R]; B is [draws, n, K, G, d_o, T] with K = 
 Where both sides are the same points, only blocks with j ≥ i are computed; the engine mirrors them once at the end.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -18,28 +20,18 @@ STRIPE_SIDE = 64
 
 def add_jacobians(kernel: Tensor, left: Tensor, right: Tensor, symmetric: bool) -> None:
     """Θ += J Jᵀ of written-down gradients [draws, n, K, width]."""
-    draws, points, kept = kernel.shape[:3]
-    stripes = min(STRIPES, max(1, points * kept // STRIPE_SIDE), points) if symmetric else 1
-    stripe = -(-points // stripes)
-    for start in range(0, points, stripe):
-        first, stop = (start if symmetric else 0), min(start + stripe, points)
-        a = left[:, start:stop].reshape(draws, (stop - start) * kept, -1)
-        b = right[:, first:].reshape(draws, (right.shape[1] - first) * kept, -1)
-        kernel[:, start:stop, :, first:] += _product(a, b).view(kernel[:, start:stop, :, first:].shape)
+    for rows, columns in _stripes(kernel, symmetric):
+        target = kernel[:, rows, :, columns]
+        target += _product(_rows(left, rows, target), _rows(right, columns, target)).view(target.shape)
 
 
 def add_dense(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool) -> None:
-    """T = 1: Θ += (A Aᵀ) ∘ (B Bᵀ)."""
-    draws, points, kept = kernel.shape[:3]
-    stripes = min(STRIPES, max(1, points * kept // STRIPE_SIDE), points) if symmetric else 1
-    stripe = -(-points // stripes)
-    for start in range(0, points, stripe):
-        first, stop = (start if symmetric else 0), min(start + stripe, points)
-        gram = A[0].gram(slice(start, stop), A[1], slice(first, None))[:, :, 0, :, 0].to(kernel.dtype)
-        a = B[0][:, start:stop].reshape(draws, (stop - start) * kept, -1)
-        b = B[1][:, first:].reshape(draws, (B[1].shape[1] - first) * kept, -1)
-        target = kernel[:, start:stop, :, first:]
-        target.addcmul_(_product(a, b).view(target.shape), gram[:, :, None, :, None])
+    """T = 1: Θ += (A Aᵀ) ∘ (B Bᵀ), B as [draws, n, K, d_o]."""
+    for rows, columns in _stripes(kernel, symmetric):
+        target = kernel[:, rows, :, columns]
+        gram = A[0].gram(rows, A[1], columns)[:, :, 0, :, 0].to(kernel.dtype)
+        products = _product(_rows(B[0], rows, target), _rows(B[1], columns, target)).view(target.shape)
+        target.addcmul_(products, gram[:, :, None, :, None])
 
 
 def add_ghost(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool, chunk: int) -> None:
@@ -82,6 +74,25 @@ def add_outer_jacobians(
         right = left if symmetric else A[1].jacobian(B[1][..., first : first + chunk, :]).flatten(3)
         add_jacobians(kernel, left, right, symmetric)
         del left, right  # before the next ones need room
+
+
+def _stripes(kernel: Tensor, symmetric: bool) -> Iterator[tuple[slice, slice]]:
+    """Blocks of points that cover the kernel, or its upper triangle."""
+    _, points, kept, others = kernel.shape[:4]
+    if not symmetric:
+        yield slice(0, points), slice(0, others)
+        return
+    count = min(STRIPES, max(1, points * kept // STRIPE_SIDE), points)
+    each = -(-points // count)
+    for start in range(0, points, each):
+        yield slice(start, min(start + each, points)), slice(start, others)
+
+
+def _rows(gradients: Tensor, points: slice, target: Tensor) -> Tensor:
+    """[draws, n, K, ...] of some points as rows (point, R) of all numbers that are summed over."""
+    draws, kept = target.shape[0], target.shape[2]
+    chosen = gradients[:, points]
+    return chosen.reshape(draws, chosen.shape[1] * kept, -1)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

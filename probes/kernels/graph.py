@@ -25,12 +25,14 @@ class Graph:
     """Nodes behind the outputs, consumers before producers, and how often each leaf is used.
 
     ``uses`` counts by ``id`` of the leaf what module hooks cannot see: tied weights, functional uses of a weight.
-    ``consumers`` are the nodes that take a leaf, by its ``id``, or a node's output, with the place at which they do.
+    ``users`` of a leaf, by its ``id``, and ``consumers`` of a node's output are nodes, with the place at which they
+    take it.
     """
 
     def __init__(self, outputs: Tensor):
         self.root = get_gradient_edge(outputs)
         self.uses: Counter[int] = Counter()
+        self.users: dict[int, list[Edge]] = defaultdict(list)
         self.consumers: dict[Any, list[Edge]] = defaultdict(list)
         self.following: dict[Any, list[Edge]] = {}
         self.nodes: list[Any] = []
@@ -39,7 +41,6 @@ class Graph:
 
     def _order(self, root: Any) -> None:
         """Depth first: a node stands after everything that consumes its output."""
-        leaves: set[int] = set()
         pending: list[tuple[Any, bool]] = [(root, False)]
         while pending:
             node, left = pending.pop()
@@ -53,8 +54,7 @@ class Graph:
                 if following is None:
                     continue
                 if following.name() == "torch::autograd::AccumulateGrad":
-                    self.consumers[id(following.variable)].append((node, place))
-                    leaves.add(id(following.variable))
+                    self.users[id(following.variable)].append((node, place))
                 else:
                     edges.append((following, number))
                     self.consumers[following].append((node, place))
@@ -62,10 +62,10 @@ class Graph:
             pending.append((node, True))
             pending += [(following, False) for following, _ in edges]
         self.nodes.reverse()
-        for leaf in leaves:
+        for leaf, users in self.users.items():
             # Autocast casts a parameter once for all its uses.
-            casts = [node for node, _ in self.consumers[leaf] if node.name() == "ToCopyBackward0"]
-            self.uses[leaf] = len(self.consumers[leaf]) + sum(len(self.consumers[node]) - 1 for node in casts)
+            casts = [node for node, _ in users if node.name() == "ToCopyBackward0"]
+            self.uses[leaf] = len(users) + sum(len(self.consumers[node]) - 1 for node in casts)
 
     def segments(self, wanted: Sequence[Edge]) -> list[Segment]:
         """Cut the backward pass wherever everything still wanted lies behind a single edge.
