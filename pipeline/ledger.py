@@ -95,11 +95,24 @@ class Ledger:
         if known.attempt > name.attempt or superseded(name.attempt, name.step, self.replayed.get(run, {})):
             return
         if known.checksum != name.checksum:
-            self._leave(run, name)
+            self.leave(run, {name.attempt: name.step - 1})
         news = self.present.get((run, name.step)) != name
         self.present[run, name.step] = name
         for step in (name.step, *(self._comparing(run, name.step) if news else ())):
             self._queue(run, step)
+
+    def leave(self, run: str, replayed: Mapping[int, int]) -> None:
+        """Attempts left their predecessors' trajectory, by attempt the step after which: nothing beyond it counts.
+
+        Told of what storage knows (`layout.replays`), because the notice that would have shown it can be lost.
+        """
+        known = self.replayed.setdefault(run, {})
+        for attempt, after in replayed.items():
+            known[attempt] = min(known.get(attempt, after), after)
+        for step in self._schedules.get(run, ()):
+            if superseded(self._at(run, step).attempt, step, known):
+                for place in (self.present, self.waiting, self.measured):
+                    place.pop((run, step), None)
 
     def take(self, prober: str) -> Job | None:
         """The job that has waited longest, now in this prober's hands; None if nothing waits."""
@@ -213,15 +226,6 @@ class Ledger:
         if wanted and not in_hand:
             known = self.waiting.get(job.key)
             self.waiting[job.key] = replace(job, tries=known.tries) if known else job
-
-    def _leave(self, run: str, name: SnapshotName) -> None:
-        """A replay leaves the known trajectory with this snapshot: from here on nothing of it counts."""
-        replayed = self.replayed.setdefault(run, {})
-        replayed[name.attempt] = min(replayed.get(name.attempt, name.step), name.step - 1)
-        for step in self._schedules[run]:
-            if superseded(self._at(run, step).attempt, step, replayed):
-                for known in (self.present, self.waiting, self.measured):
-                    known.pop((run, step), None)
 
     def _at(self, run: str, step: int) -> SnapshotName:
         """The present snapshot of a step; where none has been noticed, one that nobody can read or has measured."""

@@ -50,7 +50,11 @@ class Hub:
 
     async def notice(self, notice: Notice) -> None:
         """A snapshot lies on storage."""
+        replayed = {}
+        if notice.name.attempt > 1:  # only a later attempt can have left the trajectory
+            replayed = await asyncio.to_thread(layout.replays, self.storage, notice.run)
         async with self._changed:
+            self.ledger.leave(notice.run, replayed)
             self.ledger.notice(notice)
             self._changed.notify_all()
         await self._free([(notice.run, notice.name.step)])

@@ -42,6 +42,7 @@ class World(RuleBasedStateMachine):
         self.attempts = dict.fromkeys(SCHEDULES, 1)
         self.begun = dict(self.attempts)  # when there came to be this hub
         self.present: dict[tuple[str, int], SnapshotName] = {}  # of the present trajectories
+        self.replays: dict[str, dict[int, int]] = {run: {} for run in SCHEDULES}  # as storage knows them
         self.freed: set[tuple[str, SnapshotName]] = set()
         self.measuring: dict[int, tuple[str, Job]] = {}
         self.delivered: dict[int, Job] = {}
@@ -56,6 +57,7 @@ class World(RuleBasedStateMachine):
         self.present.setdefault((news.run, news.name.step), news.name)
         news = Notice(run, self.present[run, news.name.step])
         if not lost:
+            self.ledger.leave(run, self.replays[run])
             self.ledger.notice(news)
         return news
 
@@ -66,6 +68,7 @@ class World(RuleBasedStateMachine):
         if not known:
             return self.training_goes_on(run, lost=False)
         self.attempts[run] += 1
+        self.replays[run][self.attempts[run]] = known[0] - 1
         for step in known:
             del self.present[run, step]
         return self.training_goes_on(run, lost=False)

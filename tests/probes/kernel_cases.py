@@ -669,3 +669,11 @@ CASES = [
 # fmt: on
 
 CASE = {case.name: case for case in CASES}
+
+
+EVERY_CASE = [
+    pytest.param(case, outputs, id=f"{case.name}-{outputs}", marks=() if (i + j) % 3 == 0 else (pytest.mark.slow,))
+    for i, case in enumerate(CASES)
+    for j, outputs in enumerate(TREATMENTS)
+]
+"""Every case in every treatment; each in one of them by default, in the other two where slow tests run."""

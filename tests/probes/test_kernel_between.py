@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernel_cases import CASE, CASES, TREATMENTS, Case, Inputs, block, count, mlp, relative_error, take
+from kernel_cases import CASE, EVERY_CASE, Case, Inputs, block, count, mlp, relative_error, take
 from torch import Tensor, nn
 
 from probes import layer_kernels, tangent_kernel
@@ -10,8 +10,7 @@ from probes import layer_kernels, tangent_kernel
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 
-@pytest.mark.parametrize("outputs", TREATMENTS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
 def test_is_a_block_of_the_whole_kernel(case: Case, outputs: str):
     model, inputs = case.make(torch.float64)
     whole, N = case.kernel(outputs), count(inputs)

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from kernel_cases import CASE, CASES, TREATMENTS, Case, Net, block, count, least_memory, mlp, take
+from kernel_cases import CASE, EVERY_CASE, Case, Net, block, count, least_memory, mlp, take
 from torch import nn
 
 from probes import draw_indices, draw_kernels, tangent_kernel
 
 
-@pytest.mark.parametrize("outputs", TREATMENTS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
 def test_each_is_the_kernel_of_its_points(case: Case, outputs: str):
     model, inputs = case.make(torch.float64)
     whole, N = case.kernel(outputs), count(inputs)
