@@ -137,7 +137,9 @@ def read_parts(storage: Storage, table: str, names: Iterable[str] | None = None)
             if names is None:
                 continue
             raise
-        return pa.concat_tables([SCHEMAS[table].empty_table(), *parts]).to_pandas()
+        frame = pa.concat_tables([SCHEMAS[table].empty_table(), *parts]).to_pandas()
+        # With and without missing values alike, so that a column's type does not depend on what was measured.
+        return frame.astype({"length": "float64"}) if "length" in frame else frame
     raise OSError(f"table {table} in {storage.uri} kept changing while it was read; try again")
 
 
