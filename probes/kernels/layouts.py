@@ -54,7 +54,8 @@ def find_layout(
 ) -> Layout | None:
     """The layout in which the last point's rows of ``inputs`` are what the layer sees when that point comes ``alone``.
 
-    None where there is none, or more than one could be meant.
+    Of several, the first: it is a proposal, for ``ownership.Proof`` to confirm for all points. None where there is
+    none, or graphs' rows could be of two kinds.
     """
     points = len(batch)
     if points == 1:

@@ -83,7 +83,7 @@ def stores_budget(free: int, symmetric: bool) -> int:
 
 
 def room(model: nn.Module, sketch: Observation, blocks: Blocks) -> Room:
-    """The room a point takes, from a forward pass of few points: the last one, or a mini-batch of graphs."""
+    """The room a point takes, from a forward pass of a few points that cost as much as any."""
     points, K, size = len(sketch.batch), blocks.functions, blocks.itemsize
     saved = saved_bytes(model, sketch.batch) // points + 1
     smallest: dict[Edge, int] = defaultdict(int)

@@ -207,9 +207,10 @@ def _sketch(model: nn.Module, batch: Batch) -> tuple[Observation, Alone | None]:
         sketch, alone = observe(model, batch.sample())
         alone = alone if isinstance(batch, TensorBatch) else None  # of graphs it was the largest one
         if len(sketch.batch) < len(batch):
-            pair = torch.arange(len(batch) - 2, len(batch))
-            both, first = observe(model, batch.take(pair), alone)[0], observe(model, batch.take(pair[:1]))[0]
-            check_apart(model, both.outputs[0], first.outputs[0])
+            pair = batch.take(torch.arange(len(batch) - 2, len(batch)))
+            both = check_shape(pair.run(model), 2)
+            for point, together in enumerate(both):
+                check_apart(model, together, check_shape(pair.take(torch.tensor([point])).run(model), 1)[0])
     except Exception:
         # Of one point only, a missing batch dimension is hard to tell from other mistakes: what do all of them give?
         with torch.no_grad():

@@ -63,11 +63,6 @@ class Observation:
     graph: Graph
     shares: list[Share]
 
-    @property
-    def covered(self) -> frozenset[str]:
-        """Names of the parameters that need no per-sample Jacobian."""
-        return frozenset(name for share in self.shares for name in share.parameters)
-
 
 NO_DEPENDENCE = (
     "the model's outputs do not depend on any trainable parameter, expected a differentiable function: "

@@ -128,9 +128,8 @@ def add_share(
         factor = left.factor()
         factors = compressed(factor, factor if symmetric else right.factor())
     draws = len(kernel)
-    together = (
-        draws if index is None else max(1, workspace // ((2 if left.written else 3) * index.shape[1] * mine[0].nbytes))
-    )
+    gathered = (2 if left.written else 3) * kernel.shape[1] * mine[0].nbytes  # for one draw
+    together = draws if index is None else max(1, workspace // gathered)
     for start in range(0, draws, together):
         chunk = slice(start, start + together)
         chosen = None if index is None else index[chunk]

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from probes.kernels.rules import convolution, embedding, linear, normalisation, transposed_convolution
+from probes.kernels.rules import convolution, embedding, linear, normalisation, patches, transposed_convolution
 from probes.kernels.rules.rule import Rule
 
-_CONVOLUTION = Rule(convolution.applies, convolution.part, joins=False)
-_TRANSPOSED = Rule(transposed_convolution.applies, transposed_convolution.part, joins=False)
+_CONVOLUTION = Rule(patches.applies, convolution.part, joins=False)
+_TRANSPOSED = Rule(patches.applies, transposed_convolution.part, joins=False)
 _LINEAR = Rule(linear.applies, linear.part)
 
 RULES: Mapping[str, Rule] = {

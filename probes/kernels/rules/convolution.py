@@ -6,17 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from probes.kernels.factors import Dense
-from probes.kernels.parts import Call, Direct, Outer, Part
-from probes.kernels.rules.patches import channels_first, windows
-
-
-def applies(call: Call) -> bool:
-    """Batched inputs [n, channels, *size]."""
-    return call.layout.dim == 0 and call.inputs.dim() == len(call.module.kernel_size) + 2  # pyright: ignore
+from probes.kernels.parts import Call, Outer, Part
+from probes.kernels.rules.patches import bias, channels_first, windows
 
 
 def part(call: Call, names: frozenset[str]) -> Part:
     """A: windows, channel by channel as the weight has them; B: gradients at the output's positions."""
+    if names == {"bias"}:
+        return bias(call)
     layer, layout = call.module, call.layout
     groups: int = layer.groups  # pyright: ignore[reportAssignmentType]
     kernel: tuple[int, ...] = layer.kernel_size  # pyright: ignore[reportAssignmentType]
@@ -24,9 +21,6 @@ def part(call: Call, names: frozenset[str]) -> Part:
 
     def gradients(values: Tensor) -> Tensor:
         return channels_first(layout.arrange(values), groups)
-
-    if names == {"bias"}:
-        return Direct(channels, lambda: lambda values: gradients(values).sum(-1).flatten(1))
 
     def factor() -> Dense:
         images = call.arranged().flatten(0, 1)

@@ -1,8 +1,24 @@
-"""The windows that a convolution sees, in any number of dimensions."""
+"""What convolutions and transposed ones have in common: windows in any number of dimensions, and their bias."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
+
+from probes.kernels.parts import Call, Direct
+
+
+def applies(call: Call) -> bool:
+    """Batched inputs [n, channels, *size]."""
+    return call.layout.dim == 0 and call.inputs.dim() == len(call.module.kernel_size) + 2  # pyright: ignore
+
+
+def bias(call: Call) -> Direct:
+    """Sums of the gradients over the positions of each channel."""
+
+    def sums(gradients: Tensor) -> Tensor:
+        return channels_first(call.layout.arrange(gradients), 1).sum(-1).flatten(1)
+
+    return Direct(call.outputs_shape[1], lambda: sums)
 
 
 def windows(

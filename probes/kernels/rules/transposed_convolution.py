@@ -9,27 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from probes.kernels.factors import Dense
-from probes.kernels.parts import Call, Direct, Outer, Part
-from probes.kernels.rules.patches import channels_first, windows
-
-
-def applies(call: Call) -> bool:
-    """Batched inputs [n, channels, *size]."""
-    return call.layout.dim == 0 and call.inputs.dim() == len(call.module.kernel_size) + 2  # pyright: ignore
+from probes.kernels.parts import Call, Outer, Part
+from probes.kernels.rules.patches import bias, channels_first, windows
 
 
 def part(call: Call, names: frozenset[str]) -> Part:
     """A: the inputs; B: windows of the gradient, channel by channel as the weight has them."""
+    if names == {"bias"}:
+        return bias(call)
     layer, layout = call.module, call.layout
     groups: int = layer.groups  # pyright: ignore[reportAssignmentType]
     kernel: tuple[int, ...] = layer.kernel_size  # pyright: ignore[reportAssignmentType]
     channels, size = call.inputs.shape[1], tuple(call.inputs.shape[2:])
-
-    if names == {"bias"}:
-        return Direct(
-            call.outputs_shape[1],
-            lambda: lambda values: channels_first(layout.arrange(values), 1).sum(-1).flatten(1),
-        )
 
     def gradients(values: Tensor) -> Tensor:
         images = layout.arrange(values).flatten(0, 1)
