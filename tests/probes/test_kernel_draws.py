@@ -48,6 +48,15 @@ def test_points_outside_a_draw_leave_it_alone():
     assert torch.isfinite(kernels).flatten(1).all(1).tolist() == [True, False, True]
 
 
+def test_outputs_without_a_value_spoil_their_own_rows():
+    """The gradients of an output that overflowed can be as finite as ever."""
+    model = Net(lambda net, x: net.layer(x) + torch.where(x[:, :1] > 5, torch.inf, 0), layer=nn.Linear(6, 3))
+    inputs = torch.zeros(4, 6)
+    inputs[2] = 9
+    kernels = draw_kernels(model, inputs, torch.tensor([[0, 1], [1, 2], [3, 0]]), "traced")
+    assert torch.isfinite(kernels).tolist() == [[[True, True]] * 2, [[True, False], [False, False]], [[True, True]] * 2]
+
+
 @pytest.mark.parametrize("name", ["mlp tanh", "resnet", "bare parameter", "gine"])
 def test_memory_does_not_change_the_kernels(name: str):
     model, inputs = CASE[name].make(torch.float64)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from kernel_cases import CASE, TREATMENTS, Inputs, Net, least_memory, mlp
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
@@ -95,6 +96,14 @@ MIXES = "change with the other points"
             "full",
             ValueError,
             "Embedding '0' has max_norm.*set max_norm=None",
+        ),
+        (nn.LazyLinear(3), GOOD, "full", ValueError, "LazyLinear has lazy layers.*call it once"),
+        (
+            wrapped(lambda f: torch.utils.checkpoint.checkpoint(lambda h: h.tanh(), f, use_reentrant=True)),
+            VARIED,
+            "full",
+            ValueError,
+            "reentrant checkpointing: pass use_reentrant=False",
         ),
         # Outputs that depend on chance, in eval mode too.
         (wrapped(lambda f: f + torch.rand_like(f)), GOOD, "full", ValueError, "eval mode deterministic"),

@@ -1,10 +1,12 @@
 """A kernel leaves the model as it was, and the caller's modes leave the kernel as it is."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from kernel_cases import CASE, Net, cast, relative_error
+import torch.nn.functional as F
+from kernel_cases import CASE, Net, brute_force_kernel, cast, mlp, relative_error
 from torch import Tensor, nn
 
 from probes import draw_kernels, kernel_plan, layer_kernels, layer_traces, tangent_kernel
@@ -112,6 +114,92 @@ def test_inputs_overwritten_after_use_are_no_silent_mistake():
 
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         tangent_kernel(Net(run, layer=nn.Linear(6, 3)), torch.randn(4, 6))
+
+
+class FirstOnly(torch.autograd.Function):
+    """Takes two tensors and has a gradient for the first."""
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        return first + second.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def test_uses_without_a_gradient_add_nothing(monkeypatch: pytest.MonkeyPatch):
+    """What the backward pass never fills is zero, and not what the memory held before."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)  # with NaN
+    torch.use_deterministic_algorithms(True)
+    try:
+        model = Net(lambda net, x: FirstOnly.apply(net.layer(x), net.layer(x.tanh())), layer=nn.Linear(6, 3))
+        inputs = torch.randn(4, 6)
+        kernel = tangent_kernel(model, inputs)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(kernel, torch.kron(inputs @ inputs.T + 1, torch.eye(3)))
+
+
+def test_autocast_inside_a_network_hides_no_use_of_a_weight():
+    """It casts a weight once for all its uses, of which the graph then shows one."""
+
+    def run(net: Net, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return F.linear(net.layer(x).float().tanh(), net.layer.weight).float()
+
+    model, inputs = Net(run, layer=nn.Linear(6, 6)), torch.randn(4, 6)
+    paths = {layer.path for layer in kernel_plan(model, inputs).layers}
+    assert paths == {"per-sample jacobian", "jacobian"}  # the weight's, and the bias's
+
+
+class Doubled(torch.autograd.Function):
+    """Keeps what it got under a name that leaves of the graph have too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.variable = x
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return 2 * gradients[0]
+
+
+def test_functions_of_the_user_are_no_leaves():
+    model, inputs = Net(lambda net, x: Doubled.apply(net.layer(x)), layer=nn.Linear(6, 3)), torch.randn(4, 6)
+    torch.testing.assert_close(tangent_kernel(model, inputs), 4 * torch.kron(inputs @ inputs.T + 1, torch.eye(3)))
+
+
+def test_hooks_on_all_modules_count():
+    """They come before the engine's own, and may replace what a layer returns."""
+    model, inputs = mlp(6, 5, 3), torch.randn(4, 6)
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, args, outputs: 2 * outputs if isinstance(module, nn.Linear) else None
+    )
+    try:
+        kernel = tangent_kernel(model, inputs)
+        expected = brute_force_kernel(model, inputs, "full")
+    finally:
+        hook.remove()
+    assert relative_error(kernel, expected) < 1e-5
+
+
+def test_full_precision_whatever_the_flags():
+    flags = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)
+    before = [flag.fp32_precision for flag in flags]
+    seen: list[str] = []
+    model = Net(lambda net, x: (seen.extend(f.fp32_precision for f in flags), net.layer(x))[1], layer=nn.Linear(6, 3))
+    try:
+        for flag in flags:
+            flag.fp32_precision = "tf32"
+        tangent_kernel(model, torch.randn(4, 6))
+        after = [flag.fp32_precision for flag in flags]
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.fp32_precision = value
+    assert set(seen) == {"ieee"}
+    assert after == ["tf32"] * 3
 
 
 def test_compiled_networks_run_eagerly():
