@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import torch
-from kernel_cases import CASE, TREATMENTS, count, least_memory, relative_error, take
+from kernel_cases import CASE, TREATMENTS, Net, count, least_memory, relative_error, take
+from torch import nn
 
 from probes import kernel_plan, tangent_kernel
 
@@ -52,6 +53,18 @@ def test_a_ceiling_is_a_number_of_bytes(memory_bytes: int):
     model, inputs = CASE["linear"].make(torch.float32)
     with pytest.raises(ValueError, match=f"memory_bytes={memory_bytes} is not positive"):
         tangent_kernel(model, inputs, memory_bytes=memory_bytes)
+
+
+def test_activations_count_against_the_ceiling():
+    """A network that is all activations, 0.8 MB a point, and has hardly a parameter."""
+
+    def run(net: Net, x: torch.Tensor) -> torch.Tensor:
+        wide = net.layer(x) * torch.linspace(0, 1, 50_000)
+        return wide.tanh().tanh().tanh().tanh().mean(1, keepdim=True)
+
+    model, inputs = Net(run, layer=nn.Linear(3, 1)), torch.randn(32, 3)
+    assert kernel_plan(model, inputs, memory_bytes=2**30).blocks == 1
+    assert kernel_plan(model, inputs, memory_bytes=2**24).blocks > 1
 
 
 CEILING = 200_000_000
