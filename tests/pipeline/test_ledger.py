@@ -175,6 +175,16 @@ def test_a_variable_that_the_plan_knows_no_longer_is_nobodys(ledger: Ledger):
     assert taken(again).wanted == {"q": ("trace",)}
 
 
+def test_a_replay_is_known_to_have_left_as_early_as_anybody_says(ledger: Ledger):
+    ledger.notice(notice("a", 5))
+    ledger.leave("a", {2: 7})
+    assert ledger.waiting
+    ledger.leave("a", {2: 0})
+    ledger.leave("a", {2: 7})
+    ledger.notice(notice("a", 5))
+    assert not ledger.waiting
+
+
 @pytest.mark.parametrize("when", ["waiting", "in hand", "delivered", "measured"])
 def test_a_replaced_snapshot_is_measured_anew_and_the_old_one_no_longer(when: str, ledger: Ledger):
     ledger.notice(notice("a", 5))

@@ -44,6 +44,14 @@ def values(study: Study) -> dict[int, set[float]]:
     return {int(step): set(found["value"]) for step, found in rows.groupby("step")}
 
 
+def test_columns_have_one_type_whatever_was_measured(planned: Study):
+    types = [Store(planned[0]).measurements().dtypes]
+    for step, length in ((0, 3), (4, None)):  # profiles only, then numbers too
+        put(planned, step, length=length)
+        types.append(Store(planned[0]).measurements().dtypes)
+    assert {str(found["length"]) for found in types} == {"float64"}
+
+
 def test_parts_are_written_and_read(planned: Study):
     storage, plan = planned
     rows = spectrum_rows(plan["runs"][0], 4)

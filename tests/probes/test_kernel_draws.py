@@ -7,6 +7,7 @@ from kernel_cases import CASE, EVERY_CASE, Case, Net, block, count, least_memory
 from torch import nn
 
 from probes import draw_indices, draw_kernels, tangent_kernel
+from probes.kernels import engine
 
 
 @pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
@@ -31,6 +32,22 @@ def test_agrees_with_one_call_a_draw(name: str):
     assert kernels.dtype == torch.float32
     for draw, kernel in zip(draws.tolist(), kernels, strict=True):
         torch.testing.assert_close(kernel, tangent_kernel(model, take(inputs, draw), "traced"), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "at_once"), [(2, False), (30, True)])
+def test_the_union_is_taken_where_it_is_cheaper(size: int, at_once: bool, monkeypatch: pytest.MonkeyPatch):
+    """Also of a network without a rule: 8 draws of 2 out of 40 points share little, draws of 30 nearly all."""
+    model = nn.Sequential(nn.GRU(3, 4, batch_first=True), Net(lambda net, states: states[0][:, -1]))
+    sides: list[int] = []
+    add = engine.add_jacobian_kernel
+
+    def watched(kernel: torch.Tensor, *rest: object) -> None:
+        sides.append(len(kernel))
+        add(kernel, *rest)
+
+    monkeypatch.setattr(engine, "add_jacobian_kernel", watched)
+    draw_kernels(model, torch.randn(40, 5, 3), draw_indices(40, draws=8, size=size, seed=0), "summed")
+    assert (max(sides) > size) == at_once
 
 
 def test_many_draws_of_few_points_of_a_large_population():
@@ -76,6 +93,7 @@ def test_memory_does_not_change_the_kernels(name: str):
         (torch.tensor([0, 1]), r"draws .*shape \[2\], expected integers \[draws, size\]"),
         (torch.zeros(0, 2, dtype=torch.int64), r"draws .*shape \[0, 2\], expected"),
         (torch.zeros(2, 0, dtype=torch.int64), r"draws .*shape \[2, 0\], expected"),
+        (torch.ones(2, 4, dtype=torch.bool), "draws are torch.bool.*, expected integers"),
         (np.zeros((2, 2)), "draws are .*float64.*, expected integers"),
     ],
 )

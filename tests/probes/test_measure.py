@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from probes import VARIABLES, collective_variables, draw_indices, draw_kernels, eigenvalues, measure, tangent_kernel
+from probes.givens import givens_at
 
 
 def network(outputs: int = 2) -> nn.Module:
@@ -138,6 +139,13 @@ def test_a_loss_that_is_a_mean_is_that_of_each_point():
     np.testing.assert_allclose(*found, rtol=1e-12)
 
 
+def test_negative_classes_count_as_none():
+    """Padding of a sequence: the position has no label."""
+    model, inputs = nn.Sequential(nn.Linear(4, 6), nn.Unflatten(1, (3, 2))), torch.randn(2, 4)
+    labels = givens_at(model, inputs, torch.tensor([[0, 1, -100], [-1, -1, 1]]), None, {"labels"})["labels"]
+    assert labels.tolist() == [[1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1]]
+
+
 def test_with_nothing_before_it_a_comparison_with_it_is_nan():
     model, draws = network(), draw_indices(9, draws=2, size=4, seed=0)
     found = measure(model, points(), draws, "full", ("trace", "kernel_velocity"), step=0)
@@ -227,6 +235,8 @@ TRIES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no targets": ({"variables": ("label_alignment",)}, ValueError, "label_alignment needs labels: pass targets="),
     "few targets": ({"variables": ("label_alignment",), "targets": torch.zeros(3, 2)}, ValueError,
                     "3 targets for 9 inputs: pass one for each"),
+    "no such class": ({"variables": ("label_alignment",), "targets": torch.full((9,), 2)}, ValueError,
+                      "target 2 is no class of 2: classes begin at 0"),
     "no classes": ({"variables": ("entropy_gap",), "targets": torch.zeros(9, 2)}, ValueError,
                    "entropy_gap needs classes: pass targets= of a classification"),
     "no loss": ({"variables": ("kinetic_energy",), "targets": torch.zeros(9, 2)}, ValueError,

@@ -232,6 +232,20 @@ def test_a_prober_that_waits_is_told_when_a_comparison_becomes_possible(storage:
     on_loop(storage, test)
 
 
+def test_a_replay_whose_first_notice_was_lost_is_known_from_storage(storage: GatedStorage) -> None:
+    """Attempt 2 left the trajectory at step 0; the hub had heard of no snapshot there that could have told it."""
+    replayed = SnapshotName(0, 2, "f" * 16)
+
+    async def test(hub: Hub) -> None:
+        await hub.notice(Notice(RUN, NAMES[1]))
+        storage.write_json(f"runs/{RUN}/replays/0002.json", {"after_step": -1})
+        await hub.notice(Notice(RUN, replayed))
+        assert (await take(hub)).name == replayed
+        assert (await hub.status())["waiting"] == 0
+
+    on_loop(storage, test)
+
+
 def test_an_older_launchs_hub_publishes_nothing(storage: GatedStorage) -> None:
     async def test(hub: Hub) -> None:
         await hub.notice(Notice(RUN, NAMES[0]))
