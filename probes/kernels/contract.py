@@ -14,7 +14,7 @@ from probes.kernels.factors import Factor
 STRIPES = 8
 """Stripes of points in which a symmetric product is formed: saves 7/16 of it and keeps temporaries small."""
 
-STRIPE_SIDE = 64
+STRIPE_SIDE = 200
 """Rows that a stripe has at least: products of fewer lose more than they save."""
 
 

@@ -99,8 +99,9 @@ def add_block(
 
     def complete() -> Iterator[tuple[int, list[Store]]]:
         """Sweep both sides in step; every share as soon as all its uses are there."""
-        mine = Side(left, shares, decisions, network.rows, network.dtype)
-        sides = [mine] if right is None else [mine, Side(right, others, decisions, network.rows, network.dtype)]
+        about = network.rows, network.dtype, workspace
+        mine = Side(left, shares, decisions, *about)
+        sides = [mine] if right is None else [mine, Side(right, others, decisions, *about)]
         if any(side.plan != mine.plan for side in sides):
             for side in sides:
                 side.in_one_piece()

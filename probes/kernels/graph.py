@@ -1,13 +1,23 @@
 """The autograd graph of one forward pass: who uses which parameter, and the backward sweep in segments."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+BATCHED = {
+    f"{name}Backward0"
+    for name in (
+        *("Addmm", "Mm", "T", "Transpose", "View", "UnsafeView", "Unsqueeze", "Add", "Sub", "Mul", "Div", "Neg"),
+        *("Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Softplus", "Sigmoid", "Tanh", "Sin", "NativeLayerNorm"),
+    )
+}
+"""Nodes through which the gradients of many functions pass at once as exactly as one by one, and sooner where small."""
 
 Edge = tuple[Any, int]
 """A node of the graph and the number of its output: a tensor of the forward pass."""
@@ -66,6 +76,11 @@ class Graph:
             # Autocast casts a parameter once for all its uses.
             casts = [node for node, _ in users if node.name() == "ToCopyBackward0"]
             self.uses[leaf] = len(users) + sum(len(self.consumers[node]) - 1 for node in casts)
+
+    @property
+    def batches(self) -> bool:
+        """Whether all nodes are known to pass gradients of many functions at once."""
+        return all(node.name() in BATCHED for node in self.nodes)
 
     def segments(self, wanted: Sequence[Edge]) -> list[Segment]:
         """Cut the backward pass wherever everything still wanted lies behind a single edge.
@@ -133,12 +148,14 @@ def sweep(
     count: int,
     segments: Sequence[Segment],
     collect: Callable[[Edge, int, Tensor], None],
+    together: bool = False,
 ) -> Iterator[int]:
     """One backward pass for each of ``count`` functions, all of them segment by segment; yields after each segment.
 
     ``cotangents(k)`` are function k's gradients at the outputs, for all points at once: points do not influence each
     other. ``collect(edge, k, gradient)`` is called for every wanted edge that the outputs depend on. What the forward
     pass saved is freed as the sweep passes it. Between segments only the gradients at one edge are held.
+    together: one pass for all functions, where there is one segment and ``graph.batches``.
     """
     entered = graph.root
     held: list[Tensor | None] = []
@@ -147,25 +164,44 @@ def sweep(
         wanted: list[Edge] = [*segment.wanted]
         if leads_on and leads_on not in wanted:
             wanted.append(leads_on)
-        next_held: list[Tensor | None] = []
-        for k in range(count):
-            seed = cotangents(k) if number == 0 else held[k]
-            passed_on: Tensor | None = None
-            if seed is not None:
-                found = torch.autograd.grad(
-                    [entered],
-                    [GradientEdge(*edge) for edge in wanted],
-                    [seed],
-                    retain_graph=k + 1 < count,
-                    allow_unused=True,
-                )
-                for edge, value in zip(wanted, found, strict=True):
-                    if value is not None and edge in segment.wanted:
-                        collect(edge, k, value)
-                    if edge == leads_on:
-                        passed_on = value
-            next_held.append(passed_on)
-            if number:
-                held[k] = None
+        next_held: list[Tensor | None] = [None] * count
+        seeds = _let_go(held) if number else map(cotangents, range(count))
+        for k, found in enumerate(_backward(entered, wanted, seeds, count, together)):
+            for edge, value in zip(wanted, found, strict=True):
+                if value is not None and edge in segment.wanted:
+                    collect(edge, k, value)
+                if edge == leads_on:
+                    next_held[k] = value
         held, entered = next_held, GradientEdge(*leads_on) if leads_on else graph.root
         yield number
+
+
+def _let_go(held: list[Tensor | None]) -> Iterator[Tensor | None]:
+    while held:
+        yield held.pop(0)
+
+
+def _backward(
+    entered: GradientEdge, wanted: Sequence[Edge], seeds: Iterable[Tensor | None], count: int, together: bool
+) -> Iterator[tuple[Tensor | None, ...]]:
+    """For each of ``count`` seeds at the edge entered, the gradients at the edges wanted; frees what it passes."""
+    edges = [GradientEdge(*edge) for edge in wanted]
+    if together:
+        seeds = [seed for seed in seeds if seed is not None]
+        if (found := _at_once(entered, edges, torch.stack(seeds))) is not None:
+            yield from zip(*([None] * count if values is None else values for values in found), strict=True)
+            return
+    for k, seed in enumerate(seeds):
+        if seed is None:
+            yield (None,) * len(edges)
+        else:
+            yield torch.autograd.grad([entered], edges, [seed], retain_graph=k + 1 < count, allow_unused=True)
+
+
+def _at_once(entered: GradientEdge, edges: Sequence[GradientEdge], seeds: Tensor) -> tuple[Tensor | None, ...] | None:
+    """The gradients of all seeds [count, ...] in one pass; None where a hook asks for their numbers."""
+    with suppress(RuntimeError):
+        return torch.autograd.grad(
+            [entered], edges, [seeds], is_grads_batched=True, retain_graph=True, allow_unused=True
+        )
+    return None

@@ -24,10 +24,11 @@ class Grid:
 
     def arrange(self, rows: Tensor) -> Tensor:
         """[N, each, ...], without a copy."""
-        rows = rows.movedim(self.dim, 0)
+        if self.dim:
+            rows = rows.movedim(self.dim, 0)
         if self.interleaved:
-            return rows.unflatten(0, (self.each, self.points)).transpose(0, 1)
-        return rows.unflatten(0, (self.points, self.each))
+            return rows.view(self.each, self.points, *rows.shape[1:]).transpose(0, 1)
+        return rows.view(self.points, self.each, *rows.shape[1:])
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from torch.autograd.graph import GradientEdge
 from probes.kernels.graph import Edge, Graph
 from probes.kernels.layouts import Layout
 
+TOGETHER = 2**18
+"""Numbers that are compared at a time: temporaries that stay in the cache."""
+
 
 class Proof:
     """Gradients at ``edges`` of outputs [N, O], of which every point's are weighted alike or by a weight of its own.
@@ -43,9 +46,17 @@ class Proof:
         if plain is None or weighted is None or not plain.numel():
             return True
         plain, weighted = layout.arrange(plain).flatten(1), layout.arrange(weighted).flatten(1)
-        if not bool(torch.isfinite(plain).all()):
-            return True  # a broken network: the kernel shows it
-        weights = self.weights.to(plain)[:, None]
         # Entries of one point come of sums of its own size; rounding is relative to that.
-        scale = plain.abs().amax(1, keepdim=True) + torch.finfo(plain.dtype).eps * plain.abs().max()
-        return bool(((weighted - weights * plain).abs() <= self.tolerance * scale).all())
+        own = _largest(plain)
+        if not bool(torch.isfinite(own).all()):
+            return True  # a broken network: the kernel shows it
+        scale = own + torch.finfo(plain.dtype).eps * own.max()
+        each = max(1, TOGETHER // plain.shape[1])
+        parts = zip(plain.split(each), weighted.split(each), self.weights.to(plain)[:, None].split(each), strict=True)
+        off = torch.cat([_largest(torch.addcmul(w, p, weight, value=-1)) for p, w, weight in parts])
+        return bool((off <= self.tolerance * scale).all())
+
+
+def _largest(rows: Tensor) -> Tensor:
+    """The largest absolute value of each row; NaN where there is one."""
+    return torch.maximum(rows.amax(1), -rows.amin(1))  # many times faster than a norm

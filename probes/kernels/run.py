@@ -13,7 +13,7 @@ from probes.kernels.checks import check_alike, check_devices, check_layers, trai
 from probes.kernels.engine import Kernels, Network, add_block, remaining_parameters
 from probes.kernels.memory import Room, ceiling, points_that_fit, room
 from probes.kernels.observe import deterministic
-from probes.kernels.shares import Alone, Observation, check_apart, check_shape, observe
+from probes.kernels.shares import Alone, Observation, check_apart, check_shape, observe, rounding
 from probes.kernels.stores import decide
 from probes.kernels.treatment import OutputRows, OutputTreatment, check_treatment
 
@@ -210,7 +210,8 @@ def _sketch(model: nn.Module, batch: Batch) -> tuple[Observation, Alone | None]:
             pair = batch.take(torch.arange(len(batch) - 2, len(batch)))
             both = check_shape(pair.run(model), 2)
             for point, together in enumerate(both):
-                check_apart(model, together, check_shape(pair.take(torch.tensor([point])).run(model), 1)[0])
+                by_itself = check_shape(pair.take(torch.tensor([point])).run(model), 1)[0]
+                check_apart(together, by_itself, rounding(model))
     except Exception:
         # Of one point only, a missing batch dimension is hard to tell from other mistakes: what do all of them give?
         with torch.no_grad():

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +44,16 @@ class Share:
         parts = [part for _, part in self.uses if isinstance(part, Outer)]
         return parts if len(parts) == len(self.uses) and len({part.form for part in parts}) == 1 else None
 
+    @cached_property
+    def places(self) -> list[slice]:
+        """Of the rows of every use among those of all uses."""
+        ends = [0, *accumulate(part.rows for part in self.outer or [])]
+        return [slice(*pair) for pair in pairwise(ends)]
+
     @property
     def rows(self) -> int:
         """T, over all uses."""
-        return sum(part.rows for part in self.outer or [])
+        return self.places[-1].stop if self.places else 0
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -92,7 +99,8 @@ def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple
     elif alone is None:
         found, lone_calls = watch(model, layers, batch.take(torch.tensor([len(batch) - 1])))
         alone = _checked_outputs(found, 1), lone_calls
-    check_apart(model, outputs[-1], alone[0][0])
+    tolerance = rounding(model)
+    check_apart(outputs[-1], alone[0][0], tolerance)
     graph = Graph(outputs)
     if not any(graph.uses[id(parameter)] for parameter in model.parameters()):
         raise ValueError(NO_DEPENDENCE)
@@ -101,14 +109,14 @@ def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple
             f"{type(model).__name__} hides parameters from autograd by reentrant checkpointing: "
             "pass use_reentrant=False to torch.utils.checkpoint"
         )
-    shares = _layer_shares(model, batch, graph, outputs, calls, alone[1])
-    shares += _bare_shares(model, batch, graph, outputs, shares)
+    shares = _layer_shares(model, batch, graph, outputs, calls, alone[1], tolerance)
+    shares += _bare_shares(model, batch, graph, outputs, shares, tolerance)
     return Observation(batch, outputs, graph, shares), alone
 
 
-def check_apart(model: nn.Module, outputs: Tensor, alone: Tensor) -> None:
+def check_apart(outputs: Tensor, alone: Tensor, tolerance: float) -> None:
     """ValueError unless a point's outputs in a batch are those that it has alone."""
-    if not agree(alone, outputs, rounding(model)):
+    if not agree(alone, outputs, tolerance):
         raise ValueError(
             "the outputs of a data point change with the other points of the batch or from call to call, expected row "
             "i to be a function of input i alone: put the batch dimension first (batch_first=True) and make eval mode "
@@ -157,11 +165,12 @@ def _layer_shares(
     outputs: Tensor,
     calls: Sequence[LayerCall],
     alone: Sequence[LayerCall],
+    tolerance: float,
 ) -> list[Share]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
-    proposed = _proposed_calls(batch, graph, calls, alone, rounding(model))
-    proof = Proof(graph, outputs, list(dict.fromkeys(edge for edge, _ in proposed)), rounding(model))
+    proposed = _proposed_calls(batch, graph, calls, alone, tolerance)
+    proof = Proof(graph, outputs, list(dict.fromkeys(edge for edge, _ in proposed)), tolerance)
     exact = [(edge, call) for edge, call in proposed if proof.holds(edge, call.layout)]
     del proof
     seen: dict[int, int] = defaultdict(int)  # by id of the parameter: uses in calls that a rule covers
@@ -192,7 +201,9 @@ def _layer_shares(
     return shares
 
 
-def _bare_shares(model: nn.Module, batch: Batch, graph: Graph, outputs: Tensor, known: Sequence[Share]) -> list[Share]:
+def _bare_shares(
+    model: nn.Module, batch: Batch, graph: Graph, outputs: Tensor, known: Sequence[Share], tolerance: float
+) -> list[Share]:
     covered = {name for share in known for name in share.parameters}
     remaining = {
         name: parameter
@@ -202,7 +213,7 @@ def _bare_shares(model: nn.Module, batch: Batch, graph: Graph, outputs: Tensor, 
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
     return [
         Share(owner := name.rpartition(".")[0], kinds[owner], (name,), tuple(uses))
-        for name, uses in bare_uses(graph, outputs, batch, remaining, rounding(model)).items()
+        for name, uses in bare_uses(graph, outputs, batch, remaining, tolerance).items()
     ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from probes.kernels.graph import Edge, Segment, merged, sweep
+from probes.kernels.graph import Edge, Segment, edge_shape, merged, sweep
 from probes.kernels.shares import Observation, Share
 from probes.kernels.stores import Decision, Store
 from probes.kernels.treatment import OutputRows
@@ -17,7 +17,10 @@ Use = tuple[int, int]
 
 
 class Side:
-    """Collects the per-sample gradients of ``shares``, all of which are shares of ``observation``."""
+    """Collects the per-sample gradients of ``shares``, all of which are shares of ``observation``.
+
+    workspace: bytes up to which gradients of all functions may be under way together.
+    """
 
     def __init__(
         self,
@@ -26,6 +29,7 @@ class Side:
         decisions: Sequence[Decision],
         rows: OutputRows,
         dtype: torch.dtype,
+        workspace: int,
     ):
         self.observation, self.rows = observation, rows
         self.points = len(observation.batch)
@@ -37,6 +41,8 @@ class Side:
         self._bytes = [self.points * decision.point_bytes for decision in decisions]
         natural = observation.graph.segments(list(self.uses))
         self.segments = merged(natural, self._collected_bytes, MERGED_BYTES)
+        found = sum(edge_shape(edge).numel() for edge in self.uses) * rows.functions * dtype.itemsize
+        self.together = 2 * found <= workspace and observation.graph.batches
 
     @property
     def plan(self) -> list[set[Use]]:
@@ -61,6 +67,7 @@ class Side:
             self.rows.functions,
             self.segments,
             collect,
+            together=self.together and len(self.segments) == 1,
         )
 
     def _collected_bytes(self, edge: Edge) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 from probes.kernels.contract import add_dense, add_ghost, add_half, add_jacobians, add_outer_jacobians
 from probes.kernels.costs import Blocks, Cost, direct_cost, outer_costs
 from probes.kernels.factors import Factor, compressed, concatenated
+from probes.kernels.parts import Outer
 from probes.kernels.shares import Share
 
 
@@ -29,7 +30,7 @@ def share_costs(share: Share, blocks: Blocks) -> list[Cost]:
     """What the paths of a share cost."""
     if (parts := share.outer) is None:
         return [direct_cost(blocks, share.uses[0][1].width)]
-    first, rows = parts[0], sum(part.rows for part in parts)
+    first, rows = parts[0], share.rows
     inputs = min(first.inputs, blocks.points * rows) if first.one_hot else first.inputs
     return outer_costs(blocks, first.groups, inputs, first.outputs, rows)
 
@@ -41,7 +42,7 @@ def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Deci
     costs = share_costs(share, blocks)
     if (parts := share.outer) is None:
         return Decision(costs[0], True, size * K * width)
-    first, rows = parts[0], sum(part.rows for part in parts)
+    first, rows = parts[0], share.rows
     factor = size * rows * (1 if first.one_hot else first.groups * first.inputs)
     kept = size * K * first.groups * first.outputs * rows + factor
     options = [Decision(cost, False, kept) for cost in costs]
@@ -79,11 +80,9 @@ class Store:
                 held.copy_(found)
             self._collected.add((0, k))
             return
-        parts = self.share.outer
-        assert parts is not None
-        first, last = self._rows_of(use)
-        held = self._allocated(gradient, parts[0].groups, parts[0].outputs, self._rows_of(len(parts) - 1)[1])
-        held[:, k, ..., first:last] = parts[use].gradients(gradient)
+        assert isinstance(part, Outer)
+        held = self._allocated(gradient, part.groups, part.outputs, self.share.rows)
+        held[:, k, :, :, self.share.places[use]] = part.gradients(gradient)
         self._collected.add((use, k))
 
     def complete(self) -> Tensor | None:
@@ -91,7 +90,7 @@ class Store:
         if self.gradients is None or not self.gradients.numel():
             return None
         for use in range(1 if self.written else len(self.share.uses)):
-            rows = slice(None) if self.written else slice(*self._rows_of(use))
+            rows = slice(None) if self.written else self.share.places[use]
             for k in range(self.functions):
                 if (use, k) not in self._collected:
                     self.gradients[:, k, ..., rows] = 0
@@ -100,10 +99,6 @@ class Store:
     def factor(self) -> Factor:
         """The inputs' side of what was not written down."""
         return concatenated([part.factor().to(self.dtype) for part in self.share.outer or []])
-
-    def _rows_of(self, use: int) -> tuple[int, int]:
-        rows = [part.rows for part in self.share.outer or []]
-        return sum(rows[:use]), sum(rows[: use + 1])
 
     def _allocated(self, gradient: Tensor, *shape: int) -> Tensor:
         if self.gradients is None:

@@ -49,6 +49,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cells", nargs="+", choices=SIZES["full"], default=list(SIZES["full"]))
     parser.add_argument("--peers", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--repeats", type=int, default=5, help="timed calls after the first one")
+    parser.add_argument(
+        "--least", type=float, default=2, help="seconds of them: a median of few short ones says little"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=float, default=600, help="seconds of one process")
     memory = 0.75 * psutil.virtual_memory().total / 1e9
@@ -65,7 +68,7 @@ def main() -> None:
     """Measure what is missing, then print and keep the tables."""
     asked = arguments()
     out = asked.out.resolve()
-    settings = Settings(asked.repeats, asked.threads, asked.limit, int(asked.memory * 1e9))
+    settings = Settings(asked.repeats, asked.least, asked.threads, asked.limit, int(asked.memory * 1e9))
     machine = describe_machine(out, asked.threads, asked.fresh)
     environments, left_out = environments_of(asked)
     records: dict[str, dict[str, list[Record]]] = {}

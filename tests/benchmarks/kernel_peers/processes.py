@@ -17,6 +17,8 @@ from kernel_peers.environments import Environment
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+KEEP_PAGES = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+"""So that glibc keeps freed memory: pages fresh from the system cost more than products, and differently each time."""
 MEMORY_WORDS = ("allocate memory", "MemoryError", "RESOURCE_EXHAUSTED", "bad_alloc", "Out of memory", "out of memory")
 
 Record = dict[str, Any]
@@ -28,6 +30,7 @@ class Settings:
     """What is asked of every measurement; a record of other settings is no answer."""
 
     repeats: int
+    least: float  # seconds of timed calls
     threads: int
     limit: float  # seconds of a process
     memory: int  # bytes of a process
@@ -51,7 +54,7 @@ def module(name: str, *arguments: str, threads: int, environment: Environment, l
     """Run kernel_peers.``name`` and return what it printed; CalledProcessError or TimeoutExpired otherwise."""
     paths = [str(HERE.parent), *map(str, environment.folders), os.environ.get("PYTHONPATH", "")]
     surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "JAX_PLATFORMS": "cpu"}
-    surroundings |= dict.fromkeys(THREAD_VARIABLES, str(threads))
+    surroundings |= KEEP_PAGES | dict.fromkeys(THREAD_VARIABLES, str(threads))
     words = [environment.python, "-m", f"kernel_peers.{name}", *arguments]
     done = subprocess.run(words, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=limit, check=True)
     return done.stdout
