@@ -75,16 +75,68 @@ def run(
 
 
 @app.command
-def status(path: str) -> None:
-    """Show how far a study is, from this or any other shell."""
-    from pipeline import progress
-    from pipeline.launch import holder
+def retry(
+    path: str,
+    *runs: Annotated[str, Parameter(help="Names or ids of runs, as `status` shows them; all by default.")],
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    address: Address = None,
+) -> int:
+    """Take up again what has failed or was stopped, from its checkpoints, and whatever else is missing."""
+    from pipeline import closing, layout, progress
+    from pipeline.spec import parse_study
+    from pipeline.storage import Storage
+    from pipeline.store import Store
+    from pipeline.study import run_study
+
+    spec = parse_study(Store(Storage.at(path)).study_yaml(), layout.STUDY)
+    command = shlex.join(["tangentscope", *sys.argv[1:]])
+    with progress.shown(console) as watch:
+        ended = run_study(spec, layout.STUDY, path, data_dir, offline, address, command, watch, retry=runs)
+    closing.tell(console, path, ended)
+    return 1 if ended.failed or ended.failed_measurements else 0
+
+
+@app.command
+def stop(
+    path: str, *runs: Annotated[str, Parameter(help="Names or ids of runs; by default the whole study stops.")]
+) -> None:
+    """Ask a study, or some of its runs, to checkpoint and stop; `run` or, for single runs, `retry` goes on."""
+    from pipeline import stopping
     from pipeline.storage import Storage
     from pipeline.store import Store
 
-    store = Store(Storage.at(path))
-    who = holder(store.storage)
-    console.print(progress.table(progress.now(store), title=f"{store.name}, {who or 'not running'}"))
+    for line in stopping.stop(Store(Storage.at(path)), runs):
+        _say(line)
+
+
+@app.command
+def gc(
+    path: str,
+    *,
+    keep: Annotated[Literal["all", "ends", "none"] | None, Parameter(help="Instead of the study's own policy.")] = None,
+    dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be freed.")] = False,
+) -> None:
+    """Free measured snapshots that need not be kept, and what launches left behind."""
+    from pipeline.freeing import free
+    from pipeline.storage import Storage
+    from pipeline.units import human
+
+    freed = free(Storage.at(path), keep, dry_run)
+    what = ", ".join(f"{count} {kind}" for kind, count in freed.counts.items()) or "nothing"
+    _say(f"{'would free' if dry_run else 'freed'} {what}: {human(freed.bytes)}")
+
+
+@app.command
+def status(
+    path: str, *, watch: Annotated[bool, Parameter(negative="", help="Go on until nobody runs it.")] = False
+) -> None:
+    """Show how far a study is, from this or any other shell or node."""
+    from pipeline import progress
+    from pipeline.storage import Storage
+    from pipeline.store import Store
+
+    progress.show(console, Store(Storage.at(path)), watch)
 
 
 @app.command

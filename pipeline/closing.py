@@ -14,10 +14,13 @@ from pipeline.study import Ended
 def tell(console: Console, out: str, ended: Ended) -> None:
     """Print the outcome of a launch, the places of its results and how to open them."""
     storage = Storage.at(out)
-    lines = [f"{ended.finished} runs finished, {len(ended.failed)} failed, in {ended.seconds:.0f} s"]
+    stopped = f", {ended.stopped} stopped on request" if ended.stopped else ""
+    lines = [f"{ended.finished} runs finished, {len(ended.failed)} failed{stopped}, in {ended.seconds:.0f} s"]
     lines += [f"  failed: {name}: {cause}" for name, cause in ended.failed.items()]
     if ended.failed_measurements:
         lines.append(f"  {ended.failed_measurements} values could not be measured; the report says why")
+    if ended.failed or ended.failed_measurements or ended.stopped:
+        lines.append(f"  take these up again:  tangentscope retry {shlex.quote(out)}")
     if ended.nonfinite:
         lines.append(f"  {ended.nonfinite} values are NaN or infinite; the report counts them by run")
     lines += [

@@ -50,6 +50,15 @@ class Launch:
         return self.storage.exists(_stop(self.epoch))
 
 
+def ask_to_stop(storage: Storage) -> bool:
+    """Ask the launch that holds the storage to checkpoint and end; False if nobody holds it."""
+    epoch = _newest(storage)
+    if _holder_of(storage, epoch) is None:
+        return False
+    Launch(storage, epoch).stop()
+    return True
+
+
 def _claim(epoch: int) -> str:
     return f"launches/{epoch:06d}.json"
 
@@ -65,6 +74,13 @@ def _stop(epoch: int) -> str:
 def _newest(storage: Storage) -> int:
     epochs = [int(name.removesuffix(".json")) for name in storage.list("launches") if name.endswith(".json")]
     return max(epochs, default=0)
+
+
+def claimed_at(launch: Launch) -> float | None:
+    """When a launch that is alive claimed the storage, in seconds since 1970; None if it is not alive."""
+    if _holder_of(launch.storage, launch.epoch) is None:
+        return None
+    return launch.storage.read_json(_claim(launch.epoch))["at"]
 
 
 def holder(storage: Storage) -> str | None:

@@ -10,13 +10,14 @@
     runs/<run>/checkpoints/<step>-<attempt>.pt   what training resumes from
     runs/<run>/replays/<attempt>.json            the step after which an attempt left its predecessors' trajectory
     runs/<run>/outcome.json                      how training ended; absent while it has not
+    runs/<run>/stop                              somebody wants this run to stop
     tables/<table>/*.parquet                     immutable parts (see pipeline.tables)
     measurements.parquet …                       the finished tables, each whole
     report.html figures/*.png *.pdf
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.storage import Storage
 
@@ -52,6 +53,11 @@ class Notice:
 def outcome(run: str) -> str:
     """Name of the file that says how a run's training ended."""
     return f"runs/{run}/outcome.json"
+
+
+def stop(run: str) -> str:
+    """Name of the file by which a run is asked to stop."""
+    return f"runs/{run}/stop"
 
 
 def snapshot(run: str, name: SnapshotName) -> str:
@@ -98,6 +104,12 @@ def current_snapshots(storage: Storage, run: str) -> list[SnapshotName]:
             if known is None or (known.freed and not found.freed) or known.attempt < found.attempt:
                 current[found.step] = found
     return [current[step] for step in sorted(current)]
+
+
+def bury(storage: Storage, notice: Notice) -> None:
+    """Give a snapshot's bytes back; an empty file keeps its checksum, by which a replay can still be told."""
+    storage.write(snapshot(notice.run, replace(notice.name, freed=True)), b"")
+    storage.remove(snapshot(notice.run, notice.name))
 
 
 def newest_checkpoint(storage: Storage, run: str) -> tuple[int, str] | None:

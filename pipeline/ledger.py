@@ -65,7 +65,8 @@ class Ledger:
     present: dict[tuple[str, int], SnapshotName] = field(default_factory=dict)  # the newest noticed, by run and step
     replayed: dict[str, dict[int, int]] = field(default_factory=dict)  # by run, as `layout.replays`; those seen here
     given_up: set[tuple[str, SnapshotName]] = field(default_factory=set)  # after three tries, for this launch
-    failed: int = 0
+    # What failed three times, as in `measured` but for what it compares with: nobody tries it before a `retry`.
+    failures: dict[tuple[str, int], set[tuple[str, str, str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._runs = {run["run"]: run for run in self.plan["runs"]}
@@ -77,11 +78,15 @@ class Ledger:
         self._ways = {way for ways in self._compares.values() for way in ways}
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take over measurements that are on storage: those that succeeded, of the variables' present versions."""
-        versions = self.plan["versions"]
+        """Take over rows that are on storage, of the variables' present versions: measured, or failed since a retry."""
+        versions, retried = self.plan["versions"], self.plan.get("retried_at", {})
         for row in rows:
-            if row["state"] == "measured" and versions.get(row["variable"]) == row["version"]:
+            if versions.get(row["variable"]) != row["version"]:
+                continue
+            if row["state"] == "measured":
                 self._done(row)
+            elif row["recorded_at"] > retried.get(row["run"], 0.0):
+                self._failed(row)
 
     def notice(self, notice: Notice) -> None:
         """A snapshot lies on storage, or its tombstone: queue what is still to be measured on it and compared with it.
@@ -111,7 +116,7 @@ class Ledger:
             known[attempt] = min(known.get(attempt, after), after)
         for step in self._schedules.get(run, ()):
             if superseded(self._at(run, step).attempt, step, known):
-                for place in (self.present, self.waiting, self.measured):
+                for place in (self.present, self.waiting, self.measured, self.failures):
                     place.pop((run, step), None)
 
     def take(self, prober: str) -> Job | None:
@@ -151,17 +156,27 @@ class Ledger:
         if job.tries < TRIES:
             self.waiting.setdefault(job.key, job)
             return []
-        self.failed += 1
         self.given_up.add((job.run, job.name))
-        return self._failed_rows(job, cause)
+        rows = self._failed_rows(job, cause)
+        for row in rows:
+            self._failed(row)
+        return rows
 
     def measured_by_run(self) -> dict[str, int]:
         """How many of the values planned for each run are on storage."""
+        return self._count(self.measured)
+
+    def failed_by_run(self) -> dict[str, int]:
+        """How many of the values planned for each run have failed, and were not measured by another try."""
+        left = {at: keys - {key[:3] for key in self.measured.get(at, ())} for at, keys in self.failures.items()}
+        return self._count(left)
+
+    def _count(self, keys_at: Mapping[tuple[str, int], Iterable[tuple[Any, ...]]]) -> dict[str, int]:
         counts = dict.fromkeys(self._runs, 0)
-        for (run, step), keys in self.measured.items():
+        for (run, step), keys in keys_at.items():
             if run in counts and step in self._schedules[run]:
                 planned = {(p, v) for p in self._runs[run]["probes"] for v in self._variables[p]}
-                counts[run] += len(planned & {(probe, variable) for _, probe, variable, _ in keys})
+                counts[run] += len(planned & {(probe, variable) for _, probe, variable, *_ in keys})
         return counts
 
     def missing(self, run: str, step: int) -> dict[str, tuple[str, ...]]:
@@ -175,13 +190,22 @@ class Ledger:
         }
         return {probe: variables for probe, variables in wanted.items() if variables}
 
+    def open(self, run: str, step: int) -> dict[str, tuple[str, ...]]:
+        """What of the missing is still to be tried: it has not failed three times."""
+        failed, checksum = self.failures.get((run, step), set()), self._at(run, step).checksum
+        left = {
+            probe: tuple(v for v in variables if (checksum, probe, v) not in failed)
+            for probe, variables in self.missing(run, step).items()
+        }
+        return {probe: variables for probe, variables in left.items() if variables}
+
     def to_read(self, run: str) -> set[int]:
         """The scheduled steps of a run whose snapshots are still to be read: to be measured or to compare with."""
         found: set[int] = set()
         for step in self._schedules[run]:
-            if missing := self.missing(run, step):
+            if wanted := self.open(run, step):
                 earlier = self._earlier(run, step)
-                found |= {step, *(earlier[way].step for way in self._ways_of(missing) if way in earlier)}
+                found |= {step, *(earlier[way].step for way in self._ways_of(wanted) if way in earlier)}
         return found
 
     def to_free(self, run: str, steps: Iterable[int]) -> list[SnapshotName]:
@@ -207,6 +231,10 @@ class Ledger:
         key = (row["checksum"], row["probe"], row["variable"], tag)
         self.measured.setdefault((row["run"], row["step"]), set()).add(key)
 
+    def _failed(self, row: Mapping[str, Any]) -> None:
+        key = (row["checksum"], row["probe"], row["variable"])
+        self.failures.setdefault((row["run"], row["step"]), set()).add(key)
+
     def _queue(self, run: str, step: int) -> None:
         """Queue what is to be measured on the present snapshot of a step and can be, unless somebody has it in hand."""
         name, earlier = self._at(run, step), self._earlier(run, step)
@@ -215,7 +243,7 @@ class Ledger:
         lost = {way for way, other in earlier.items() if other.freed}
         possible = {
             probe: tuple(v for v in variables if lost.isdisjoint(self._compares.get(v, ())))
-            for probe, variables in self.missing(run, step).items()
+            for probe, variables in self.open(run, step).items()
         }
         wanted = {probe: variables for probe, variables in possible.items() if variables}
         ways = self._ways_of(wanted)

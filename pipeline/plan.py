@@ -276,12 +276,15 @@ def _check_variables(study: Study, data: tasks.TaskData, place: str, task: str) 
 _EARLIER = ("initial", "previous")
 
 
-def plan_record(study: Study, runs: list[Run], launch: int) -> dict[str, Any]:
-    """What ``plan.json`` holds."""
+def plan_record(
+    study: Study, runs: list[Run], launch: int, retried_at: dict[str, float] | None = None
+) -> dict[str, Any]:
+    """What ``plan.json`` holds. `retried_at`: by run, until when failures of measurements count no more."""
     probes = {probe.id: probe.record() for run in runs for probe in run.probes}
     return {
         "study": study.name,
         "launch": launch,
+        "retried_at": retried_at or {},
         "varied": [*study.grid, *study.zip],
         "report": study.report.model_dump(mode="json"),
         "keep": study.probes.keep,

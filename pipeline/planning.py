@@ -12,6 +12,7 @@ from pipeline.plan import Run, make_runs
 from pipeline.points import draw_points
 from pipeline.spec import Study, read_study
 from pipeline.training import initialise, training_of
+from pipeline.units import clock, human
 from probes import kernel_plan
 
 _MOST_ROWS = 40
@@ -79,20 +80,3 @@ def _kernel(run: Run) -> str:
     points = draw_points(getattr(run.data, run.probes[0].split), kernel.model_copy(update={"draws": 1}))
     found = kernel_plan(module, points["inputs"], kernel.outputs, memory_bytes=run.study.resources.probe.memory_bytes)
     return f"kernel of {run.name} ({kernel.size} points, {kernel.outputs})\n{found}"
-
-
-def human(count: float) -> str:
-    """Bytes with a decimal prefix."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 120:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

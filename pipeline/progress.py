@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline import layout
+from pipeline import layout, pace
 from pipeline.launch import holder
 from pipeline.ledger import Ledger
 from pipeline.store import Store
+from pipeline.units import clock
 
+_WATCH_SECONDS = 2.0
 _MOST_ROWS = 30  # a table longer than a screen helps nobody; the counts above it are complete
 
 
@@ -23,20 +25,22 @@ class RunProgress:
     """How far one run is: its state, and what of its snapshots and values there is, of how many planned."""
 
     name: str
-    state: str  # waiting, running, interrupted, measuring, finished or failed
+    state: str  # waiting, running, interrupted, measuring, finished, stopped or failed
     snapshots: int
     planned_snapshots: int
     measured: int
     planned_values: int
+    failed_values: int = 0
     cause: str | None = None
 
 
-def of_runs(store: Store, measured: Mapping[str, int], live: bool) -> list[RunProgress]:
+def of_runs(store: Store, measured: Mapping[str, int], failed: Mapping[str, int], live: bool) -> list[RunProgress]:
     """Every planned run's progress.
 
     Args:
         store: The study.
         measured: Values on storage, by run.
+        failed: Values given up after three tries, by run.
         live: Whether a launch is going on: a run without an outcome is then running, else it was interrupted.
     """
     variables = {probe["probe"]: len(probe["variables"]) for probe in store.plan["probes"]}
@@ -46,13 +50,13 @@ def of_runs(store: Store, measured: Mapping[str, int], live: bool) -> list[RunPr
         outcome = outcomes.get(run["run"], {})
         begun = bool(store.storage.list(f"runs/{run['run']}/attempts"))
         planned = len(run["schedule"]) * sum(variables[probe] for probe in run["probes"])
-        values = measured.get(run["run"], 0)
+        values, lost = measured.get(run["run"], 0), failed.get(run["run"], 0)
         state = outcome.get("state") or (("running" if live else "interrupted") if begun else "waiting")
-        if state == "finished" and values < planned:
+        if state == "finished" and values + lost < planned:
             state = "measuring" if live else "interrupted"
         taken = len(layout.current_snapshots(store.storage, run["run"])) if begun else 0
         found.append(
-            RunProgress(run["name"], state, taken, len(run["schedule"]), values, planned, outcome.get("cause"))
+            RunProgress(run["name"], state, taken, len(run["schedule"]), values, planned, lost, outcome.get("cause"))
         )
     return found
 
@@ -62,7 +66,8 @@ def now(store: Store) -> list[RunProgress]:
     rows = store.measurements()
     ledger = Ledger(store.plan)
     ledger.restore(rows.to_dict("records"))
-    return of_runs(store, ledger.measured_by_run(), holder(store.storage) is not None)
+    live = holder(store.storage) is not None
+    return of_runs(store, ledger.measured_by_run(), ledger.failed_by_run(), live)
 
 
 def summary(runs: list[RunProgress]) -> str:
@@ -71,12 +76,14 @@ def summary(runs: list[RunProgress]) -> str:
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
     taken, planned = sum(run.snapshots for run in runs), sum(run.planned_snapshots for run in runs)
     measured, values = sum(run.measured for run in runs), sum(run.planned_values for run in runs)
-    return f"{counts}; {taken} of {planned} snapshots, {measured} of {values} values measured"
+    lost = sum(run.failed_values for run in runs)
+    failed = f", {lost} failed" if lost else ""
+    return f"{counts}; {taken} of {planned} snapshots, {measured} of {values} values measured{failed}"
 
 
 def table(runs: list[RunProgress], title: str = "") -> Table:
     """The progress as a table for the terminal, what is going on first."""
-    order = ["running", "measuring", "interrupted", "failed", "waiting", "finished"]
+    order = ["running", "measuring", "interrupted", "failed", "stopped", "waiting", "finished"]
     grid = Table(title=title, title_justify="left", caption=summary(runs), caption_justify="left")
     for column in ("run", "state"):
         grid.add_column(column)
@@ -91,6 +98,27 @@ def table(runs: list[RunProgress], title: str = "") -> Table:
     return grid
 
 
+def show(console: Console, store: Store, watch: bool) -> None:
+    """Print the progress of a study; with `watch` again and again until nobody runs it."""
+    if not watch:
+        console.print(_page(store))
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(_page(store), refresh=True)
+            if holder(store.storage) is None:
+                return
+            time.sleep(_WATCH_SECONDS)
+
+
+def _page(store: Store) -> Table:
+    title = f"{store.name}, {holder(store.storage) or 'not running'}"
+    if (at := pace.of_launch(store)) is not None:
+        title += f"; {at.values_per_second:.2g} values a second"
+        title += f", about {clock(at.seconds_left)} left" if at.seconds_left is not None else ""
+    return table(now(store), title)
+
+
 @contextmanager
 def shown(console: Console) -> Iterator[Callable[[Store, dict[str, Any]], None]]:
     """What to call with store and hub status while a study runs: one table on a terminal, plain lines elsewhere."""
@@ -100,7 +128,7 @@ def shown(console: Console) -> Iterator[Callable[[Store, dict[str, Any]], None]]
     with Live(console=console, refresh_per_second=4, transient=False) as live:
 
         def watch(store: Store, status: dict[str, Any]) -> None:
-            runs = of_runs(store, status.get("measured", {}), live=True)
+            runs = of_runs(store, status.get("measured", {}), status.get("failed", {}), live=True)
             trouble = f"  (storage: {status['trouble']})" if status.get("trouble") else ""
             live.update(table(runs, title=f"{store.name}{trouble}"))
 
@@ -115,7 +143,7 @@ class _Lines:
         self._trouble: str | None = None
 
     def __call__(self, store: Store, status: dict[str, Any]) -> None:
-        runs = of_runs(store, status.get("measured", {}), live=True)
+        runs = of_runs(store, status.get("measured", {}), status.get("failed", {}), live=True)
         for run in runs:
             known = self._states.setdefault(run.name, "waiting")
             if run.state != known:

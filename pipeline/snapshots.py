@@ -124,7 +124,7 @@ class Recorder:
         notify: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         self.launch, self.run, self.attempt, self.epoch_steps = launch, run, attempt, epoch_steps
-        self.stopping = False  # set by the thread once somebody asks the launch to stop
+        self.stopping = False  # set by the thread once somebody asks the launch or the run to stop
         self.checkpointing = False  # whether a checkpoint is on its way to storage
         self.copy_seconds: list[float] = []
         self.wait_seconds = 0.0
@@ -195,8 +195,8 @@ class Recorder:
 
     def _publish_all(self) -> None:
         try:
-            begun = flushed = time.monotonic()
-            looked = begun
+            storage, begun = self.launch.storage, time.monotonic()
+            flushed = looked = begun
             while True:
                 try:
                     work = self._work.get(timeout=1.0)
@@ -208,7 +208,7 @@ class Recorder:
                 now = time.monotonic()
                 if now - looked > 1.0:
                     self.launch.check()
-                    self.stopping = self.stopping or self.launch.stopping
+                    self.stopping = self.stopping or self.launch.stopping or storage.exists(layout.stop(self.run))
                     looked = now
                 if now - flushed > tables.flush_interval(now - begun):
                     self._flush()

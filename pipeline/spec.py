@@ -228,10 +228,19 @@ def read_study(path: str | Path, overrides: tuple[str, ...] = (), scale: str | N
     """
     source = Path(path).name
     try:
-        data = yaml.load(Path(path).read_text(), _Loader)
+        text = Path(path).read_text()
     except OSError as error:
         raise UserError(f"study {path}: {error.strerror}; give a YAML file, see `tangentscope ls studies`") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UserError(f"{source}: no YAML: not text") from None
+    return parse_study(text, source, overrides, scale)
+
+
+def parse_study(text: str, source: str, overrides: tuple[str, ...] = (), scale: str | None = None) -> Study:
+    """The study in YAML text from `source`; see `read_study`."""
+    try:
+        data = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
         raise UserError(f"{source}: no YAML{line}: {getattr(error, 'problem', None) or 'not text'}") from None

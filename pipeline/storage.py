@@ -6,6 +6,7 @@ and rename; on an object store one PUT. Nothing is ever changed in place, except
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.fs as pafs
 
 from pipeline.errors import UserError
+
+_TEMPORARY = re.compile(r"\.(\d+)-\d+$")  # process and thread of the writer, see `_staged`
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,22 @@ class Storage:
         filesystem, root = self._filesystem()
         if self.exists(name):
             filesystem.delete_file(f"{root}/{name}")
+
+    def size(self, name: str) -> int:
+        """Bytes of a file; 0 if there is none."""
+        filesystem, root = self._filesystem()
+        return filesystem.get_file_info(f"{root}/{name}").size or 0
+
+    def leftovers(self) -> tuple[str, ...]:
+        """Temporary files of writers on this machine that have died. Object stores keep none."""
+        if self.local is None:
+            return ()
+        found = []
+        for path in self.local.rglob(".*"):
+            match = _TEMPORARY.search(path.name)
+            if match and path.is_file() and not psutil.pid_exists(int(match[1])):
+                found.append(path.relative_to(self.local).as_posix())
+        return tuple(sorted(found))
 
     def write_json(self, name: str, value: Any) -> None:
         """Publish a value as JSON."""

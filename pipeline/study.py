@@ -1,7 +1,7 @@
 """Running a study: what is missing is trained and measured, the rest is left alone, and the report is made anew."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from pipeline import layout, provenance, tables
-from pipeline.errors import UserError, one_line
+from pipeline.errors import Stopped, UserError, nearest, one_line
 from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
@@ -28,6 +28,7 @@ class Ended:
     """How a launch ended: counts of runs and what the user wants to know next."""
 
     finished: int
+    stopped: int  # on request
     failed: dict[str, str]  # run name -> cause
     failed_measurements: int
     nonfinite: int  # values that were measured and are NaN or infinite
@@ -46,8 +47,9 @@ def run_study(
     address: str | None = None,
     command: str = "",
     watch: Callable[[Store, dict[str, Any]], None] = lambda store, status: None,
+    retry: Sequence[str] | None = None,
 ) -> Ended:
-    """Do what of a study is still missing in `out`.
+    """Do what of a study is still missing in `out`. What has failed or was stopped is left alone, unless retried.
 
     Args:
         study: The study, validated.
@@ -58,6 +60,8 @@ def run_study(
         address: Of a Ray cluster; by default one is started on this machine and ended with the study.
         command: The command line, for the record.
         watch: Called about twice a second with the store and the hub's status.
+        retry: Names or ids of runs to take up again where they failed or were stopped, with their failed measurements;
+            an empty one means all runs.
 
     Raises:
         UserError: Anything that can be told before work starts.
@@ -75,13 +79,16 @@ def run_study(
     if uri is not None:
         check_server(uri)
     with claim(storage) as launch, interruptible() as interrupt:
-        _prepare(storage, launch, study, runs, command, begun)
-        todo, unread = _missing(storage, runs)
+        again = set() if retry is None else _chosen(runs, retry)
+        _prepare(storage, launch, study, runs, command, begun, again)
+        todo, unread = _missing(storage, runs, again)
         if todo or unread:
             store = Store(storage)
 
             def wait(status: dict[str, Any]) -> None:
                 interrupt.check()
+                if launch.stopping:
+                    raise Stopped("stopped on request; run the same command again to go on")
                 watch(store, status)
 
             experiment, trouble = _execute(launch, study, todo, data_dir, uri, address, wait)
@@ -91,19 +98,34 @@ def run_study(
         return _ended(Store(storage), begun, uri, experiment, trouble)
 
 
-def _prepare(storage: Storage, launch: Launch, study: Study, runs: list[Run], command: str, begun: float) -> None:
+def _chosen(runs: list[Run], names: Sequence[str]) -> set[str]:
+    """Ids of the runs of these names or ids, of all runs if none is given."""
+    known = {name: run.id for run in runs for name in (run.name, run.id)}
+    for name in names:
+        if name not in known:
+            raise UserError(f'run "{name}" unknown; {nearest(name, (run.name for run in runs))}')
+    return {known[name] for name in names} or {run.id for run in runs}
+
+
+def _prepare(
+    storage: Storage, launch: Launch, study: Study, runs: list[Run], command: str, begun: float, again: set[str]
+) -> None:
     resolved = study.model_dump(mode="json", exclude_unset=True)
     storage.write(layout.STUDY, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode())
     data = {run.task.name: run.data.source for run in runs}
     record = provenance.gather(command, study.seed_list, data, begun)
     storage.write_json(layout.PROVENANCE, record)
     storage.write_json(f"launches/{launch.epoch:06d}.provenance", record)
-    storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch))
+    retried = storage.read_json(layout.PLAN, {}).get("retried_at", {}) | dict.fromkeys(sorted(again), begun)
+    storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch, retried))
     store_points(storage, runs)
 
 
-def _missing(storage: Storage, runs: list[Run]) -> tuple[list[str], int]:
-    """Runs to train, longest first, and how many snapshots of trained runs are still to be read."""
+def _missing(storage: Storage, runs: list[Run], again: Container[str] = ()) -> tuple[list[str], int]:
+    """Runs to train, longest first, and how many snapshots of trained runs are still to be read.
+
+    again: failed and stopped runs that are to be taken up.
+    """
     store = Store(storage)
     ledger = Ledger(store.plan)
     ledger.restore(store.measurements().to_dict("records"))
@@ -113,12 +135,17 @@ def _missing(storage: Storage, runs: list[Run]) -> tuple[list[str], int]:
         present = layout.current_snapshots(storage, run.id)
         for name in present:
             ledger.notice(Notice(run.id, name))
-        steps = ledger.to_read(run.id)
-        if outcome and outcome["state"] == "finished" and steps <= {name.step for name in present if not name.freed}:
+        steps, there = ledger.to_read(run.id), {name.step for name in present if not name.freed}
+        if outcome and outcome["state"] != "finished" and run.id not in again:
+            unread += len(steps & there)
+            continue
+        if outcome and outcome["state"] == "finished" and steps <= there:
             unread += len(steps)
             continue
+        if run.id in again:
+            storage.remove(layout.stop(run.id))
         if outcome:
-            # It failed, or it has ended but a snapshot that is wanted now was not taken or not kept: train it again.
+            # It is taken up again, or a snapshot that is wanted now was not taken or not kept: train it again.
             storage.remove(layout.outcome(run.id))
             if outcome["state"] == "finished":
                 for file in storage.list(f"runs/{run.id}/checkpoints"):
@@ -196,11 +223,13 @@ def sync(storage: Storage, uri: str, live: bool = False) -> str:
 def _ended(store: Store, begun: float, uri: str | None, experiment: str | None, trouble: str | None) -> Ended:
     outcomes = store.outcomes()
     names = {run["run"]: run["name"] for run in store.runs}
+    states = [outcome["state"] for outcome in outcomes.values()]
     failed = {names[run]: outcome["cause"] for run, outcome in outcomes.items() if outcome["state"] == "failed"}
     measurements = store.measurements()
     measured = measurements.loc[(measurements["state"] == "measured") & ~tables.without_number(measurements)]
     return Ended(
-        sum(outcome["state"] == "finished" for outcome in outcomes.values()),
+        states.count("finished"),
+        states.count("stopped"),
         failed,
         measurements["state"].tolist().count("failed"),
         len(measured.loc[~np.isfinite(measured["value"])]),

@@ -34,6 +34,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 _RUN, _STORAGE, _TRAJECTORY = "tangentscope.run", "tangentscope.storage", "tangentscope.trajectory"
 _NONFINITE = "nonfinite."
+_STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 _BATCH = 1000  # metrics that one log_batch call may carry
 _PARAM_LIMIT = 6000
 
@@ -108,8 +109,8 @@ class Tracker:
         outcomes = self.store.outcomes()
         for run in self.store.runs:
             outcome = outcomes.get(run["run"])
-            if outcome and (outcome["state"] == "failed" or self._complete(run)):
-                self._end(client, run["run"], "FINISHED" if outcome["state"] == "finished" else "FAILED", outcome)
+            if outcome and (outcome["state"] != "finished" or self._complete(run)):
+                self._end(client, run["run"], _STATUS[outcome["state"]], outcome)
 
     def _send_fresh(self, client: "MlflowClient") -> set[str]:
         """Send the rows of parts not seen before; the runs whose rows contradict what MLflow has."""
@@ -261,8 +262,8 @@ class Tracker:
         if run in self._ended or status == "RUNNING":
             return
         mlflow_run = self._run(client, run)
-        if outcome and outcome.get("cause"):
-            client.set_tag(mlflow_run, "failure", outcome["cause"])
+        if outcome and outcome["state"] == "failed":
+            client.set_tag(mlflow_run, "failure", outcome["cause"] or "no cause recorded")
         elif "failure" in client.get_run(mlflow_run).data.tags:
             client.delete_tag(mlflow_run, "failure")  # of an earlier launch
         client.set_terminated(mlflow_run, status, int(outcome["ended_at"] * 1000) if outcome else None)

@@ -120,7 +120,7 @@ class Hub:
             "waiting": len(self.ledger.waiting),
             "in_hand": len(self.ledger.in_hand),
             "measured": self.ledger.measured_by_run(),
-            "failed": self.ledger.failed,
+            "failed": self.ledger.failed_by_run(),
             "trouble": self._trouble,
         }
 
@@ -169,12 +169,6 @@ class Hub:
         for run, step in places:
             steps[run].add(step)
         notices = [Notice(run, name) for run in steps for name in self.ledger.to_free(run, steps[run])]
-        await asyncio.to_thread(self._bury, notices)
         for notice in notices:
+            await asyncio.to_thread(layout.bury, self.storage, notice)
             self.ledger.notice(Notice(notice.run, replace(notice.name, freed=True)))
-
-    def _bury(self, notices: list[Notice]) -> None:
-        for run, name in ((notice.run, notice.name) for notice in notices):
-            # The empty file keeps the checksum, by which a replay can still be told from a new trajectory.
-            self.storage.write(layout.snapshot(run, replace(name, freed=True)), b"")
-            self.storage.remove(layout.snapshot(run, name))

@@ -33,6 +33,7 @@ from pipeline.training import World, initialise, train, training_of
 from tasks import TaskData
 
 DEATHS = 2
+_STOPPED = {"state": "stopped", "cause": "stopped on request"}
 
 
 def train_group(config: dict[str, Any]) -> None:
@@ -64,7 +65,12 @@ def _attempt(
     run = record["run"]
     try:
         outcome = _train_run(record, start, launch, world, config)
-    except (Stopped, Fenced):
+    except Stopped:
+        # Of several ranks only this one knows; the error ends them all, and a new group sees for itself.
+        if world.size > 1 or launch.stopping:
+            raise
+        outcome = _STOPPED
+    except Fenced:
         raise
     except Exception as error:
         outcome = {"state": "failed", "cause": one_line(error), "traceback": traceback.format_exc()}
@@ -94,6 +100,9 @@ def _start(launch: Launch, run: str) -> dict[str, Any] | None:
     earlier = [storage.read_json(f"runs/{run}/attempts/{name}", {}) for name in names if name.endswith(".json")]
     attempt = 1 + max((record.get("attempt", 0) for record in earlier), default=0)
     start = {"attempt": attempt, "launch": launch.epoch, "started_at": time.time(), "host": host(), "pid": os.getpid()}
+    if storage.exists(layout.stop(run)):
+        _end(launch, run, start, World(), _STOPPED)
+        return None
     deaths = sum(record.get("launch") == launch.epoch for record in earlier)
     if deaths >= DEATHS:
         _end(launch, run, start, World(), _cause_of_death(storage, run, deaths, names))

@@ -1,5 +1,6 @@
 """A small real study on disk: the quickstart's plan with small overrides, and made-up rows as the pipeline has them."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,14 @@ def measurement_rows(plan: Row, run: Row, step: int, attempt: int = 1, **changes
 
 def value_of(step: int, attempt: int, place: int) -> float:
     return step + attempt / 10 + place / 100
+
+
+def rewrite_measurements(storage: Storage, plan: Row, change: Callable[[Row], Row | None]) -> None:
+    """Put every planned measurement on storage anew as `change` makes it; None leaves it out."""
+    for part in tables.part_names(storage, "measurements"):
+        storage.remove(part)
+    rows = [row for run in plan["runs"] for step in run["schedule"] for row in measurement_rows(plan, run, step)]
+    tables.write_part(storage, "measurements", [row for row in map(change, rows) if row is not None], "hub")
 
 
 def history_rows(run: Row, step: int, attempt: int = 1, **changes: Any) -> list[Row]:

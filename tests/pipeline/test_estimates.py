@@ -4,7 +4,7 @@ import pytest
 import torch
 from study_on_disk import small_study
 
-from pipeline import calibrate, planning
+from pipeline import calibrate, units
 from pipeline.calibrate import Rates, estimate, side
 from pipeline.plan import Run
 
@@ -86,11 +86,11 @@ def test_the_real_calibration_runs(monkeypatch: pytest.MonkeyPatch):
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e6, "2.5 MB"), (3e9, "3 GB"), (4e12, "4 TB")]
 )
 def test_bytes_for_people(count: float, text: str):
-    assert planning.human(count) == text
+    assert units.human(count) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(1.25, "1.2 s"), (80, "80 s"), (600, "10 min"), (7140, "119 min"), (9000, "2.5 h")]
 )
 def test_time_for_people(seconds: float, text: str):
-    assert planning.clock(seconds) == text
+    assert units.clock(seconds) == text

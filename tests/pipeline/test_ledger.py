@@ -131,20 +131,37 @@ def test_after_three_tries_all_that_was_wanted_has_failed(ledger: Ledger):
         }  # fmt: skip
         assert (row["draws"], row["size"], row["outputs"]) == (2, 9, "full")
     assert ledger.idle
-    assert ledger.failed == 1
+    assert ledger.failed_by_run() == {"a": 3, "b": 0}
     ledger.notice(notice("a", 5))
-    assert ledger.idle, "three tries a launch, however often storage is looked through"
+    assert ledger.idle, "three tries, however often storage is looked through"
 
 
-def test_a_failure_is_not_done(ledger: Ledger):
+def test_a_failure_is_not_done_and_waits_for_a_retry(ledger: Ledger):
     ledger.notice(notice("a", 5))
     for _ in range(TRIES):
         failed = ledger.give_back(taken(ledger).ticket, "out of memory")
     assert ledger.measured_by_run()["a"] == 0
+    failed = [row | {"recorded_at": 10.0} for row in failed]
     next_launch = Ledger(PLAN)
-    next_launch.restore(failed)
+    next_launch.restore(failed[:1])
     next_launch.notice(notice("a", 5))
-    assert taken(next_launch).wanted == {"p": ("trace", "entropy"), "q": ("trace",)}
+    assert taken(next_launch).wanted == {"p": ("entropy",), "q": ("trace",)}
+    assert next_launch.failed_by_run() == {"a": 1, "b": 0}
+    assert next_launch.to_read("a") == {0, 5}
+    for retried_at, tried in (({"b": 11.0}, False), ({"a": 9.0}, False), ({"a": 11.0}, True)):
+        retry = Ledger(PLAN | {"retried_at": retried_at})
+        retry.restore(failed)
+        retry.notice(notice("a", 5))
+        assert retry.idle != tried
+        assert retry.failed_by_run() == {"a": 0 if tried else 3, "b": 0}
+
+
+def test_what_was_measured_at_another_try_has_not_failed(ledger: Ledger):
+    ledger.notice(notice("a", 5))
+    rows = rows_of(taken(ledger))
+    again = Ledger(PLAN)
+    again.restore([row | {"state": "failed", "recorded_at": 1.0} for row in rows] + rows[:2])
+    assert (again.measured_by_run()["a"], again.failed_by_run()["a"]) == (2, 1)
 
 
 def test_after_a_restart_only_what_is_missing_is_wanted(ledger: Ledger):
@@ -155,7 +172,7 @@ def test_after_a_restart_only_what_is_missing_is_wanted(ledger: Ledger):
         [
             rows[0],
             rows[1] | {"version": 2},  # of an older definition of the entropy
-            rows[2] | {"state": "failed"},
+            rows[2] | {"state": "failed", "version": 0},  # so has its failure
         ]
     )
     again.notice(notice("a", 5))

@@ -61,11 +61,15 @@ def test_a_trained_run_is_measured_until_all_planned_values_are_there(finished: 
     rows = [row for step in run["schedule"] for row in measurement_rows(plan, run, step)]
     others = [row | change for row in rows[:3] for change in ({"probe": "old"}, {"variable": "old"}, {"step": 3})]
     failed = [row | {"state": "failed"} for row in rows[-1:]]
-    tables.write_part(storage, "measurements", rows[:-1] + others + failed, "hub")
+    tables.write_part(storage, "measurements", rows[:-2] + others + failed, "hub")
     found = by_name(storage)["width=3 seed=0"]
-    assert (found.state, found.measured, found.planned_values) == ("interrupted", 23, 24)
+    assert (found.state, found.measured, found.failed_values, found.planned_values) == ("interrupted", 22, 1, 24)
     with claim(storage):
         assert by_name(storage)["width=3 seed=0"].state == "measuring"
+    tables.write_part(storage, "measurements", rows[-2:-1], "hub")
+    found = by_name(storage)["width=3 seed=0"]
+    assert found.state == "finished"
+    assert progress.summary([found]) == "1 finished; 4 of 4 snapshots, 23 of 24 values measured, 1 failed"
 
 
 def test_the_table_shows_what_goes_on_first_and_counts_all(finished: Study, console: Console):
@@ -123,7 +127,7 @@ def test_the_snapshots_of_a_trajectory_that_was_left_are_not_counted(finished: S
 
 
 def ended(**changes: Any) -> Ended:
-    known = {"finished": 2, "failed": {}, "failed_measurements": 0, "seconds": 61.2, "tracking_uri": None}
+    known = {"finished": 2, "stopped": 0, "failed": {}, "failed_measurements": 0, "seconds": 61.2, "tracking_uri": None}
     return Ended(**{**known, "nonfinite": 0, "experiment": None, "trouble": None, **changes})
 
 
@@ -147,6 +151,7 @@ def test_the_last_words_after_trouble(tmp_path: Path, console: Console):
     text = text_of(console)
     assert "  failed: seed=0: NaN\n" in text
     assert "3 values could not be measured" in text
+    assert f"take these up again:  tangentscope retry '{tmp_path}/a b'" in text
     assert "9 values are NaN or infinite" in text
     assert "open MLflow" not in text  # nobody knows which experiment it would be
     assert f"MLflow is behind (connection refused); nothing is lost: tangentscope sync '{tmp_path}/a b'" in text
@@ -156,4 +161,5 @@ def test_the_last_words_offline(tmp_path: Path, console: Console):
     write_study(tmp_path)
     closing.tell(console, str(tmp_path), ended())
     assert f"put it into MLflow:  tangentscope sync {tmp_path}" in text_of(console)
+    assert "retry" not in text_of(console)
     assert "open MLflow" not in text_of(console)

@@ -41,6 +41,14 @@ class Launch:
         assert self.process.returncode == code, printed
         return printed
 
+    def command(self, verb: str, *arguments: str) -> str:
+        """Run another command on the same results to its end; what it printed."""
+        words = [sys.executable, "-m", "pipeline.cli", verb, str(self.out), *arguments]
+        env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+        done = subprocess.run(words, env=env | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def until(self, condition: Callable[[], object]) -> None:
         """Return once the condition holds; fail if the launch ends before."""
         while not condition():

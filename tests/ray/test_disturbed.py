@@ -2,46 +2,21 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import mlflow
 import numpy as np
 import psutil
 import pytest
-from small_study import SMALL, keys, planned_keys
+from long_study import LONG, half_trained, same_numbers, started, the_run
+from processes import free_port, mlflow_server
+from small_study import keys, planned_keys
 
 import pipeline
 from pipeline import layout, tables
 
 pytestmark = pytest.mark.ray
-
-# Long enough to be hit in the middle, with a checkpoint every few hundred steps; with comparisons, for which snapshots
-# have to be there that are not to be kept.
-LONG = {
-    "train": {"epochs": 500, "batch_size": 50},
-    "grid": {"model.width": [16]},
-    "probes": {
-        **SMALL["probes"],
-        "schedule": {"every": {"epochs": 10}},
-        "variables": [
-            "trace",
-            "entropy",
-            "label_alignment",
-            "kernel_distance",
-            "kernel_velocity",
-            "kinetic_energy",
-            "projection_factors",
-        ],
-        "keep": "ends",
-    },
-    "resources": {"train": {"checkpoint_seconds": 0.2}},
-}
 
 
 @pytest.fixture(scope="module")
@@ -52,63 +27,11 @@ def straight(launch, tmp_path_factory):
     return done
 
 
-def the_run(one) -> str:
-    return one.store.runs[0]["run"]
-
-
-def started(one) -> bool:
-    return one.storage.exists(layout.PLAN) and one.storage.exists(f"runs/{the_run(one)}/attempts/0001.json")
-
-
-def half_trained(one) -> bool:
-    """A checkpoint is on storage, training goes on, and something has been measured."""
-    return (
-        started(one)
-        and bool(one.storage.list(f"runs/{the_run(one)}/checkpoints"))
-        and bool(tables.part_names(one.storage, "measurements"))
-    )
-
-
-def same_numbers(one, other) -> None:
-    """All planned keys, each once, with bitwise the values of the other launch; the same loss and score too."""
-    for table, key in (("measurements", ["run", "step", "probe", "variable"]), ("history", tables.KEYS["history"])):
-        frames = [pipeline.load(each.out, table).set_index(key)["value"].sort_index() for each in (one, other)]
-        assert frames[0].index.tolist() == frames[1].index.tolist()
-        np.testing.assert_array_equal(frames[0].to_numpy(), frames[1].to_numpy())
-    assert set(keys(pipeline.load(one.out))) == planned_keys(one.store)
-    profiles = [pipeline.load(each.out, "profiles").set_index(tables.KEYS["profiles"]) for each in (one, other)]
-    numbers = [dict(zip(frame.index, map(tuple, frame["values"]), strict=True)) for frame in profiles]
-    assert numbers[0] == numbers[1]
-
-
 def mlflow_runs(one) -> tuple[mlflow.MlflowClient, list]:
     client = mlflow.MlflowClient(f"sqlite:///{one.out.parent / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
     return client, list(client.search_runs([experiment.experiment_id]))
-
-
-@contextmanager
-def mlflow_server(folder: Path, port: int) -> Iterator[None]:
-    """A real server on SQLite below `folder`, answering when the block begins, gone when it ends."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = subprocess.Popen(command, env=env, start_new_session=True, **quiet)
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None
-        yield
-    finally:
-        # Its workers are its children: take down all of them, as when the machine goes away.
-        for process in [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]:
-            process.kill()
-        server.wait()
 
 
 def test_every_comparison_is_made_and_only_the_ends_are_kept(straight):
@@ -242,9 +165,7 @@ def test_a_second_launch_is_refused_while_the_first_one_lives(launch, tmp_path):
 
 
 def test_a_tracking_server_that_goes_away_costs_nothing(launch, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
     with mlflow_server(tmp_path, port):
         hit = launch(tmp_path / "small", env=env, **LONG)

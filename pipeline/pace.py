@@ -1,0 +1,68 @@
+"""How fast a launch is and how long it will still take, from storage alone."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import layout
+from pipeline.launch import Launch, claimed_at
+from pipeline.ledger import Ledger
+from pipeline.store import Store
+
+_RECENT_SECONDS = 300.0  # over which the rate of measuring is taken
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Values measured a second, lately; and seconds to the end, None while nothing tells."""
+
+    values_per_second: float
+    seconds_left: float | None
+
+
+def of_launch(store: Store) -> Pace | None:
+    """The pace of the launch that holds the study; None if nobody holds it."""
+    launch = Launch(store.storage, store.plan["launch"])
+    if (begun := claimed_at(launch)) is None:
+        return None
+    now = time.time()
+    rows = store.measurements()
+    since = max(begun, now - _RECENT_SECONDS)
+    rate = len(rows.loc[rows["recorded_at"] > since]) / max(now - since, 1e-9)
+    ledger = Ledger(store.plan)
+    ledger.restore(rows.to_dict("records"))
+    planned = sum(len(run["schedule"]) * _variables(store, run) for run in store.runs)
+    values = planned - sum(ledger.measured_by_run().values()) - sum(ledger.failed_by_run().values())
+    training = _training_left(store, launch, now - begun)
+    if training is None or (values and not rate):
+        return Pace(rate, None)
+    return Pace(rate, max(training, values / rate if values else 0.0))
+
+
+def _variables(store: Store, run: dict[str, Any]) -> int:
+    of_probe = {probe["probe"]: len(probe["variables"]) for probe in store.plan["probes"]}
+    return sum(of_probe[probe] for probe in run["probes"])
+
+
+def _training_left(store: Store, launch: Launch, elapsed: float) -> float | None:
+    """Seconds of training left, at the rate at which this launch has trained so far; None before it has."""
+    outcomes = store.outcomes()
+    done = left = 0.0
+    for run in store.runs:
+        attempts = [
+            record
+            for name in store.storage.list(f"runs/{run['run']}/attempts")
+            if name.endswith(".json") and (record := store.storage.read_json(f"runs/{run['run']}/attempts/{name}", {}))
+        ]
+        ours = [record["resumed_at"] for record in attempts if record.get("launch") == launch.epoch]
+        ended = run["run"] in outcomes
+        if ended and not ours:
+            continue
+        taken = [name.step for name in layout.current_snapshots(store.storage, run["run"])] if attempts else []
+        reached = run["steps"] if ended else max([*taken, *ours], default=0)
+        step = run["parameters"] * run["batch_size"]  # its cost, as the plan's order has it
+        done += step * (reached - min(ours)) if ours else 0.0
+        left += step * (run["steps"] - reached)
+    if not left:
+        return 0.0
+    return elapsed * left / done if done else None

@@ -1,0 +1,120 @@
+"""Giving storage back: nothing that is still wanted, and all that is not."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from study_on_disk import Row, checksum, replay, rewrite_measurements, write_study
+
+from pipeline import layout
+from pipeline.errors import UserError
+from pipeline.freeing import Freed, free
+from pipeline.launch import claim
+from pipeline.layout import SnapshotName
+from pipeline.storage import Storage
+
+Study = tuple[Storage, dict[str, Any]]
+
+
+def kept(storage: Storage, run: str) -> list[int]:
+    return [name.step for name in layout.current_snapshots(storage, run) if not name.freed]
+
+
+@pytest.mark.parametrize(("keep", "left"), [(None, [0, 1, 2, 4]), ("ends", [0, 4]), ("none", [])])
+def test_measured_snapshots_go_as_the_policy_says(finished: Study, keep: Any, left: list[int]):
+    storage, plan = finished
+    freed = free(storage, keep)
+    gone = 4 - len(left)
+    assert freed == Freed({"snapshots": 2 * gone} if gone else {}, 2 * gone * len(b"parameters"))
+    for run in plan["runs"]:
+        assert run["schedule"] == [0, 1, 2, 4]
+        assert kept(storage, run["run"]) == left
+        assert [name.step for name in layout.current_snapshots(storage, run["run"])] == [0, 1, 2, 4], "tombstones"
+    assert free(storage, keep) == Freed({}, 0)
+
+
+def test_a_dry_run_frees_nothing(finished: Study):
+    storage, plan = finished
+    assert free(storage, "none", dry_run=True).counts == {"snapshots": 8}
+    assert all(kept(storage, run["run"]) == [0, 1, 2, 4] for run in plan["runs"])
+
+
+def test_what_is_still_to_be_measured_or_has_failed_stays(finished: Study):
+    storage, plan = finished
+    first, second = (run["run"] for run in plan["runs"])
+
+    def change(row: Row) -> Row | None:
+        at = row["run"], row["step"]
+        return None if at == (second, 1) else row | ({"state": "failed"} if at == (first, 2) else {})
+
+    rewrite_measurements(storage, plan, change)
+    free(storage, "none")
+    assert (kept(storage, first), kept(storage, second)) == ([2], [1])
+
+
+def test_what_compares_keeps_what_it_compares_with(tmp_path):
+    storage, plan = write_study(tmp_path, "probes.variables=[trace, kernel_velocity]")
+    free(storage, "none")  # the made-up rows do not say with what they compared
+    assert all(kept(storage, run["run"]) == [0, 1, 2, 4] for run in plan["runs"])
+
+
+def test_snapshots_of_a_schedule_that_no_longer_holds_go_too(finished: Study):
+    storage, plan = finished
+    run = plan["runs"][0]["run"]
+    storage.write(layout.snapshot(run, SnapshotName(3, 1, checksum(3))), b"parameters")
+    free(storage)
+    assert 3 in kept(storage, run)
+    free(storage, "ends")
+    assert kept(storage, run) == [0, 4]
+
+
+def test_replaced_trajectories_and_checkpoints_of_finished_runs_go(finished: Study):
+    storage, plan = finished
+    first, second = (run["run"] for run in plan["runs"])
+    replay(storage, first, attempt=2, after_step=1)
+    later = SnapshotName(2, 2, checksum(2, 2))
+    storage.write(layout.snapshot(first, later), b"parameters")
+    for run in (first, second):
+        storage.write(layout.checkpoint(run, 3, 1), b"state")
+    storage.remove(layout.outcome(second))
+    freed = free(storage)
+    assert freed.counts == {"replaced snapshots": 2, "checkpoints": 1}
+    assert freed.bytes == 2 * len(b"parameters") + len(b"state")
+    assert storage.exists(layout.snapshot(first, later))
+    assert kept(storage, first) == [0, 1, 2]
+    assert (storage.exists(layout.checkpoint(first, 3, 1)), storage.exists(layout.checkpoint(second, 3, 1))) == (
+        False,
+        True,
+    )
+
+
+def test_half_written_files_go_once_their_writer_is_dead(finished: Study):
+    storage, _ = finished
+    assert storage.local is not None
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    files = {pid: storage.local / "tables" / f".part.parquet.{pid}-7" for pid in (dead.pid, os.getpid())}
+    other = storage.local / ".gitignore"
+    for file in (*files.values(), other):
+        file.write_bytes(b"half")
+    assert free(storage).counts == {"files of writers that died": 1}
+    assert (files[dead.pid].exists(), files[os.getpid()].exists(), other.exists()) == (False, True, True)
+
+
+def test_a_study_that_runs_is_left_alone(finished: Study):
+    storage, plan = finished
+    with claim(storage), pytest.raises(UserError, match=r"is held by another launch \(process \d+ on .*; wait for it"):
+        free(storage, "none")
+    assert kept(storage, plan["runs"][0]["run"]) == [0, 1, 2, 4]
+
+
+def test_a_tombstone_beside_its_snapshot_is_finished(finished: Study):
+    storage, plan = finished
+    run = plan["runs"][0]["run"]
+    name = SnapshotName(1, 1, checksum(1))
+    storage.write(layout.snapshot(run, replace(name, freed=True)), b"")  # the hub died in between
+    free(storage, "ends")
+    assert kept(storage, run) == [0, 4]

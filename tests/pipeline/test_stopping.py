@@ -1,0 +1,107 @@
+"""Asking a study or a run to stop, and what `run` and `retry` make of it."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_on_disk import START, outcome, rewrite_measurements, small_study, write_study
+
+from pipeline import layout, stopping, study
+from pipeline.errors import UserError
+from pipeline.launch import claim
+from pipeline.storage import Storage
+from pipeline.store import Store
+
+Study = tuple[Storage, dict[str, Any]]
+
+
+def test_stopping_a_study_waits_until_its_launch_has_ended(planned: Study):
+    storage, _ = planned
+    holds = threading.Event()
+
+    def hold() -> None:
+        with claim(storage) as launch:
+            holds.set()
+            while not launch.stopping:
+                holds.wait(0.01)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holds.wait()
+    said = list(stopping.stop(Store(storage)))
+    assert said == ["asked quickstart to stop", "stopped; `tangentscope run` goes on from there"]
+    thread.join()
+    with claim(storage) as launch:
+        assert not launch.stopping, "the next launch has not been asked"
+
+
+def test_there_must_be_something_to_stop(planned: Study):
+    storage, _ = planned
+    with pytest.raises(UserError, match="nobody runs this study; there is nothing to stop"):
+        list(stopping.stop(Store(storage)))
+    with claim(storage):
+        pass
+    with pytest.raises(UserError, match="nobody runs this study"):
+        list(stopping.stop(Store(storage)))
+
+
+def test_runs_are_stopped_by_name_or_id(planned: Study):
+    storage, plan = planned
+    first, second = plan["runs"]
+    said = list(stopping.stop(Store(storage), [first["name"], second["run"]]))
+    assert said == [f"asked {run['name']} to stop; `tangentscope retry` takes it up again" for run in (first, second)]
+    assert all(storage.exists(layout.stop(run["run"])) for run in (first, second))
+
+
+def test_runs_that_cannot_be_stopped_are_told_before_any_is(planned: Study):
+    storage, plan = planned
+    first, second = plan["runs"]
+    with pytest.raises(UserError, match=r'run "width=4 seed=0" unknown; allowed: .*; did you mean "width='):
+        list(stopping.stop(Store(storage), [second["name"], "width=4 seed=0"]))
+    storage.write_json(layout.outcome(first["run"]), outcome())
+    with pytest.raises(UserError, match=r"run width=3 seed=0 has ended already \(finished\); leave it out"):
+        list(stopping.stop(Store(storage), [second["name"], first["name"]]))
+    assert not storage.exists(layout.stop(second["run"]))
+
+
+@pytest.mark.parametrize("state", ["failed", "stopped"])
+@pytest.mark.parametrize("again", [False, True])
+def test_what_has_failed_or_was_stopped_waits_for_a_retry(finished: Study, state: str, again: bool):
+    storage, plan = finished
+    ended, other = (run["run"] for run in plan["runs"])
+    storage.write_json(layout.outcome(ended), outcome(state, "said so"))
+    storage.write(layout.stop(ended), b"")
+    storage.write(layout.checkpoint(ended, 3, 1), b"state")
+    todo, unread = study._missing(storage, small_study()[1], {ended, other} if again else set())
+    assert (todo, unread) == ([ended] if again else [], 0)
+    assert storage.exists(layout.outcome(ended)) != again
+    assert storage.exists(layout.stop(ended)) != again
+    assert storage.exists(layout.checkpoint(ended, 3, 1)), "a retry goes on from it"
+    assert storage.exists(layout.outcome(other))
+
+
+def test_snapshots_of_a_failed_run_are_measured_all_the_same(finished: Study):
+    storage, plan = finished
+    run = plan["runs"][0]["run"]
+    rewrite_measurements(storage, plan, lambda row: None if (row["run"], row["step"]) == (run, 2) else row)
+    storage.write_json(layout.outcome(run), outcome("failed", "NaN"))
+    assert study._missing(storage, small_study()[1]) == ([], 1)
+
+
+def test_a_retry_is_of_runs_that_there_are():
+    runs = small_study()[1]
+    assert study._chosen(runs, []) == {run.id for run in runs}
+    assert study._chosen(runs, [runs[1].name]) == study._chosen(runs, [runs[1].id]) == {runs[1].id}
+    with pytest.raises(UserError, match='run "seed=7" unknown; allowed: '):
+        study._chosen(runs, [runs[0].name, "seed=7"])
+
+
+def test_failed_measurements_are_tried_again_by_a_retry_only(tmp_path: Path):
+    storage, plan = write_study(tmp_path)
+    run = plan["runs"][0]["run"]
+    failed = {"state": "failed"}
+    rewrite_measurements(storage, plan, lambda row: row | (failed if (row["run"], row["step"]) == (run, 2) else {}))
+    assert study._missing(storage, small_study()[1]) == ([], 0)
+    storage.write_json(layout.PLAN, plan | {"retried_at": {run: START + 2}})
+    assert study._missing(storage, small_study()[1], {run}) == ([], 1)

@@ -1,0 +1,115 @@
+"""Real servers and nodes for the tests of this folder: ready when their block begins, gone when it ends."""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def end(process: subprocess.Popen) -> None:
+    """Take down a process with all below it, as when its machine goes away."""
+    try:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.wait()
+
+
+def wait_for(ready: Callable[[], bool], process: subprocess.Popen) -> None:
+    while not ready():
+        assert process.poll() is None, "ended before it was ready"
+        time.sleep(0.05)
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
+    """A real server on SQLite below `folder`."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder)]
+    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(command, env=env, start_new_session=True, **QUIET)
+
+    def answers() -> bool:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+    try:
+        wait_for(answers, server)
+        yield server
+    finally:
+        end(server)
+
+
+class Cluster:
+    """A Ray cluster of several raylets on this machine, with a token of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "OMP_NUM_THREADS": "1"}
+        self.nodes: list[subprocess.Popen] = []
+        self._folder = folder
+
+    def add(self, resources: Mapping[str, float] | None = None, cpus: int = 2) -> subprocess.Popen:
+        """Start a node and wait until the cluster has it; the first one is the head."""
+        words = ["start", "--block", f"--num-cpus={cpus}", "--object-store-memory=100000000", "--disable-usage-stats"]
+        if self.nodes:
+            words += [f"--address={self.address}"]
+        else:
+            port = self.address.rpartition(":")[2]
+            words += ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}"]
+        if resources:
+            words += ["--resources=" + str(dict(resources)).replace("'", '"')]
+        ray = Path(sys.executable).with_name("ray")
+        node = subprocess.Popen([str(ray), *words], env={**os.environ, **self.env}, start_new_session=True, **QUIET)
+        self.nodes.append(node)
+        wait_for(lambda: self.alive() >= len(self.nodes), node)
+        return node
+
+    def alive(self) -> int:
+        """How many nodes the cluster knows to be alive; 0 while it does not answer."""
+        code = (
+            "import logging, ray; ray.init('" + self.address + "', logging_level=logging.CRITICAL); "
+            "print(sum(node['Alive'] for node in ray.nodes()))"
+        )
+        asked = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **self.env}, capture_output=True, text=True, timeout=120
+        )
+        return int(asked.stdout.split()[-1]) if asked.returncode == 0 else 0
+
+
+@contextmanager
+def cluster(folder: Path, nodes: int) -> Iterator[Cluster]:
+    """A cluster of so many nodes."""
+    started = Cluster(folder)
+    try:
+        for _ in range(nodes):
+            started.add()
+        yield started
+    finally:
+        for node in reversed(started.nodes):
+            end(node)
