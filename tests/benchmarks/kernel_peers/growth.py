@@ -13,6 +13,7 @@ from kernel_peers.sizes import SIZES
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullLocator
 
 # By what is varied: cells, and factors on the cell's own size.
 LADDERS: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
@@ -61,8 +62,11 @@ def draw(path: Path, varied: str, cells: dict[str, list[Record]]) -> None:
         axes[0].fill_between(
             steps, *([pick(record["seconds"]) for record in done] for pick in (min, max)), alpha=0.2, lw=0
         )
+    ticks = sorted({record["sizes"][varied] for records in cells.values() for record in records})
     for axis, name in zip(axes, ("seconds a kernel", "peak memory above baseline (MB)"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel=varied, ylabel=name)
+        axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.grid(alpha=0.3, which="both")
         axis.legend()
     figure.savefig(path, dpi=150)
