@@ -58,6 +58,7 @@ def run(
     data_dir: DataDir = None,
     offline: Offline = False,
     address: Address = None,
+    fail_fast: Annotated[bool, Parameter(negative="", help="Stop everything as soon as one run fails.")] = False,
 ) -> int:
     """Run what is missing of a study: a YAML file, or the name of a shipped one (see `ls studies`)."""
     from pipeline import closing, progress
@@ -69,7 +70,7 @@ def run(
     out = f"results/{spec.name}" if out is None else out
     command = shlex.join(["tangentscope", *sys.argv[1:]])
     with progress.shown(console) as watch:
-        ended = run_study(spec, path.name, out, data_dir, offline, address, command, watch)
+        ended = run_study(spec, path.name, out, data_dir, offline, address, command, watch, fail_fast=fail_fast)
     closing.tell(console, out, ended)
     return 1 if ended.failed or ended.failed_measurements else 0
 
@@ -197,12 +198,12 @@ def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = 
 
 
 @app.command
-def doctor(*, data_dir: DataDir = None) -> int:
-    """Check this machine: packages, shadowed names, data, Ray, MLflow. Exit code 1 if something is wrong."""
+def doctor(*, data_dir: DataDir = None, out: Out = None, address: Address = None) -> int:
+    """Check this machine, and an output and the nodes of a cluster if given. Exit code 1 if something is wrong."""
     from pipeline.doctor import checks
 
     good = True
-    for check in checks(data_dir):
+    for check in checks(data_dir, out, address):
         good &= check.good
         _say(f"{'ok   ' if check.good else 'WRONG'} {check.what}: {check.found}")
     return 0 if good else 1
@@ -247,8 +248,11 @@ def main() -> None:
             raise
         print(f"error: {error}; results so far are kept: make room and run the same command again", file=sys.stderr)
         code = 1
-    except (Stopped, KeyboardInterrupt) as error:
-        print(str(error) or "stopped", file=sys.stderr)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        code = error.code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
         code = 128 + signal.SIGINT
     sys.exit(code)
 

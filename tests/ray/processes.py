@@ -71,6 +71,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "OMP_NUM_THREADS": "1"}
+        self.surroundings = {**os.environ, **self.env}
         self.nodes: list[subprocess.Popen] = []
         self._folder = folder
 
@@ -85,7 +86,7 @@ class Cluster:
         if resources:
             words += ["--resources=" + str(dict(resources)).replace("'", '"')]
         ray = Path(sys.executable).with_name("ray")
-        node = subprocess.Popen([str(ray), *words], env={**os.environ, **self.env}, start_new_session=True, **QUIET)
+        node = subprocess.Popen([str(ray), *words], env=self.surroundings, start_new_session=True, **QUIET)
         self.nodes.append(node)
         wait_for(lambda: self.alive() >= len(self.nodes), node)
         return node
@@ -97,7 +98,7 @@ class Cluster:
             "print(sum(node['Alive'] for node in ray.nodes()))"
         )
         asked = subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, **self.env}, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", code], env=self.surroundings, capture_output=True, text=True, timeout=120
         )
         return int(asked.stdout.split()[-1]) if asked.returncode == 0 else 0
 
