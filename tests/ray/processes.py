@@ -43,6 +43,15 @@ def wait_for(ready: Callable[[], bool], process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
+def answers(url: str) -> bool:
+    """Whether a server does, with anything but an error."""
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
     """A real server on SQLite below `folder`."""
@@ -51,16 +60,25 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
     env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     server = subprocess.Popen(command, env=env, start_new_session=True, **QUIET)
 
-    def answers() -> bool:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-        except OSError:
-            return False
-        return True
-
     try:
-        wait_for(answers, server)
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), server)
         yield server
+    finally:
+        end(server)
+
+
+@contextmanager
+def s3_server(bucket: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """An S3 server with an empty bucket: the options for its URIs, and what must stand in the environment."""
+    port = free_port()
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, start_new_session=True, **QUIET)
+    try:
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/moto-api/"), server)
+        made = urllib.request.Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT")
+        urllib.request.urlopen(made, timeout=10).close()
+        yield f"?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1", keys
     finally:
         end(server)
 
