@@ -7,13 +7,16 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from pipeline.errors import Fenced, Stopped, UserError, nearest
 from studies import shipped
+
+if TYPE_CHECKING:
+    from pipeline.spec import Study
 
 app = App(
     name="tangentscope",
@@ -61,18 +64,12 @@ def run(
     fail_fast: Annotated[bool, Parameter(negative="", help="Stop everything as soon as one run fails.")] = False,
 ) -> int:
     """Run what is missing of a study: a YAML file, or the name of a shipped one (see `ls studies`)."""
-    from pipeline import closing, progress
     from pipeline.spec import read_study
-    from pipeline.study import run_study
 
     path = _find(study)
     spec = read_study(path, overrides, scale)
     out = f"results/{spec.name}" if out is None else out
-    command = shlex.join(["tangentscope", *sys.argv[1:]])
-    with progress.shown(console) as watch:
-        ended = run_study(spec, path.name, out, data_dir, offline, address, command, watch, fail_fast=fail_fast)
-    closing.tell(console, out, ended)
-    return 1 if ended.failed or ended.failed_measurements else 0
+    return _launch(spec, path.name, out, data_dir, offline, address, fail_fast=fail_fast)
 
 
 @app.command
@@ -84,18 +81,13 @@ def retry(
     address: Address = None,
 ) -> int:
     """Take up again what has failed or was stopped, from its checkpoints, and whatever else is missing."""
-    from pipeline import closing, layout, progress
+    from pipeline import layout
     from pipeline.spec import parse_study
     from pipeline.storage import Storage
     from pipeline.store import Store
-    from pipeline.study import run_study
 
     spec = parse_study(Store(Storage.at(path)).study_yaml(), layout.STUDY)
-    command = shlex.join(["tangentscope", *sys.argv[1:]])
-    with progress.shown(console) as watch:
-        ended = run_study(spec, layout.STUDY, path, data_dir, offline, address, command, watch, retry=runs)
-    closing.tell(console, path, ended)
-    return 1 if ended.failed or ended.failed_measurements else 0
+    return _launch(spec, layout.STUDY, path, data_dir, offline, address, retry=runs)
 
 
 @app.command
@@ -215,6 +207,20 @@ def cite() -> None:
     from pipeline.listing import CITATION
 
     _say(CITATION)
+
+
+def _launch(
+    spec: "Study", source: str, out: str, data_dir: Path | None, offline: bool, address: str | None, **how: Any
+) -> int:
+    """Do what is missing of a study, say how it ended, and give the exit code."""
+    from pipeline import closing, progress
+    from pipeline.study import run_study
+
+    command = shlex.join(["tangentscope", *sys.argv[1:]])
+    with progress.shown(console) as watch:
+        ended = run_study(spec, source, out, data_dir, offline, address, command, watch, **how)
+    closing.tell(console, out, ended)
+    return 1 if ended.failed or ended.failed_measurements else 0
 
 
 def _find(study: str) -> Path:
