@@ -7,13 +7,16 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from pipeline.errors import Fenced, Stopped, UserError, nearest
 from studies import shipped
+
+if TYPE_CHECKING:
+    from pipeline.spec import Study
 
 app = App(
     name="tangentscope",
@@ -58,20 +61,15 @@ def run(
     data_dir: DataDir = None,
     offline: Offline = False,
     address: Address = None,
+    fail_fast: Annotated[bool, Parameter(negative="", help="Stop everything as soon as one run fails.")] = False,
 ) -> int:
     """Run what is missing of a study: a YAML file, or the name of a shipped one (see `ls studies`)."""
-    from pipeline import closing, progress
     from pipeline.spec import read_study
-    from pipeline.study import run_study
 
     path = _find(study)
     spec = read_study(path, overrides, scale)
     out = f"results/{spec.name}" if out is None else out
-    command = shlex.join(["tangentscope", *sys.argv[1:]])
-    with progress.shown(console) as watch:
-        ended = run_study(spec, path.name, out, data_dir, offline, address, command, watch)
-    closing.tell(console, out, ended)
-    return 1 if ended.failed or ended.failed_measurements else 0
+    return _launch(spec, path.name, out, data_dir, offline, address, fail_fast=fail_fast)
 
 
 @app.command
@@ -83,18 +81,13 @@ def retry(
     address: Address = None,
 ) -> int:
     """Take up again what has failed or was stopped, from its checkpoints, and whatever else is missing."""
-    from pipeline import closing, layout, progress
+    from pipeline import layout
     from pipeline.spec import parse_study
     from pipeline.storage import Storage
     from pipeline.store import Store
-    from pipeline.study import run_study
 
     spec = parse_study(Store(Storage.at(path)).study_yaml(), layout.STUDY)
-    command = shlex.join(["tangentscope", *sys.argv[1:]])
-    with progress.shown(console) as watch:
-        ended = run_study(spec, layout.STUDY, path, data_dir, offline, address, command, watch, retry=runs)
-    closing.tell(console, path, ended)
-    return 1 if ended.failed or ended.failed_measurements else 0
+    return _launch(spec, layout.STUDY, path, data_dir, offline, address, retry=runs)
 
 
 @app.command
@@ -197,12 +190,12 @@ def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = 
 
 
 @app.command
-def doctor(*, data_dir: DataDir = None) -> int:
-    """Check this machine: packages, shadowed names, data, Ray, MLflow. Exit code 1 if something is wrong."""
+def doctor(*, data_dir: DataDir = None, out: Out = None, address: Address = None) -> int:
+    """Check this machine, and an output and the nodes of a cluster if given. Exit code 1 if something is wrong."""
     from pipeline.doctor import checks
 
     good = True
-    for check in checks(data_dir):
+    for check in checks(data_dir, out, address):
         good &= check.good
         _say(f"{'ok   ' if check.good else 'WRONG'} {check.what}: {check.found}")
     return 0 if good else 1
@@ -214,6 +207,20 @@ def cite() -> None:
     from pipeline.listing import CITATION
 
     _say(CITATION)
+
+
+def _launch(
+    spec: "Study", source: str, out: str, data_dir: Path | None, offline: bool, address: str | None, **how: Any
+) -> int:
+    """Do what is missing of a study, say how it ended, and give the exit code."""
+    from pipeline import closing, progress
+    from pipeline.study import run_study
+
+    command = shlex.join(["tangentscope", *sys.argv[1:]])
+    with progress.shown(console) as watch:
+        ended = run_study(spec, source, out, data_dir, offline, address, command, watch, **how)
+    closing.tell(console, out, ended)
+    return 1 if ended.failed or ended.failed_measurements else 0
 
 
 def _find(study: str) -> Path:
@@ -247,8 +254,11 @@ def main() -> None:
             raise
         print(f"error: {error}; results so far are kept: make room and run the same command again", file=sys.stderr)
         code = 1
-    except (Stopped, KeyboardInterrupt) as error:
-        print(str(error) or "stopped", file=sys.stderr)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        code = error.code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
         code = 128 + signal.SIGINT
     sys.exit(code)
 

@@ -1,6 +1,7 @@
 """Errors a user can mend, told in one line: what was got, what was expected, what to do."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -17,7 +18,16 @@ class Fenced(Exception):  # noqa: N818  a state of the launch, not a mistake
 
 
 class Stopped(Exception):  # noqa: N818  a request, not a mistake
-    """Somebody asked this launch or run to stop; what was running has been checkpointed and can be resumed."""
+    """Somebody asked this launch or run to stop; what was running has been checkpointed and can be resumed.
+
+    Args:
+        message: For the user.
+        code: The command's exit code.
+    """
+
+    def __init__(self, message: str = "stopped", code: int = 128 + signal.SIGINT) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

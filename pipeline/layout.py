@@ -6,6 +6,7 @@
     launches/<epoch>.json                        who may publish (see pipeline.launch)
     points/<probe>.safetensors                   the data points of one probe, drawn once
     runs/<run>/attempts/<attempt>.json           each start of a training
+    runs/<run>/attempts/<attempt>.log            what it printed and logged, its last megabyte
     runs/<run>/snapshots/<step>-<attempt>-<checksum>.safetensors
     runs/<run>/checkpoints/<step>-<attempt>.pt   what training resumes from
     runs/<run>/replays/<attempt>.json            the step after which an attempt left its predecessors' trajectory
@@ -22,6 +23,9 @@ from dataclasses import dataclass, replace
 from pipeline.storage import Storage
 
 STUDY, PLAN, PROVENANCE, REPORT = "study.yaml", "plan.json", "provenance.json", "report.html"
+
+SCHEMA = 1
+"""Of all this and of the tables' columns. A change that older code would misread raises it."""
 
 _SNAPSHOT = re.compile(r"^(\d{10})-(\d{4})-([0-9a-f]{16})\.(safetensors|freed)$")
 _CHECKPOINT = re.compile(r"^(\d{10})-(\d{4})\.pt$")

@@ -19,6 +19,7 @@ from torch import nn
 
 import models
 import tasks
+from pipeline import layout
 from pipeline.errors import UserError
 from pipeline.optimisers import Optimiser
 from pipeline.spec import Kernel, Study, Train, named, put, validate
@@ -273,24 +274,22 @@ def _check_variables(study: Study, data: tasks.TaskData, place: str, task: str) 
                 )
 
 
-_EARLIER = ("initial", "previous")
+_EARLIER = ("initial", "previous")  # networks of its run with which a variable can compare
 
 
-def plan_record(
-    study: Study, runs: list[Run], launch: int, retried_at: dict[str, float] | None = None
-) -> dict[str, Any]:
-    """What ``plan.json`` holds. `retried_at`: by run, until when failures of measurements count no more."""
+def plan_record(study: Study, runs: list[Run], launch: int, retried: dict[str, float] | None = None) -> dict[str, Any]:
+    """What ``plan.json`` holds. `retried`: by run, until when failed measurements count no more."""
     probes = {probe.id: probe.record() for run in runs for probe in run.probes}
     return {
+        "schema": layout.SCHEMA,
         "study": study.name,
         "launch": launch,
-        "retried_at": retried_at or {},
+        "retried_at": retried or {},
         "varied": [*study.grid, *study.zip],
         "report": study.report.model_dump(mode="json"),
         "keep": study.probes.keep,
         "probes": list(probes.values()),
         "versions": {name: VARIABLES[name].version for name in study.probes.variables},
-        # With which earlier networks of a run a variable compares, of those that do.
         "compares": {
             name: ways
             for name in study.probes.variables

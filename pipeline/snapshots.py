@@ -32,11 +32,21 @@ _COMPILED = "_orig_mod"  # where torch.compile keeps a module
 
 
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by their own names, wrappers' prefixes stripped; views, not copies."""
+    """Parameters and buffers by their own names, wrappers' prefixes stripped; views, not copies.
+
+    Raises:
+        UserError: The module is sharded over workers (FSDP, tensor parallel): no worker has a whole snapshot.
+    """
     # Told by type, not by name: a network may well call a part of its own "module".
     while isinstance(module, _PARALLEL) or hasattr(module, _COMPILED):
         module = module.module if isinstance(module, _PARALLEL) else getattr(module, _COMPILED)
-    return {name.replace(f"{_COMPILED}.", ""): tensor.detach() for name, tensor in module.state_dict().items()}
+    state = module.state_dict()
+    if sharded := [name for name, tensor in state.items() if hasattr(tensor, "full_tensor")]:
+        raise UserError(
+            f"parameter {sharded[0]} of {type(module).__name__} is sharded over workers, expected a whole one: train "
+            "with DDP, or take snapshots of a copy that was gathered with full_tensor()"
+        )
+    return {name.replace(f"{_COMPILED}.", ""): tensor.detach() for name, tensor in state.items()}
 
 
 class SnapshotBuffer:

@@ -90,10 +90,11 @@ class ProbePool(_Part):
 
 
 class Resources(_Part):
-    """Machines' shares. No part of a run's identity."""
+    """Machines' shares. No part of a run's identity. `shared`: all machines of the cluster see the output directory."""
 
     train: TrainPool = TrainPool()
     probe: ProbePool = ProbePool()
+    shared: bool = False
 
 
 class Report(_Part):

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,21 @@ class Storage:
 
     @classmethod
     def at(cls, place: str | Path) -> "Storage":
-        """Storage at a local path (made absolute) or at a file system URI such as ``s3://bucket/studies/mnist``."""
+        """Storage at a local path (made absolute) or at a URI that pyarrow knows, such as ``s3://bucket/studies/mnist``.
+
+        Options stand behind a question mark: ``s3://bucket/study?endpoint_override=127.0.0.1:9000&scheme=http``. Keys
+        come from the environment, never from the URI: it is recorded with every result.
+        """
         text = str(place).removeprefix("file://")
         scheme, found, rest = text.partition("://")
         if not (rest if found else text).strip("/ "):
             raise UserError(f'output "{text}": no place; give a directory or a URI such as s3://bucket/studies/mnist')
-        return cls(f"{scheme}://{rest.rstrip('/')}" if found else str(Path(text).absolute()))
+        if not found:
+            return cls(str(Path(text).absolute()))
+        if "@" in rest.partition("/")[0]:
+            raise UserError(f"output {scheme}://…: holds a name or key; leave it out and set it in the environment")
+        place, query, options = rest.partition("?")
+        return cls(f"{scheme}://{place.rstrip('/')}{query}{options}")
 
     @property
     def local(self) -> Path | None:
@@ -45,14 +55,14 @@ class Storage:
     def _filesystem(self) -> tuple[pafs.FileSystem, str]:
         if self.local is not None:
             return pafs.LocalFileSystem(), self.uri
-        try:
-            return pafs.FileSystem.from_uri(self.uri)
-        except Exception as error:
-            raise UserError(f"storage {self.uri}: {error}; give a local path or a URI pyarrow knows") from error
+        return _opened(self.uri)
 
     def path(self, name: str) -> str:
         """The full path or URI of a name."""
-        return f"{self.uri}/{name}"
+        if self.local is not None:
+            return f"{self.uri}/{name}"
+        place, query, options = self.uri.partition("?")
+        return f"{place}/{name}{query}{options}"
 
     def write(self, name: str, data: bytes) -> None:
         """Publish a whole file. It is durable and visible when this returns, and never visible in part."""
@@ -152,6 +162,15 @@ class Storage:
             raise UserError(
                 f"output {self.uri} cannot be written: {error.strerror or error}; give another --out"
             ) from error
+
+
+@lru_cache(maxsize=8)
+def _opened(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The file system behind a URI and the path there; kept, since a connection takes longer than what it carries."""
+    try:
+        return pafs.FileSystem.from_uri(uri)
+    except Exception as error:
+        raise UserError(f"storage {uri}: {error}; give a local path or a URI pyarrow knows") from error
 
 
 @contextmanager

@@ -20,6 +20,12 @@ class Store:
         if not storage.exists(layout.PLAN):
             raise UserError(f"{storage.uri}: no study here (no {layout.PLAN}); give the --out directory of a `run`")
         self.plan: dict[str, Any] = storage.read_json(layout.PLAN)
+        # Stores from before there was a schema have what the first one has.
+        if (schema := self.plan.get("schema", 1)) > layout.SCHEMA:
+            raise UserError(
+                f"{storage.uri}: written by a newer tangentscope (schema {schema}, this one reads up to "
+                f"{layout.SCHEMA}); upgrade with pip install -U tangentscope"
+            )
 
     @property
     def name(self) -> str:

@@ -48,6 +48,7 @@ def run_study(
     command: str = "",
     watch: Callable[[Store, dict[str, Any]], None] = lambda store, status: None,
     retry: Sequence[str] | None = None,
+    fail_fast: bool = False,
 ) -> Ended:
     """Do what of a study is still missing in `out`. What has failed or was stopped is left alone, unless retried.
 
@@ -62,6 +63,7 @@ def run_study(
         watch: Called about twice a second with the store and the hub's status.
         retry: Names or ids of runs to take up again where they failed or were stopped, with their failed measurements;
             an empty one means all runs.
+        fail_fast: Stop everything as soon as one run fails.
 
     Raises:
         UserError: Anything that can be told before work starts.
@@ -73,7 +75,8 @@ def run_study(
     runs = make_runs(study, data_dir, source)
     storage = Storage.at(out)
     storage.check_writable()
-    if (held := storage.read_json(layout.PLAN, {}).get("study", study.name)) != study.name:
+    known = Store(storage).plan if storage.exists(layout.PLAN) else {}  # refused if a newer version wrote it
+    if (held := known.get("study", study.name)) != study.name:
         raise UserError(f'output {storage.uri} holds the study "{held}", not "{study.name}"; give another --out')
     uri = None if offline else default_uri(storage)
     if uri is not None:
@@ -87,6 +90,8 @@ def run_study(
 
             def wait(status: dict[str, Any]) -> None:
                 interrupt.check()
+                if fail_fast:
+                    _stop_at_failure(store, todo)
                 if launch.stopping:
                     raise Stopped("stopped on request; run the same command again to go on")
                 watch(store, status)
@@ -168,7 +173,7 @@ def _execute(
     from pipeline.cluster.scheduler import Crew, connected
 
     storage = launch.storage
-    with connected(address, study.resources):
+    with connected(address, study.resources, storage):
         crew = Crew(launch, study.resources, uri, wait)
         try:
             if todo:
@@ -181,6 +186,13 @@ def _execute(
             # Also on the way out of an interrupt: no MLflow run may be left RUNNING.
             tracked = crew.finish_tracking()
         return tracked
+
+
+def _stop_at_failure(store: Store, todo: Container[str]) -> None:
+    for run, outcome in store.outcomes().items():
+        if outcome["state"] == "failed" and run in todo:
+            name = next(record["name"] for record in store.runs if record["run"] == run)
+            raise Stopped(f"{name} failed: {outcome['cause']}; all else was stopped, as asked", code=1)
 
 
 def _fail_the_rest(launch: Launch, todo: list[str], causes: list[str]) -> None:

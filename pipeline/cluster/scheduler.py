@@ -24,6 +24,7 @@ from pipeline.errors import UserError, one_line
 from pipeline.interrupts import same_handlers
 from pipeline.launch import Launch
 from pipeline.spec import Resources
+from pipeline.storage import Storage
 
 _OBJECT_STORE_BYTES = 256 * 2**20  # nothing large goes through the object store: snapshots are files
 _TRACKING_SECONDS = 300.0  # how long the tracker may take for the last rows, figures and reports
@@ -31,11 +32,11 @@ _STOP_SECONDS = 20.0  # how long workers may take to checkpoint when the launch 
 
 
 @contextmanager
-def connected(address: str | None, resources: Resources) -> Iterator[None]:
+def connected(address: str | None, resources: Resources, storage: Storage) -> Iterator[None]:
     """A connection to the Ray cluster at `address`, or to one of this machine's own that ends with the block.
 
     Raises:
-        UserError: No cluster there, or fewer GPUs than the study asks for.
+        UserError: No cluster there, fewer GPUs than the study asks for, or a storage that not all of it can see.
     """
     train, probe = resources.train, resources.probe
     cpus = train.groups * train.workers * train.cpu + probe.actors * probe.cpu
@@ -47,9 +48,20 @@ def connected(address: str | None, resources: Resources) -> Iterator[None]:
         if address is None and (there := ray.cluster_resources().get("GPU", 0)) < gpus:
             mend = "lower train.gpu or probe.gpu"
             raise UserError(f"resources: the study asks for {gpus:g} GPUs, this machine has {there:g}; {mend}")
+        hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+        check_seen(storage, hosts, resources.shared)
         yield
     finally:
         ray.shutdown()
+
+
+def check_seen(storage: Storage, hosts: set[str], shared: bool) -> None:
+    """Raise UserError if storage is a directory of one machine and the cluster has several."""
+    if storage.local is not None and len(hosts) > 1 and not shared:
+        raise UserError(
+            f"output {storage.uri} is a local path, and the cluster has the machines {', '.join(sorted(hosts))}; "
+            "give a URI such as s3://bucket/study, or resources.shared=true if all of them see this directory"
+        )
 
 
 def _connect(address: str | None, cpus: int, quiet: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import ray.train.collective
 import ray.train.torch
 import torch
 
-from pipeline import layout
+from pipeline import layout, logs
 from pipeline.errors import Fenced, Stopped, UserError, one_line
 from pipeline.launch import Launch
 from pipeline.layout import Notice
@@ -64,7 +64,11 @@ def _attempt(
 ) -> None:
     run = record["run"]
     try:
-        outcome = _train_run(record, start, launch, world, config)
+        with logs.kept() as log:
+            try:
+                outcome = _train_run(record, start, launch, world, config)
+            finally:
+                _keep(log.text, run, start, launch, world)
     except Stopped:
         # Of several ranks only this one knows; the error ends them all, and a new group sees for itself.
         if world.size > 1 or launch.stopping:
@@ -82,6 +86,12 @@ def _attempt(
             raise
     if world.rank == 0:
         _end(launch, run, start, world, outcome)
+
+
+def _keep(log: str, run: str, start: dict[str, Any], launch: Launch, world: World) -> None:
+    if log and world.rank == 0:
+        with suppress(OSError):  # a full disk has worse to say than a log
+            launch.storage.write(f"runs/{run}/attempts/{start['attempt']:04d}.log", log.encode())
 
 
 def _shared(world: World, decide: Callable[[], Any]) -> Any:

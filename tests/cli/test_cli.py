@@ -76,7 +76,21 @@ def test_cite_version_and_help(command: Command):
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", command("--version").out)
     said = command("--help")
     assert said.code == 0
-    commands = ("quickstart", "plan", "run", "status", "report", "sync", "export", "ls", "doctor", "cite")
+    commands = (
+        "quickstart",
+        "plan",
+        "run",
+        "status",
+        "stop",
+        "retry",
+        "gc",
+        "report",
+        "sync",
+        "export",
+        "ls",
+        "doctor",
+        "cite",
+    )
     assert [name for name in commands if name not in said.out] == []
 
 

@@ -62,6 +62,29 @@ def test_a_full_disk_and_an_odd_authentication(monkeypatch: pytest.MonkeyPatch):
     assert (found["ray auth"].good, found["ray auth"].found) == (False, "RAY_AUTH_MODE=disabled")
 
 
+def test_little_shared_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "_LEAST_SHARED", 10**18)
+    assert by_name()["shared memory"].found.endswith("; start the container with --shm-size=1g or more")
+
+
+def test_an_output_and_its_tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert "output" not in by_name()
+    found = {check.what: check for check in checks(None, str(tmp_path / "study"))}
+    assert (found["output"].good, found["mlflow"].good) == (True, True)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [], "nothing is left written"
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    found = {check.what: check for check in checks(None, str(tmp_path / "study"))}
+    assert not found["mlflow"].good
+    assert "does not answer" in found["mlflow"].found
+
+    (tmp_path / "file").write_text("")
+    found = {check.what: check for check in checks(None, str(tmp_path / "file" / "study"))}
+    assert not found["output"].good
+    assert "mlflow" not in found
+
+
 def test_a_package_that_shadows_ours_is_named(tmp_path: Path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").write_text("")

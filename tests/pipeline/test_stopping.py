@@ -8,7 +8,7 @@ import pytest
 from study_on_disk import START, outcome, rewrite_measurements, small_study, write_study
 
 from pipeline import layout, stopping, study
-from pipeline.errors import UserError
+from pipeline.errors import Stopped, UserError
 from pipeline.launch import claim
 from pipeline.storage import Storage
 from pipeline.store import Store
@@ -105,3 +105,14 @@ def test_failed_measurements_are_tried_again_by_a_retry_only(tmp_path: Path):
     assert study._missing(storage, small_study()[1]) == ([], 0)
     storage.write_json(layout.PLAN, plan | {"retried_at": {run: START + 2}})
     assert study._missing(storage, small_study()[1], {run}) == ([], 1)
+
+
+def test_with_fail_fast_one_failure_stops_everything(finished: Study):
+    storage, plan = finished
+    first, second = (run["run"] for run in plan["runs"])
+    study._stop_at_failure(Store(storage), [first, second])
+    storage.write_json(layout.outcome(second), outcome("failed", "ValueError: NaN"))
+    study._stop_at_failure(Store(storage), [first])  # that one failed in an earlier launch
+    with pytest.raises(Stopped, match="width=5 seed=0 failed: ValueError: NaN; all else was stopped") as stopped:
+        study._stop_at_failure(Store(storage), [first, second])
+    assert stopped.value.code == 1

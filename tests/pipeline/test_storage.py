@@ -2,7 +2,6 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.fs as pafs
@@ -25,9 +24,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 def object_store(monkeypatch: pytest.MonkeyPatch) -> Storage:
     """Storage on a file system in memory that, as object stores do, needs no directories made."""
     memory = pafs.PyFileSystem(Flat())
-    # The class itself cannot be patched: it is C.
-    known = SimpleNamespace(from_uri=lambda uri: (memory, uri.partition("://")[2]))
-    monkeypatch.setattr(pafs, "FileSystem", known)
+    monkeypatch.setattr("pipeline.storage._opened", lambda uri: (memory, uri.partition("://")[2]))
     return Storage.at("memory://bucket/study/")
 
 
@@ -191,3 +188,16 @@ def test_damaged_json_is_named(tmp_path: Path):
     storage.write("plan.json", b'{"study": ')
     with pytest.raises(UserError, match=r"plan\.json: damaged"):
         storage.read_json("plan.json")
+
+
+def test_options_of_a_uri_stay_behind_the_names():
+    storage = Storage.at("s3://bucket/study/?endpoint_override=127.0.0.1:9&scheme=http")
+    assert storage.uri == "s3://bucket/study?endpoint_override=127.0.0.1:9&scheme=http"
+    assert storage.path("a/b") == "s3://bucket/study/a/b?endpoint_override=127.0.0.1:9&scheme=http"
+    assert storage.local is None
+
+
+def test_a_uri_with_a_key_in_it_is_refused():
+    with pytest.raises(UserError, match=r"output s3://…: holds a name or key; leave it out") as refused:
+        Storage.at("s3://me:secret@bucket/study")
+    assert "secret" not in str(refused.value)

@@ -21,7 +21,7 @@ from study_on_disk import (
 )
 
 import pipeline
-from pipeline import tables
+from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.storage import Storage
 from pipeline.store import Store
@@ -317,3 +317,13 @@ def test_a_table_that_is_none(finished: Study):
 @pytest.mark.parametrize(("elapsed", "seconds"), [(0, 1), (50, 1), (100, 2), (3000, 60), (10**6, 60)])
 def test_parts_grow_rarer(elapsed: float, seconds: float):
     assert tables.flush_interval(elapsed) == seconds
+
+
+def test_what_a_newer_version_wrote_is_refused_and_what_an_older_one_wrote_is_read(planned: Study):
+    storage, plan = planned
+    assert plan["schema"] == layout.SCHEMA
+    storage.write_json(layout.PLAN, {key: value for key, value in plan.items() if key != "schema"})
+    assert len(Store(storage).runs) == 2
+    storage.write_json(layout.PLAN, plan | {"schema": layout.SCHEMA + 1})
+    with pytest.raises(UserError, match=r"by a newer tangentscope \(schema 2, this one reads up to 1\); upgrade"):
+        Store(storage)

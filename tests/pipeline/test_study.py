@@ -75,7 +75,7 @@ def test_what_mlflow_refuses_is_told_in_one_line(finished: Study):
 def test_a_launch_that_cannot_go_on_says_why(
     error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    def run_study(*given: Any) -> None:
+    def run_study(*given: Any, **how: Any) -> None:
         raise error
 
     monkeypatch.setattr(study, "run_study", run_study)

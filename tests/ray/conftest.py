@@ -23,7 +23,7 @@ class Launch:
     """One `tangentscope run` in a process of its own."""
 
     study: Path
-    out: Path
+    out: Path | str
     process: subprocess.Popen[str] = field(repr=False)
     printed: str = ""
 
@@ -72,7 +72,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., L
     """Start `tangentscope run`; what is left of it when the tests end is ended by its process id."""
     started: list[Launch] = []
 
-    def start(out: Path, *arguments: str, env: dict[str, str] | None = None, **changes: object) -> Launch:
+    def start(out: Path | str, *arguments: str, env: dict[str, str] | None = None, **changes: object) -> Launch:
         study = tmp_path_factory.mktemp("study") / "small.yaml"
         study.write_text(yaml.safe_dump({**SMALL, **changes}))
         command = [sys.executable, "-m", "pipeline.cli", "run", str(study), "--out", str(out), *arguments]

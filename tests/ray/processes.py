@@ -43,6 +43,15 @@ def wait_for(ready: Callable[[], bool], process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
+def answers(url: str) -> bool:
+    """Whether a server does, with anything but an error."""
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
     """A real server on SQLite below `folder`."""
@@ -51,16 +60,25 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
     env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     server = subprocess.Popen(command, env=env, start_new_session=True, **QUIET)
 
-    def answers() -> bool:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-        except OSError:
-            return False
-        return True
-
     try:
-        wait_for(answers, server)
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), server)
         yield server
+    finally:
+        end(server)
+
+
+@contextmanager
+def s3_server(bucket: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """An S3 server with an empty bucket: the options for its URIs, and what must stand in the environment."""
+    port = free_port()
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, start_new_session=True, **QUIET)
+    try:
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/moto-api/"), server)
+        made = urllib.request.Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT")
+        urllib.request.urlopen(made, timeout=10).close()
+        yield f"?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1", keys
     finally:
         end(server)
 
@@ -71,6 +89,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "OMP_NUM_THREADS": "1"}
+        self.surroundings = {**os.environ, **self.env}
         self.nodes: list[subprocess.Popen] = []
         self._folder = folder
 
@@ -85,7 +104,7 @@ class Cluster:
         if resources:
             words += ["--resources=" + str(dict(resources)).replace("'", '"')]
         ray = Path(sys.executable).with_name("ray")
-        node = subprocess.Popen([str(ray), *words], env={**os.environ, **self.env}, start_new_session=True, **QUIET)
+        node = subprocess.Popen([str(ray), *words], env=self.surroundings, start_new_session=True, **QUIET)
         self.nodes.append(node)
         wait_for(lambda: self.alive() >= len(self.nodes), node)
         return node
@@ -97,7 +116,7 @@ class Cluster:
             "print(sum(node['Alive'] for node in ray.nodes()))"
         )
         asked = subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, **self.env}, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", code], env=self.surroundings, capture_output=True, text=True, timeout=120
         )
         return int(asked.stdout.split()[-1]) if asked.returncode == 0 else 0
 

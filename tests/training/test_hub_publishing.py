@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,9 @@ def test_a_job_that_fails_three_times_leaves_rows_that_say_so(storage: GatedStor
     on_loop(storage, test)
     assert measured(storage) == [(4, "entropy", "failed"), (4, "trace", "failed")]
     assert set(Store(storage).measurements()["cause"]) == {"out of memory"}
+    assert on_loop(storage, lambda hub: remaining(hub)) == [0, 8]
+    plan = storage.read_json(layout.PLAN)
+    storage.write_json(layout.PLAN, plan | {"retried_at": {RUN: time.time()}})
     assert on_loop(storage, lambda hub: remaining(hub)) == [0, 4, 8]  # a failure is never done
 
 

@@ -193,3 +193,15 @@ def test_dense_keeps_double_precision(storage: Storage, recorder_of) -> None:
     for name, tensor in module.state_dict().items():
         assert state[name].dtype == torch.float64
         assert torch.equal(state[name], tensor)
+
+
+def test_a_module_sharded_over_workers_is_refused():
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+        module = torch.distributed.fsdp.fully_shard(nn.Sequential(nn.Linear(3, 2)), mesh=mesh)
+        with pytest.raises(UserError, match=r"parameter 0\.weight of FSDPSequential is sharded over workers, expected"):
+            plain_state(module)
+    finally:
+        torch.distributed.destroy_process_group()
