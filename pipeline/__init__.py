@@ -4,6 +4,19 @@
 >>> measurements = pipeline.load("results/quickstart")  # doctest: +SKIP
 """
 
+from typing import TYPE_CHECKING, Any
+
 from pipeline.store import load
 
-__all__ = ["load"]
+if TYPE_CHECKING:
+    from pipeline.attached import attach
+
+__all__ = ["attach", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "attach":  # loads torch, which reading a table does not need
+        from pipeline.attached import attach
+
+        return attach
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -86,7 +86,10 @@ def retry(
     from pipeline.storage import Storage
     from pipeline.store import Store
 
-    spec = parse_study(Store(Storage.at(path)).study_yaml(), layout.STUDY)
+    store = Store(Storage.at(path))
+    if not store.storage.exists(layout.STUDY):
+        raise UserError(f"{path}: no {layout.STUDY}: a loop of your own trains this; run that loop again")
+    spec = parse_study(store.study_yaml(), layout.STUDY)
     return _launch(spec, layout.STUDY, path, data_dir, offline, address, retry=runs)
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from pipeline.layout import SnapshotName
 from pipeline.ledger import Job, compared_with
-from pipeline.plan import restore
 from pipeline.points import read_points
 from pipeline.snapshots import read_snapshot
 from pipeline.storage import Storage
+from pipeline.subjects import Planned, Subject
 from pipeline.tables import Rows
 from pipeline.training import peak_memory
 from probes import VARIABLES, Measurement, measure
@@ -29,12 +29,14 @@ class Measurer:
         device: Where kernels are computed.
         memory_bytes: What a kernel may take. A number, not a share of what is free, so that measurements repeat
             bitwise.
+        subject: Where networks and losses come from.
     """
 
     storage: Storage
     plan: Mapping[str, Any]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     memory_bytes: int = 2**30
+    subject: Subject = field(default_factory=Planned)
     _run: str | None = None
     _networks: dict[str, nn.Module] = field(default_factory=dict)  # of that run, by role: present, initial, previous
     _loaded: dict[str, SnapshotName] = field(default_factory=dict)
@@ -44,7 +46,7 @@ class Measurer:
         """Rows of the tables ``measurements``, ``spectra`` and ``profiles`` for all that the job wants."""
         run = next(run for run in self.plan["runs"] if run["run"] == job.run)
         probes = {probe["probe"]: probe for probe in self.plan["probes"]}
-        loss = restore(run["config"])[0].loss
+        loss = self.subject.loss(run)
         module, metadata = self.load(run, job.name)
         earlier = {way: self._earlier(run, name, way) for way, name in job.earlier.items()}
         rows: Rows = {"measurements": [], "spectra": [], "profiles": []}
@@ -101,9 +103,7 @@ class Measurer:
         if self._run != run["run"]:
             self._run, self._networks, self._loaded = run["run"], {}, {}
         if role not in self._networks:
-            model = restore(run["config"])[1]
-            module = model.build(tuple(run["data"]["input_shape"]), run["data"]["outputs"])
-            self._networks[role] = module.to(self.device).eval()
+            self._networks[role] = self.subject.network(run).to(self.device).eval()
         module = self._networks[role]
         module.load_state_dict(state)
         self._loaded[role] = name

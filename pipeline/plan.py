@@ -19,11 +19,10 @@ from torch import nn
 
 import models
 import tasks
-from pipeline import layout
 from pipeline.errors import UserError
 from pipeline.optimisers import Optimiser
 from pipeline.spec import Kernel, Study, Train, named, put, validate
-from probes import VARIABLES, givens_of
+from probes import givens_of
 from probes.variables import check_treatment
 
 
@@ -272,28 +271,3 @@ def _check_variables(study: Study, data: tasks.TaskData, place: str, task: str) 
                 raise UserError(
                     f"{place}: {name} needs a class for each point, which {task} does not have; leave it out"
                 )
-
-
-_EARLIER = ("initial", "previous")  # networks of its run with which a variable can compare
-
-
-def plan_record(study: Study, runs: list[Run], launch: int, retried: dict[str, float] | None = None) -> dict[str, Any]:
-    """What ``plan.json`` holds. `retried`: by run, until when failed measurements count no more."""
-    probes = {probe.id: probe.record() for run in runs for probe in run.probes}
-    return {
-        "schema": layout.SCHEMA,
-        "study": study.name,
-        "launch": launch,
-        "retried_at": retried or {},
-        "varied": [*study.grid, *study.zip],
-        "report": study.report.model_dump(mode="json"),
-        "keep": study.probes.keep,
-        "probes": list(probes.values()),
-        "versions": {name: VARIABLES[name].version for name in study.probes.variables},
-        "compares": {
-            name: ways
-            for name in study.probes.variables
-            if (ways := [way for way in _EARLIER if f"{way}_kernel" in givens_of(name)])
-        },
-        "runs": [run.record() for run in runs],
-    }

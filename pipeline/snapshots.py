@@ -31,15 +31,21 @@ _DIGEST_BYTES = 8  # of xxh3 with 64 bits
 _COMPILED = "_orig_mod"  # where torch.compile keeps a module
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module itself, without DDP, DataParallel or torch.compile around it."""
+    # Told by type, not by name: a network may well call a part of its own "module".
+    while isinstance(module, _PARALLEL) or hasattr(module, _COMPILED):
+        module = module.module if isinstance(module, _PARALLEL) else getattr(module, _COMPILED)
+    return module
+
+
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by their own names, wrappers' prefixes stripped; views, not copies.
 
     Raises:
         UserError: The module is sharded over workers (FSDP, tensor parallel): no worker has a whole snapshot.
     """
-    # Told by type, not by name: a network may well call a part of its own "module".
-    while isinstance(module, _PARALLEL) or hasattr(module, _COMPILED):
-        module = module.module if isinstance(module, _PARALLEL) else getattr(module, _COMPILED)
+    module = unwrapped(module)
     state = module.state_dict()
     if sharded := [name for name, tensor in state.items() if hasattr(tensor, "full_tensor")]:
         raise UserError(

@@ -15,7 +15,8 @@ from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.ledger import Ledger
-from pipeline.plan import Run, make_runs, plan_record
+from pipeline.plan import Run, make_runs
+from pipeline.planned import plan_record
 from pipeline.points import store_points
 from pipeline.spec import Study
 from pipeline.storage import Storage
@@ -98,7 +99,7 @@ def run_study(
 
             experiment, trouble = _execute(launch, study, todo, data_dir, uri, address, wait)
         else:
-            _publish(storage, launch)
+            publish(storage, launch)
             experiment, trouble = _track(storage, uri)
         return _ended(Store(storage), begun, uri, experiment, trouble)
 
@@ -181,7 +182,7 @@ def _execute(
                 causes = crew.train(todo, directory, wait)
                 _fail_the_rest(launch, todo, causes)
             crew.drain(wait)
-            _publish(storage, launch)
+            publish(storage, launch)
         finally:
             # Also on the way out of an interrupt: no MLflow run may be left RUNNING.
             tracked = crew.finish_tracking()
@@ -204,7 +205,8 @@ def _fail_the_rest(launch: Launch, todo: list[str], causes: list[str]) -> None:
             storage.write_json(layout.outcome(run), {"state": "failed", "cause": cause, "ended_at": time.time()})
 
 
-def _publish(storage: Storage, launch: Launch) -> None:
+def publish(storage: Storage, launch: Launch) -> None:
+    """Compact the tables, write them whole, and make figures and report."""
     from pipeline.report import write_report
 
     launch.check()

@@ -11,6 +11,7 @@ from pipeline.ledger import Job
 from pipeline.measuring import Measurer
 from pipeline.storage import Storage
 from pipeline.store import Store
+from pipeline.subjects import Subject
 
 
 class Prober:
@@ -21,13 +22,14 @@ class Prober:
         name: Unique among the probers of a launch.
         threads: Threads for tensor operations.
         memory_bytes: What a kernel may take.
+        subject: Where networks and losses come from.
     """
 
-    def __init__(self, storage: Storage, name: str, threads: int, memory_bytes: int) -> None:
+    def __init__(self, storage: Storage, name: str, threads: int, memory_bytes: int, subject: Subject) -> None:
         torch.set_num_threads(threads)
         device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
         self.name = name
-        self.measurer = Measurer(storage, Store(storage).plan, device, memory_bytes)
+        self.measurer = Measurer(storage, Store(storage).plan, device, memory_bytes, subject)
 
     def work(self, hub: Any) -> None:
         """Take, measure and deliver until the hub closes."""

@@ -25,6 +25,7 @@ from pipeline.interrupts import same_handlers
 from pipeline.launch import Launch
 from pipeline.spec import Resources
 from pipeline.storage import Storage
+from pipeline.subjects import Planned, Subject
 
 _OBJECT_STORE_BYTES = 256 * 2**20  # nothing large goes through the object store: snapshots are files
 _TRACKING_SECONDS = 300.0  # how long the tracker may take for the last rows, figures and reports
@@ -41,6 +42,8 @@ def connected(address: str | None, resources: Resources, storage: Storage) -> It
     train, probe = resources.train, resources.probe
     cpus = train.groups * train.workers * train.cpu + probe.actors * probe.cpu
     gpus = train.groups * train.workers * train.gpu + probe.actors * probe.gpu
+    if ray.is_initialized():
+        raise UserError("this process is connected to a Ray already, and one is all it can have; call ray.shutdown()")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with same_handlers():  # Ray sets handlers of its own when it connects
         _connect(address, cpus, quiet)
@@ -86,6 +89,7 @@ class Crew:
         resources: The study's.
         tracking_uri: MLflow's, or None to track nothing.
         wait: Called about twice a second while the cluster has no room for the probers; may raise to end the launch.
+        subject: Where probers get networks and losses from; by default from the study.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Crew:
         resources: Resources,
         tracking_uri: str | None,
         wait: Callable[[dict[str, Any]], None],
+        subject: Subject | None = None,
     ) -> None:
         self.launch, self.resources = launch, resources
         place = hashlib.sha256(launch.storage.uri.encode()).hexdigest()[:12]
@@ -116,7 +121,7 @@ class Crew:
                 scheduling_strategy=PlacementGroupSchedulingStrategy(self._pool, placement_group_bundle_index=i),
                 **survive,
             )
-            .remote(launch.storage, f"prober-{i}", probe.cpu, probe.memory_bytes)
+            .remote(launch.storage, f"prober-{i}", probe.cpu, probe.memory_bytes, subject or Planned())
             for i in range(probe.actors)
         ]
         self._work = [prober.work.remote(self.hub) for prober in self.probers]

@@ -67,6 +67,23 @@ def test_the_commands_run_one_after_another(tmp_path):
     assert set(namespace["measurements"]["model.width"]) == {4, 16, 64, 256}
 
 
+@pytest.mark.ray
+def test_the_loop_of_a_users_own_is_watched(tmp_path):
+    """As a script, and seen from the command line afterwards."""
+    (loop,) = [block for block in blocks("python") if "pipeline.attach" in block]
+    (tmp_path / "loop.py").write_text(loop)
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    run = partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+    done = run([sys.executable, "loop.py"])
+    assert done.returncode == 0, done.stderr
+    told = run([sys.executable, "-m", "pipeline.cli", "status", "results/mine"])
+    assert "1 finished; " in told.stdout
+    refused = run([sys.executable, "-m", "pipeline.cli", "retry", "results/mine"])
+    assert refused.returncode == 2
+    assert "a loop of your own trains this; run that loop again" in refused.stderr
+    assert (tmp_path / "results" / "mine" / "report.html").exists()
+
+
 def test_the_study_is_one(tmp_path):
     (study,) = blocks("yaml")
     (tmp_path / "my.yaml").write_text(study)

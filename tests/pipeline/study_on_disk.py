@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline import layout, tables
 from pipeline.layout import SnapshotName
-from pipeline.plan import Run, make_runs, plan_record
+from pipeline.plan import Run, make_runs
+from pipeline.planned import plan_record
 from pipeline.spec import Study, read_study
 from pipeline.storage import Storage
 from studies import shipped

@@ -15,7 +15,8 @@ from pipeline.cluster import trainer
 from pipeline.cluster.trainer import train_group
 from pipeline.launch import Launch
 from pipeline.layout import Notice
-from pipeline.plan import make_runs, plan_record
+from pipeline.plan import make_runs
+from pipeline.planned import plan_record
 from pipeline.snapshots import Recorder
 from pipeline.spec import Study
 from pipeline.storage import Storage

@@ -21,7 +21,8 @@ from pipeline.launch import Launch
 from pipeline.layout import Notice, SnapshotName
 from pipeline.ledger import Job, Ledger
 from pipeline.measuring import Measurer
-from pipeline.plan import Run, make_runs, plan_record
+from pipeline.plan import Run, make_runs
+from pipeline.planned import plan_record
 from pipeline.points import store_points
 from pipeline.snapshots import Recorder, read_snapshot
 from pipeline.spec import Study

@@ -1,0 +1,213 @@
+"""A training loop of the user's own, watched: its snapshots go to the same probers, tables, report and MLflow.
+
+>>> with pipeline.attach(model, "results/mine", steps=1000, train=(x, y)) as watch:  # doctest: +SKIP
+...     for step, (inputs, targets) in enumerate(batches):
+...         watch(step)  # before update number `step`: a copy, where the schedule asks for one
+...         train_one_step(model, inputs, targets)
+"""
+
+import copy
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor, nn
+
+from pipeline import layout, provenance
+from pipeline.errors import Stopped, UserError, one_line
+from pipeline.launch import Launch, claim
+from pipeline.layout import Notice
+from pipeline.plan import Probe
+from pipeline.planned import attached_record
+from pipeline.points import draw_points
+from pipeline.snapshots import Recorder, unwrapped
+from pipeline.spec import Probes, Resources, validate
+from pipeline.storage import Storage
+from pipeline.study import publish
+from pipeline.subjects import Attached, Loss
+from pipeline.tracking import check_server, default_uri
+from pipeline.training import peak_memory
+from probes import givens_of
+from tasks import Split
+
+Points = tuple[Tensor, Tensor]
+"""Inputs [n, ...] and targets [n, ...]."""
+
+
+class Watch:
+    """Call it in every step with the number of updates made so far. A step that is left out has no snapshot."""
+
+    def __init__(self, launch: Launch, record: Mapping[str, Any], module: nn.Module, hub: Any) -> None:
+        self._launch, self._record, self._module, self._hub = launch, record, module, hub
+        self._schedule = frozenset(record["schedule"])
+        self._recorder: Recorder | None = None
+        self._stack = ExitStack()
+        self.step: int | None = None
+
+    def __call__(self, step: int, **values: float | Tensor) -> None:
+        """Take a snapshot if the schedule has `step`, and record values by name; ``test_loss`` is the test split's.
+
+        Raises:
+            UserError: Steps that go back, or on beyond the end.
+            Stopped: Somebody asked for it (`tangentscope stop`).
+        """
+        if not 0 <= step <= self._record["steps"] or (self.step is not None and step < self.step):
+            raise UserError(
+                f"watch({step}) after {'nothing' if self.step is None else self.step}, expected steps that rise from 0 "
+                f"to {self._record['steps']}: give the number of updates made, and attach() the right number of steps"
+            )
+        again, self.step = step == self.step, step
+        if self._recorder is None:
+            self._recorder = self._begin(step)
+        for name, value in values.items():
+            split, _, rest = name.partition("_")
+            at = (split, rest) if split in ("train", "test") and rest else ("train", name)
+            self._recorder.row(step, *at, float(value.detach() if isinstance(value, Tensor) else value))
+        if step in self._schedule and not again:
+            self._recorder.snapshot(step, self._module)
+        if self._recorder.stopping:
+            raise Stopped(f"stopped on request after {step} of {self._record['steps']} steps")
+
+    def _begin(self, step: int) -> Recorder:
+        run, storage = self._record["run"], self._launch.storage
+        attempt = 1 + len([name for name in storage.list(f"runs/{run}/attempts") if name.endswith(".json")])
+        self.start = {"attempt": attempt, "launch": self._launch.epoch, "started_at": time.time(), "resumed_at": step}
+        self.start |= {"host": provenance.host(), "checkpoint": None}
+        self._launch.check()
+        storage.write_json(f"runs/{run}/attempts/{attempt:04d}.json", self.start)
+
+        def notify(notice: Notice) -> None:
+            self._hub.notice.remote(notice)
+
+        recorder = Recorder(self._launch, run, attempt, self._record["epoch_steps"], step, self._module, notify)
+        return self._stack.enter_context(recorder)
+
+    def end(self, error: BaseException | None) -> None:
+        """Wait until all is on storage, and say there how the training ended; interrupted, it has not."""
+        last = self._record["steps"]
+        if error is None and self.step == last - 1:
+            self(last)  # the last update was made after the last call
+        self._stack.close()
+        if self._recorder is None or not (error is None or isinstance(error, Exception)):
+            return
+        if error is None and self.step == last:
+            outcome = {"state": "finished", "cause": None}
+        elif error is None or isinstance(error, Stopped):
+            outcome = {"state": "stopped", "cause": f"the loop ended after {self.step} of {last} steps"}
+        else:
+            told = "".join(traceback.format_exception(error))
+            outcome = {"state": "failed", "cause": one_line(error), "traceback": told}
+        ended = time.time()
+        outcome |= {key: self.start[key] for key in ("attempt", "started_at", "host")}
+        outcome |= {"ended_at": ended, "seconds": ended - self.start["started_at"], "workers": 1, "steps": self.step}
+        outcome |= {"copy_seconds": sum(self._recorder.copy_seconds), "wait_seconds": self._recorder.wait_seconds}
+        outcome |= {"snapshots": len(self._recorder.copy_seconds), "peak_memory": peak_memory()}
+        outcome |= {"device": str(next(self._module.parameters()).device)}
+        self._launch.check()
+        self._launch.storage.write_json(layout.outcome(self._record["run"]), outcome)
+
+
+@contextmanager
+def attach(
+    model: nn.Module,
+    out: str | Path,
+    *,
+    steps: int,
+    train: Points,
+    test: Points | None = None,
+    loss: Loss | None = None,
+    variables: Sequence[str] = ("trace", "entropy", "effective_rank"),
+    schedule: Mapping[str, Any] | None = None,
+    kernel: Mapping[str, Any] | None = None,
+    epoch_steps: int = 1,
+    name: str = "attached",
+    resources: Mapping[str, Any] | None = None,
+    offline: bool = False,
+    address: str | None = None,
+) -> Iterator[Watch]:
+    """Watch a training loop: snapshots of `model` are measured in Ray actors beside it while the block runs.
+
+    Of several workers that train together, only rank 0 attaches. Leaving the block waits for the last measurements.
+
+    Args:
+        model: The network that the loop changes, also wrapped (DDP, compile).
+        out: Results: a directory or storage URI, of this training alone.
+        steps: Updates in the whole training.
+        train, test: Points that kernels are taken of; targets may be anything where no variable needs them.
+        loss: Of each point from outputs and targets, as variables that need it want it.
+        variables, schedule, kernel: As under ``probes`` in a study file.
+        epoch_steps: Updates in an epoch, for the horizontal axis.
+        name: Of the study, and of the MLflow experiment.
+        resources: As in a study file.
+        offline, address: As for ``tangentscope run``.
+
+    Raises:
+        UserError: Anything that does not hold, before the loop begins.
+    """
+    if steps < 1:
+        raise UserError(
+            f"attach(): steps: got {steps}, expected at least 1: the number of updates in the whole training"
+        )
+    splits = {split: _points(split, given) for split, given in (("train", train), ("test", test)) if given is not None}
+    asked = {"splits": [*splits], "variables": [*variables]}
+    asked |= {key: dict(value) for key, value in (("schedule", schedule), ("kernel", kernel)) if value is not None}
+    probes = validate(Probes, asked, "", "attach()")
+    pools = validate(Resources, dict(resources or {}), "resources", "attach()")
+    for split, points in splits.items():
+        if probes.kernel.size > len(points):
+            got = f"got {probes.kernel.size} points in a draw, but {split} has {len(points)}"
+            raise UserError(f"attach(): kernel.size: {got}; lower it or give more points")
+    if needy := [each for each in variables if loss is None and givens_of(each) & {"residual", "output_hessian"}]:
+        raise UserError(f"attach(): {needy[0]} needs the loss of each point; pass loss=, or leave it out")
+    storage = Storage.at(out)
+    storage.check_writable()
+    uri = None if offline else default_uri(storage)
+    if uri is not None:
+        check_server(uri)
+    from pipeline.cluster.scheduler import Crew, connected  # loads Ray
+
+    with claim(storage) as launch, connected(address, pools, storage):
+        plan = attached_record(name, unwrapped(model), steps, epoch_steps, splits, probes, launch.epoch)
+        _prepare(launch, plan, splits, probes)
+        subject = Attached(copy.deepcopy(unwrapped(model)).cpu(), loss)
+        crew = Crew(launch, pools, uri, lambda status: None, subject)
+        watch = Watch(launch, plan["runs"][0], model, crew.hub)
+        try:
+            try:
+                yield watch
+            except BaseException as error:
+                watch.end(error)
+                raise
+            watch.end(None)
+            crew.drain(lambda status: None)
+            publish(storage, launch)
+        finally:
+            crew.finish_tracking()
+
+
+def _points(name: str, given: Points) -> Split:
+    try:
+        return Split(*given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"attach(): {name}: {error}; give (inputs, targets)") from None
+
+
+def _prepare(launch: Launch, plan: dict[str, Any], splits: Mapping[str, Split], probes: Probes) -> None:
+    storage, run = launch.storage, plan["runs"][0]
+    known = storage.read_json(layout.PLAN, {})
+    if known and [each["run"] for each in known["runs"]] != [run["run"]]:
+        raise UserError(f"output {storage.uri} holds another training; give another directory")
+    for split, points in splits.items():
+        probe = Probe(split, probes.kernel, run["data"]["fingerprint"], probes.variables)
+        if not storage.exists(layout.points(probe.id)):
+            storage.write(layout.points(probe.id), safetensors.torch.save(draw_points(points.to("cpu"), probes.kernel)))
+    data = {plan["study"]: run["data"]["source"]}
+    storage.write_json(layout.PROVENANCE, provenance.gather(shlex.join(sys.argv), [0], data, time.time()))
+    storage.write_json(layout.PLAN, plan)
+    storage.remove(layout.outcome(run["run"]))

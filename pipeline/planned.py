@@ -1,0 +1,75 @@
+"""What ``plan.json`` holds: all that workers, probers and reports need to know, of a study or of a user's own loop."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from pipeline import layout
+from pipeline.plan import Probe, Run
+from pipeline.snapshots import checksum, plain_state
+from pipeline.spec import Probes, Report, Study
+from probes import VARIABLES, givens_of
+from tasks import Split
+
+_EARLIER = ("initial", "previous")  # networks of its run with which a variable can compare
+
+
+def plan_record(study: Study, runs: list[Run], launch: int, retried: dict[str, float] | None = None) -> dict[str, Any]:
+    """Of a study. `retried`: by run, until when failed measurements count no more."""
+    kinds = {probe.id: probe.record() for run in runs for probe in run.probes}
+    about = {"study": study.name, "launch": launch, "retried_at": retried or {}}
+    about |= {"varied": [*study.grid, *study.zip], "report": study.report.model_dump(mode="json")}
+    return about | _measured(study.probes, list(kinds.values())) | {"runs": [run.record() for run in runs]}
+
+
+def attached_record(
+    name: str,
+    module: nn.Module,
+    steps: int,
+    epoch_steps: int,
+    splits: Mapping[str, Split],
+    probes: Probes,
+    launch: int,
+) -> dict[str, Any]:
+    """Of one training in a loop of the user's own. Its id tells trainings apart by shapes, length and data."""
+    state = plain_state(module)
+    fingerprint = _fingerprint(splits)
+    shapes = {key: [str(tensor.dtype), *tensor.shape] for key, tensor in state.items()}
+    known = {"attached": name, "state": shapes, "steps": steps, "epoch_steps": epoch_steps, "data": fingerprint}
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+    kinds = [Probe(split, probes.kernel, fingerprint, probes.variables) for split in splits]
+    parts = {"task": "attached", "model": type(module).__name__, "optimiser": "attached"}
+    run = {"run": digest, "name": name, "seed": 0, "varied": {}, "steps": steps, "epoch_steps": epoch_steps}
+    run |= {"config": {kind: {"name": part} for kind, part in parts.items()} | {"seed": 0}}
+    run |= {"parameters": sum(parameter.numel() for parameter in module.parameters()), "batch_size": 1}
+    run |= {"schedule": probes.schedule.steps(steps, epoch_steps), "evaluations": [], "score": "score"}
+    run |= {"probes": [kind.id for kind in kinds]}
+    run |= {"data": {"source": "points given to attach()", "fingerprint": fingerprint}}
+    run["data"] |= {split: len(points) for split, points in splits.items()}
+    about = {"study": name, "launch": launch, "retried_at": {}, "varied": []}
+    about |= {"report": Report(figures=("curves",)).model_dump(mode="json")}
+    return about | _measured(probes, [kind.record() for kind in kinds]) | {"runs": [run]}
+
+
+def _measured(probes: Probes, kinds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "schema": layout.SCHEMA,
+        "keep": probes.keep,
+        "probes": kinds,
+        "versions": {name: VARIABLES[name].version for name in probes.variables},
+        "compares": {
+            name: ways
+            for name in probes.variables
+            if (ways := [way for way in _EARLIER if f"{way}_kernel" in givens_of(name)])
+        },
+    }
+
+
+def _fingerprint(splits: Mapping[str, Split]) -> str:
+    tensors: dict[str, Tensor] = {}
+    for name, split in splits.items():
+        tensors |= {f"{name}.inputs": split.inputs.cpu(), f"{name}.targets": split.targets.cpu()}
+    return checksum(tensors)

@@ -1,0 +1,54 @@
+"""Where a prober gets the network of a run from, to fill it with snapshots, and the loss at its points."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from pipeline.plan import restore
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Loss of each point from outputs [n, ...] and targets [n, ...]."""
+
+
+class Subject(Protocol):
+    """Gives networks and losses of runs, as ``plan.json`` has them."""
+
+    def network(self, run: Mapping[str, Any]) -> nn.Module:
+        """A network of its own for each call; its parameters are of no account."""
+        ...
+
+    def loss(self, run: Mapping[str, Any]) -> Loss | None:
+        """None where nothing that is measured needs one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Runs of a study file: model and task out of the tables."""
+
+    def network(self, run: Mapping[str, Any]) -> nn.Module:
+        """As the run's model builds it."""
+        return restore(run["config"])[1].build(tuple(run["data"]["input_shape"]), run["data"]["outputs"])
+
+    def loss(self, run: Mapping[str, Any]) -> Loss | None:
+        """The task's."""
+        return restore(run["config"])[0].loss
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A network that a user trains. It travels to probers through Ray, and is never read from storage."""
+
+    module: nn.Module
+    loss_of_points: Loss | None
+
+    def network(self, run: Mapping[str, Any]) -> nn.Module:
+        """A copy."""
+        return copy.deepcopy(self.module)
+
+    def loss(self, run: Mapping[str, Any]) -> Loss | None:
+        """The user's."""
+        return self.loss_of_points
