@@ -77,7 +77,12 @@ class Watch:
     def _begin(self, step: int) -> Recorder:
         run, storage = self._record["run"], self._launch.storage
         attempt = 1 + len([name for name in storage.list(f"runs/{run}/attempts") if name.endswith(".json")])
-        self.start = {"attempt": attempt, "launch": self._launch.epoch, "started_at": time.time(), "resumed_at": step}
+        self.start: dict[str, Any] = {
+            "attempt": attempt,
+            "launch": self._launch.epoch,
+            "started_at": time.time(),
+            "resumed_at": step,
+        }
         self.start |= {"host": provenance.host(), "checkpoint": None}
         self._launch.check()
         storage.write_json(f"runs/{run}/attempts/{attempt:04d}.json", self.start)
@@ -103,10 +108,12 @@ class Watch:
         else:
             told = "".join(traceback.format_exception(error))
             outcome = {"state": "failed", "cause": one_line(error), "traceback": told}
-        ended = time.time()
+        ended, began = time.time(), float(self.start["started_at"])
         outcome |= {key: self.start[key] for key in ("attempt", "started_at", "host")}
-        outcome |= {"ended_at": ended, "seconds": ended - self.start["started_at"], "workers": 1, "steps": self.step}
-        outcome |= {"copy_seconds": sum(self._recorder.copy_seconds), "wait_seconds": self._recorder.wait_seconds}
+        outcome |= {"ended_at": ended, "seconds": ended - began, "workers": 1, "steps": self.step}
+        copied, waited = sum(self._recorder.copy_seconds), self._recorder.wait_seconds
+        outcome |= {"copy_seconds": copied, "wait_seconds": waited}
+        outcome |= {"training_seconds": ended - began - copied - waited}
         outcome |= {"snapshots": len(self._recorder.copy_seconds), "peak_memory": peak_memory()}
         outcome |= {"device": str(next(self._module.parameters()).device)}
         self._launch.check()
@@ -125,7 +132,7 @@ def attach(
     variables: Sequence[str] = ("trace", "entropy", "effective_rank"),
     schedule: Mapping[str, Any] | None = None,
     kernel: Mapping[str, Any] | None = None,
-    epoch_steps: int = 1,
+    epoch_steps: int | None = None,
     name: str = "attached",
     resources: Mapping[str, Any] | None = None,
     offline: bool = False,
@@ -142,7 +149,7 @@ def attach(
         train, test: Points that kernels are taken of; targets may be anything where no variable needs them.
         loss: Of each point from outputs and targets, as variables that need it want it.
         variables, schedule, kernel: As under ``probes`` in a study file.
-        epoch_steps: Updates in an epoch, for the horizontal axis.
+        epoch_steps: Updates in an epoch; given, they make the horizontal axis epochs instead of steps.
         name: Of the study, and of the MLflow experiment.
         resources: As in a study file.
         offline, address: As for ``tangentscope run``.

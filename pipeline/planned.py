@@ -29,12 +29,13 @@ def attached_record(
     name: str,
     module: nn.Module,
     steps: int,
-    epoch_steps: int,
+    epoch_steps: int | None,
     splits: Mapping[str, Split],
     probes: Probes,
     launch: int,
 ) -> dict[str, Any]:
     """Of one training in a loop of the user's own. Its id tells trainings apart by shapes, length and data."""
+    axis, epoch_steps = ("epoch", epoch_steps) if epoch_steps else ("step", 1)
     state = plain_state(module)
     fingerprint = _fingerprint(splits)
     shapes = {key: [str(tensor.dtype), *tensor.shape] for key, tensor in state.items()}
@@ -50,7 +51,7 @@ def attached_record(
     run |= {"data": {"source": "points given to attach()", "fingerprint": fingerprint}}
     run["data"] |= {split: len(points) for split, points in splits.items()}
     about = {"study": name, "launch": launch, "retried_at": {}, "varied": []}
-    about |= {"report": Report(figures=("curves",)).model_dump(mode="json")}
+    about |= {"report": Report(figures=("curves",), x=axis).model_dump(mode="json")}
     return about | _measured(probes, [kind.record() for kind in kinds]) | {"runs": [run]}
 
 

@@ -58,6 +58,10 @@ def test_a_plain_loop_is_watched_and_may_fail_first(tmp_path: Path):
     assert len(frame) == 6 * 2 * 4
     assert set(frame["state"]) == {"measured"}
     assert (out / "report.html").exists()
+    assert frame["epoch"].max() == 22 / 10
+    assert store.plan["report"]["x"] == "epoch"
+    ended = store.outcomes()[run["run"]]
+    assert 0 < ended["training_seconds"] < ended["seconds"]
     history = pipeline.load(out, "history").set_index(["split", "variable", "step"])["value"].sort_index()
     assert history["train", "loss"].index.tolist() == list(range(22))
     assert history["test", "accuracy"].iloc[-1] == pytest.approx(21 / 22)
@@ -98,6 +102,7 @@ def test_a_loop_that_ends_early_or_is_asked_to_stop(tmp_path: Path):
         with pytest.raises(UserError, match=r"watch\(11\) after 3"):
             watch(11)
     assert (outcome()["state"], outcome()["cause"]) == ("stopped", "the loop ended after 3 of 10 steps")
+    assert Store(Storage.at(tmp_path / "mine")).plan["report"]["x"] == "step"
 
     def asked_in_the_middle() -> None:
         with attach(model, tmp_path / "mine", **asked) as watch:
