@@ -10,7 +10,7 @@ from small_study import keys, planned_keys
 import pipeline
 from pipeline import layout, tables
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 # Two runs, long enough to be stopped in the middle; the wider one is trained first.
 TWO = {
