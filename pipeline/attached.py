@@ -23,12 +23,12 @@ from pipeline import layout, provenance
 from pipeline.errors import Stopped, UserError, one_line
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
-from pipeline.plan import Probe
 from pipeline.planned import attached_record
 from pipeline.points import draw_points
 from pipeline.snapshots import Recorder, unwrapped
 from pipeline.spec import Probes, Resources, validate
 from pipeline.storage import Storage
+from pipeline.store import Store
 from pipeline.study import publish
 from pipeline.subjects import Attached, Loss
 from pipeline.tracking import check_server, default_uri
@@ -207,14 +207,15 @@ def _points(name: str, given: Points) -> Split:
 
 def _prepare(launch: Launch, plan: dict[str, Any], splits: Mapping[str, Split], probes: Probes) -> None:
     storage, run = launch.storage, plan["runs"][0]
-    known = storage.read_json(layout.PLAN, {})
-    if known and [each["run"] for each in known["runs"]] != [run["run"]]:
+    known = Store(storage).runs if storage.exists(layout.PLAN) else [run]  # refused if a newer version wrote it
+    if [each["run"] for each in known] != [run["run"]]:
         raise UserError(f"output {storage.uri} holds another training; give another directory")
-    for split, points in splits.items():
-        probe = Probe(split, probes.kernel, run["data"]["fingerprint"], probes.variables)
-        if not storage.exists(layout.points(probe.id)):
-            storage.write(layout.points(probe.id), safetensors.torch.save(draw_points(points.to("cpu"), probes.kernel)))
+    for probe in plan["probes"]:
+        if not storage.exists(layout.points(probe["probe"])):
+            points = draw_points(splits[probe["split"]].to("cpu"), probes.kernel)
+            storage.write(layout.points(probe["probe"]), safetensors.torch.save(points))
     data = {plan["study"]: run["data"]["source"]}
     storage.write_json(layout.PROVENANCE, provenance.gather(shlex.join(sys.argv), [0], data, time.time()))
-    storage.write_json(layout.PLAN, plan)
+    # Running the loop again is the retry: what failed before is measured anew.
+    storage.write_json(layout.PLAN, plan | {"retried_at": {run["run"]: time.time()}})
     storage.remove(layout.outcome(run["run"]))
