@@ -183,7 +183,7 @@ def attach(
         plan = attached_record(name, unwrapped(model), steps, epoch_steps, splits, probes, launch.epoch)
         _prepare(launch, plan, splits, probes)
         subject = Attached(copy.deepcopy(unwrapped(model)).cpu(), loss)
-        crew = Crew(launch, pools, uri, lambda status: None, subject)
+        crew = Crew(launch, pools, uri, lambda status: None, subject=subject)
         watch = Watch(launch, plan["runs"][0], model, crew.hub)
         try:
             try:

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.learning import initialise, training_of
 from pipeline.plan import Probe, Run
 from pipeline.points import draw_points
 from pipeline.snapshots import SnapshotBuffer, checksum, plain_state
 from pipeline.spec import Study
-from pipeline.training import evaluate, initialise, peak_memory, training_of
+from pipeline.training import evaluate, peak_memory
 from probes import VARIABLES, measure
 
 _SAMPLES = 5  # networks calibrated at most

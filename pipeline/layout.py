@@ -4,6 +4,7 @@
 
     study.yaml  plan.json  provenance.json      what was asked for, what it resolved to, with which code and data
     launches/<epoch>.json                        who may publish (see pipeline.launch)
+    launches/<epoch>.dealt                       which worker group has which runs (see pipeline.dealing)
     points/<probe>.safetensors                   the data points of one probe, drawn once
     runs/<run>/attempts/<attempt>.json           each start of a training
     runs/<run>/attempts/<attempt>.log            what it printed and logged, its last megabyte
@@ -57,6 +58,11 @@ class Notice:
 def outcome(run: str) -> str:
     """Name of the file that says how a run's training ended."""
     return f"runs/{run}/outcome.json"
+
+
+def dealt(epoch: int) -> str:
+    """Name of the file that says which worker group of a launch has which runs."""
+    return f"launches/{epoch:06d}.dealt"
 
 
 def stop(run: str) -> str:

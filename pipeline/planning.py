@@ -8,10 +8,10 @@ from rich.table import Table
 
 from pipeline.calibrate import Estimate, estimate, side
 from pipeline.errors import UserError
+from pipeline.learning import initialise, training_of
 from pipeline.plan import Run, make_runs
 from pipeline.points import draw_points
 from pipeline.spec import Study, read_study
-from pipeline.training import initialise, training_of
 from pipeline.units import clock, human
 from probes import kernel_plan
 

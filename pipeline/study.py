@@ -15,6 +15,7 @@ from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.ledger import Ledger
+from pipeline.packing import pack
 from pipeline.plan import Run, make_runs
 from pipeline.planned import plan_record
 from pipeline.points import store_points
@@ -128,7 +129,7 @@ def _prepare(
 
 
 def _missing(storage: Storage, runs: list[Run], again: Container[str] = ()) -> tuple[list[str], int]:
-    """Runs to train, longest first, and how many snapshots of trained runs are still to be read.
+    """Runs to train, and how many snapshots of trained runs are still to be read.
 
     again: failed and stopped runs that are to be taken up.
     """
@@ -157,8 +158,7 @@ def _missing(storage: Storage, runs: list[Run], again: Container[str] = ()) -> t
                 for file in storage.list(f"runs/{run.id}/checkpoints"):
                     storage.remove(f"runs/{run.id}/checkpoints/{file}")
         todo.append(run)
-    sizes = {run["run"]: run["parameters"] * run["steps"] * run["batch_size"] for run in store.runs}
-    return [run.id for run in sorted(todo, key=lambda run: -sizes[run.id])], unread
+    return [run.id for run in todo], unread
 
 
 def _execute(
@@ -175,11 +175,15 @@ def _execute(
 
     storage = launch.storage
     with connected(address, study.resources, storage):
-        crew = Crew(launch, study.resources, uri, wait)
+        train = study.resources.train
+        records = [run for run in Store(storage).runs if run["run"] in todo]
+        crew = Crew(
+            launch, study.resources, uri, wait, pack(records, train.groups, train.together and train.workers == 1)
+        )
         try:
             if todo:
                 directory = str(data_dir.absolute()) if data_dir else None
-                causes = crew.train(todo, directory, wait)
+                causes = crew.train(directory, wait)
                 _fail_the_rest(launch, todo, causes)
             crew.drain(wait)
             publish(storage, launch)

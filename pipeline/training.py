@@ -1,58 +1,28 @@
-"""One plain training loop: in process, on one worker or on many, on CPU or GPU.
-
-All randomness is a pure function of (seed, step, rank): the permutation of an epoch, and what dropout or augmentation
-draw in a step. The step counter is therefore the whole random and sampler state, and a training resumed from any
-checkpoint goes on exactly as it would have.
-"""
+"""One plain training loop: in process, on one worker or on many, on CPU or GPU, of one run or of several at once."""
 
 import dataclasses
-import hashlib
-import io
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models import Model
 from pipeline.errors import Stopped
-from pipeline.optimisers import Optimiser
-from pipeline.plan import restore
-from pipeline.snapshots import Recorder, plain_state
+from pipeline.learning import Alone, Learner, Together, Training, World, initialise
+from pipeline.snapshots import Recorder
 from tasks import Split, Task, TaskData
-
-
-@dataclass(frozen=True)
-class World:
-    """This worker's place among those that train one run together."""
-
-    rank: int = 0
-    size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-
-@dataclass(frozen=True)
-class Training:
-    """What to train: the parts of a run's config, and its steps as planned."""
-
-    task: Task
-    model: Model
-    optimiser: Optimiser
-    seed: int
-    batch_size: int  # points in a global batch, over all workers
-    epoch_steps: int
-    steps: int
-    schedule: frozenset[int]  # steps with a snapshot
-    evaluations: frozenset[int]  # steps with a row of loss and score
 
 
 @dataclass
 class Costs:
-    """Where a training's time went, in seconds, and its peak memory in bytes."""
+    """Where a training's time went, in seconds, and its peak memory in bytes.
+
+    Of several runs trained `together`, each has its own recording and an equal share of what was done for all.
+    """
 
     training_seconds: float = 0.0
     evaluate_seconds: float = 0.0
@@ -63,22 +33,7 @@ class Costs:
     checkpoints: int = 0
     steps: int = 0
     peak_memory: int = 0
-
-
-def training_of(record: Mapping[str, Any]) -> Training:
-    """The training that a run's record in ``plan.json`` describes."""
-    task, model, optimiser, _ = restore(record["config"])
-    return Training(
-        task,
-        model,
-        optimiser,
-        record["seed"],
-        record["batch_size"],
-        record["epoch_steps"],
-        record["steps"],
-        frozenset(record["schedule"]),
-        frozenset(record["evaluations"]),
-    )
+    together: int = 1
 
 
 def train(
@@ -105,52 +60,90 @@ def train(
         The trained module, unwrapped, and what it cost.
 
     Raises:
-        Stopped: The launch was asked to stop; a checkpoint has been handed to the recorder.
+        Stopped: Somebody asked for it; a checkpoint has been handed to the recorder.
     """
     world = world or World()
-    module, optimiser, start = _build(what, data, world.device, checkpoint)
-    network = wrap(module)
-    data = dataclasses.replace(data, train=data.train.to(world.device), test=data.test.to(world.device))
-    costs, begun, saved = Costs(), time.perf_counter(), time.perf_counter()
-    order = torch.empty(0)
-    for step in range(start, what.steps + 1):
-        if recorder is not None:
+    data = _on(world.device, data)
+    learner = Alone(what, data.train, initialise(what, data, world.device), world, wrap, checkpoint)
+    (costs,) = _loop([what], data, learner, [recorder], checkpoint_seconds)
+    if costs is None:
+        raise Stopped(f"stopped after {learner.step} of {what.steps} steps")
+    return learner.modules[0], costs
+
+
+def train_together(
+    whats: Sequence[Training],
+    data: TaskData,
+    recorders: Sequence[Recorder | None],
+    device: torch.device,
+    checkpoints: Sequence[bytes] | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> tuple[Sequence[nn.Module], list[Costs | None]]:
+    """Train several runs that differ by their seeds only, as :class:`Together` does; arguments as for :func:`train`.
+
+    Args:
+        whats: The runs.
+        data: The data of all.
+        recorders: One a run.
+        device: Where they are trained.
+        checkpoints: One a run, all of one step.
+        checkpoint_seconds: Seconds between two checkpoints.
+
+    Returns:
+        The networks, and what each run cost; None for one that was asked to stop, which has handed its recorder a
+        checkpoint. The others went on.
+    """
+    data = _on(device, data)
+    learner = Together(whats, data.train, [initialise(what, data, device) for what in whats], device, checkpoints)
+    return learner.modules, _loop(whats, data, learner, recorders, checkpoint_seconds)
+
+
+def _loop(
+    whats: Sequence[Training],
+    data: TaskData,
+    learner: Learner,
+    recorders: Sequence[Recorder | None],
+    checkpoint_seconds: float,
+) -> list[Costs | None]:
+    """Update until the end, recording on the way. A run that is asked to stop is recorded no more; its place stays."""
+    what, start = whats[0], learner.step
+    recorded = {k: recorder for k, recorder in enumerate(recorders) if recorder is not None}
+    costs, stopped = [Costs(together=len(whats)) for _ in whats], set[int]()
+    begun = saved = time.perf_counter()
+    while True:
+        step = learner.step
+        due = time.perf_counter() - saved > checkpoint_seconds and step < what.steps
+        due = due and not any(recorder.checkpointing for recorder in recorded.values())
+        saved = time.perf_counter() if due else saved
+        for k, recorder in tuple(recorded.items()):
+            cost, module = costs[k], learner.modules[k]
             if step in what.evaluations:
-                costs.evaluate_seconds += _timed(lambda s=step: _record(recorder, what.task, module, data, s))
+                with _adding(cost, "evaluate_seconds"):
+                    _record(recorder, what.task, module, data, step)
             if step in what.schedule:
                 recorder.snapshot(step, module)
-            due = time.perf_counter() - saved > checkpoint_seconds and not recorder.checkpointing
-            stopping = recorder.stopping  # read once: the thread may set it between the two questions below
-            if step < what.steps and (due or stopping):
-                costs.checkpoint_seconds += _timed(lambda s=step: recorder.checkpoint(s, _state(s, module, optimiser)))
-                costs.checkpoints, saved = costs.checkpoints + 1, time.perf_counter()
-            if stopping and step < what.steps:
-                raise Stopped(f"stopped after {step} of {what.steps} steps")
-        if step == what.steps:
+            stopping = recorder.stopping and step < what.steps  # read once: the thread may set it between two questions
+            if due or stopping:
+                with _adding(cost, "checkpoint_seconds"):
+                    recorder.checkpoint(step, learner.state(k))
+                cost.checkpoints += 1
+            if stopping:
+                stopped.add(k)
+                del recorded[k]
+        if step == what.steps or len(stopped) == len(whats):
             break
-        epoch, batch = divmod(step, what.epoch_steps)
-        if batch == 0 or step == start:
-            order = _permutation(len(data.train), what.seed, epoch, world.device)
-        _seed(mix(what.seed, step, world.rank, "step"), world.device)
-        everything = order[batch * what.batch_size : (batch + 1) * what.batch_size]
-        inputs, targets = data.train.batch(everything[world.rank :: world.size])
-        scale = what.optimiser.schedule.scale(step, what.epoch_steps, what.steps)
-        for group in optimiser.param_groups:
-            group["lr"] = what.optimiser.lr * scale
-        optimiser.zero_grad(set_to_none=True)
-        # Summed over this worker's share and divided by the global batch: unequal shares weigh by their points. DDP
-        # divides by the number of workers, which the factor takes back.
-        loss = what.task.loss(network(inputs), targets).sum() * (world.size / len(everything))
-        loss.backward()
-        optimiser.step()
-    if recorder is not None:
-        costs.copy_seconds, costs.wait_seconds = sum(recorder.copy_seconds), recorder.wait_seconds
-        costs.snapshots = len(recorder.copy_seconds)
-    costs.steps = what.steps - start
-    spent = costs.evaluate_seconds + costs.copy_seconds + costs.wait_seconds + costs.checkpoint_seconds
-    costs.training_seconds = time.perf_counter() - begun - spent
-    costs.peak_memory = peak_memory()
-    return module, costs
+        learner.update()
+    elapsed = time.perf_counter() - begun
+    for cost, recorder in zip(costs, recorders, strict=True):
+        if recorder is not None:
+            cost.copy_seconds, cost.wait_seconds = sum(recorder.copy_seconds), recorder.wait_seconds
+            cost.snapshots = len(recorder.copy_seconds)
+    aside = sum(c.evaluate_seconds + c.copy_seconds + c.wait_seconds + c.checkpoint_seconds for c in costs)
+    for cost in costs:
+        cost.steps = what.steps - start
+        cost.training_seconds = (elapsed - aside) / len(whats)
+        cost.peak_memory = peak_memory()
+    return [None if k in stopped else cost for k, cost in enumerate(costs)]
 
 
 def evaluate(task: Task, module: nn.Module, split: Split, chunk: int = 4096) -> tuple[float, float]:
@@ -168,51 +161,14 @@ def evaluate(task: Task, module: nn.Module, split: Split, chunk: int = 4096) -> 
         module.train(was_training)
 
 
-def initialise(what: Training, data: TaskData, device: torch.device) -> nn.Module:
-    """The network at step 0, fixed by the seed; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(what.seed, 0, 0, "init"))
-        return what.model.build(data.input_shape, data.outputs).to(device)
-
-
-def mix(*parts: int | str) -> int:
-    """A 63-bit seed that is a pure function of its parts, and unrelated for neighbouring ones."""
-    digest = hashlib.blake2b(":".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
 def peak_memory() -> int:
     """The most memory this process has held so far, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _build(
-    what: Training, data: TaskData, device: torch.device, checkpoint: bytes | None
-) -> tuple[nn.Module, torch.optim.Optimizer, int]:
-    module = initialise(what, data, device)
-    module.train()
-    if checkpoint is None:
-        return module, what.optimiser.build(module.parameters()), 0
-    state = torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True)
-    module.load_state_dict(state["module"])
-    optimiser = what.optimiser.build(module.parameters())
-    optimiser.load_state_dict(state["optimiser"])
-    return module, optimiser, int(state["step"])
-
-
-def _state(step: int, module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    return {"step": step, "module": _copy(plain_state(module)), "optimiser": _copy(optimiser.state_dict())}
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copy(item) for item in value)
-    return value
+def _on(device: torch.device, data: TaskData) -> TaskData:
+    return dataclasses.replace(data, train=data.train.to(device), test=data.test.to(device))
 
 
 def _record(recorder: Recorder, task: Task, module: nn.Module, data: TaskData, step: int) -> None:
@@ -222,19 +178,8 @@ def _record(recorder: Recorder, task: Task, module: nn.Module, data: TaskData, s
         recorder.row(step, name, task.score_name, score)
 
 
-def _permutation(count: int, seed: int, epoch: int, device: torch.device) -> Tensor:
-    generator = torch.Generator().manual_seed(mix(seed, epoch, "order"))
-    return torch.randperm(count, generator=generator).to(device)
-
-
-def _seed(seed: int, device: torch.device) -> None:
-    # torch.manual_seed would visit every accelerator there might be, at each step.
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-
-
-def _timed(action: Callable[[], object]) -> float:
+@contextmanager
+def _adding(costs: Costs, name: str) -> Iterator[None]:
     begun = time.perf_counter()
-    action()
-    return time.perf_counter() - begun
+    yield
+    setattr(costs, name, getattr(costs, name) + time.perf_counter() - begun)

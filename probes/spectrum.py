@@ -1,5 +1,6 @@
 """Spectra of kernels, in float64 whatever the kernel's own precision."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,28 +64,27 @@ def eigensystem(kernel: Float64[Tensor, "side side"]) -> tuple[Spectrum, Float64
         where the kernel is not finite.
     """
     side = len(kernel)
-    if not bool(torch.isfinite(kernel).all()):
+    if not is_finite(kernel):
         return _undefined(side), np.full((side, side), np.nan)
-    if kernel.is_cuda:
-        raw, vectors = (found.cpu().numpy() for found in torch.linalg.eigh(kernel))
-    else:
-        raw, vectors = np.linalg.eigh(kernel.numpy())
+    raw, vectors = (found.cpu().numpy() for found in torch.linalg.eigh(kernel))
     vectors = vectors[:, ::-1]
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], axis=0)
     return _clipped(raw), vectors * np.where(largest < 0, -1.0, 1.0)
 
 
 def _solved(matrices: list[Float64[Tensor, "side side"]]) -> list[Spectrum]:
-    finite = [matrix for matrix in matrices if bool(torch.isfinite(matrix).all())]
+    defined = [is_finite(matrix) for matrix in matrices]
+    finite = list(itertools.compress(matrices, defined))
     if not finite:
         return [_undefined(len(matrix)) for matrix in matrices]
-    stack = torch.stack(finite)
-    # On a CPU numpy's is the faster of the two; it solves draw after draw, to the last digit as each alone.
-    raw = torch.linalg.eigvalsh(stack).cpu().numpy() if stack.is_cuda else np.linalg.eigvalsh(stack.numpy())
-    solved = iter(raw)
-    return [
-        _clipped(next(solved)) if bool(torch.isfinite(matrix).all()) else _undefined(len(matrix)) for matrix in matrices
-    ]
+    # On a CPU torch's takes half the time of numpy's from a side of a thousand on, and heeds the caller's threads.
+    solved = iter(torch.linalg.eigvalsh(torch.stack(finite)).cpu().numpy())
+    return [_clipped(next(solved)) if good else _undefined(len(m)) for good, m in zip(defined, matrices, strict=True)]
+
+
+def is_finite(matrix: Tensor) -> bool:
+    """Whether no entry is NaN or infinite: least and most tell, in a fifth of the time that looking at each takes."""
+    return all(bool(torch.isfinite(entry)) for entry in matrix.aminmax())
 
 
 def _clipped(raw: Float64[np.ndarray, " side"]) -> Spectrum:
@@ -121,12 +121,13 @@ def float64_kernel(kernel: Tensor | np.ndarray) -> Float64[Tensor, "side side"]:
             f"the kernel has shape {list(matrix.shape)}, expected a square [side, side]: flatten an [N, O, N, O] one "
             "with reshape(N * O, N * O)"
         )
-    matrix = matrix.to(torch.float64)
-    asymmetry = float((matrix - matrix.T).abs().max())
+    asymmetry = float((matrix - matrix.T).max())  # of the difference both signs occur
+    least, most = (float(entry) for entry in matrix.aminmax())
     # Written so that a kernel with NaN passes: it has no symmetry to check, and gives NaN later.
-    if asymmetry > SYMMETRY_TOLERANCE * float(matrix.abs().max()):
+    if asymmetry > SYMMETRY_TOLERANCE * max(-least, most):
         raise ValueError(
             f"the kernel differs from its transpose by up to {asymmetry:.3g}, expected a symmetric one: "
             "a kernel between two different sets of points has no spectrum"
         )
-    return matrix / 2 + matrix.T / 2
+    matrix = matrix.to(torch.float64)
+    return matrix if asymmetry == 0 else matrix / 2 + matrix.T / 2

@@ -1,4 +1,4 @@
-"""The hub: one actor that hands snapshots to probers and publishes what they measured.
+"""The hub: one actor that hands runs to worker groups and snapshots to probers, and publishes what they measured.
 
 It is the one writer of measurements. It holds nothing that storage does not: when it dies, Ray starts it again and it
 rebuilds its ledger from the plan, the snapshots and the rows already published.
@@ -7,16 +7,18 @@ rebuilds its ledger from the plan, the snapshots and the rows already published.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from pipeline import layout, tables
+from pipeline.dealing import Dealer
 from pipeline.errors import UserError
 from pipeline.launch import Launch
 from pipeline.layout import Notice
 from pipeline.ledger import Job, Ledger
+from pipeline.packing import Unit
 from pipeline.store import Store
 from pipeline.tables import Rows
 
@@ -29,10 +31,12 @@ class Hub:
 
     Args:
         launch: The right to publish.
+        units: The runs to train, in portions for worker groups.
     """
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, launch: Launch, units: Sequence[Unit] = ()) -> None:
         self.launch, self.storage = launch, launch.storage
+        self._dealer, self._dealing = Dealer(launch, units), asyncio.Lock()
         store = Store(self.storage)
         self.plan = store.plan
         self.ledger = Ledger(self.plan)
@@ -47,6 +51,11 @@ class Hub:
         self._trouble: str | None = None
         self._troubled_since: float | None = None
         self._task = asyncio.get_event_loop().create_task(self._publish_for_ever())
+
+    async def next_unit(self, group: int) -> Unit:
+        """The runs that a worker group is to train now; empty when there are no more."""
+        async with self._dealing:
+            return await asyncio.to_thread(self._dealer.deal, group)
 
     async def notice(self, notice: Notice) -> None:
         """A snapshot lies on storage."""

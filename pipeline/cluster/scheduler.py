@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,10 +19,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from pipeline.cluster.hub import Hub
 from pipeline.cluster.prober import Prober
 from pipeline.cluster.tracker import TrackerActor
-from pipeline.cluster.trainer import train_group
+from pipeline.cluster.trainer import Group, train_group
 from pipeline.errors import UserError, one_line
 from pipeline.interrupts import same_handlers
 from pipeline.launch import Launch
+from pipeline.packing import Unit
 from pipeline.spec import Resources
 from pipeline.storage import Storage
 from pipeline.subjects import Planned, Subject
@@ -89,6 +90,7 @@ class Crew:
         resources: The study's.
         tracking_uri: MLflow's, or None to track nothing.
         wait: Called about twice a second while the cluster has no room for the probers; may raise to end the launch.
+        units: The runs to train, in portions for worker groups, longest first.
         subject: Where probers get networks and losses from; by default from the study.
     """
 
@@ -98,9 +100,10 @@ class Crew:
         resources: Resources,
         tracking_uri: str | None,
         wait: Callable[[dict[str, Any]], None],
+        units: Sequence[Unit] = (),
         subject: Subject | None = None,
     ) -> None:
-        self.launch, self.resources = launch, resources
+        self.launch, self.resources, self.units = launch, resources, units
         place = hashlib.sha256(launch.storage.uri.encode()).hexdigest()[:12]
         probe = resources.probe
         share = {"CPU": float(probe.cpu), **({"GPU": probe.gpu} if probe.gpu else {})}
@@ -112,7 +115,9 @@ class Crew:
         survive = {"max_restarts": -1, "max_task_retries": -1}
         actors: Any = {cls: ray.remote(cls) for cls in (Hub, Prober, TrackerActor)}
         named = f"hub-{place}-{launch.epoch}"
-        self.hub: Any = actors[Hub].options(num_cpus=0, max_concurrency=1000, name=named, **survive).remote(launch)
+        self.hub: Any = (
+            actors[Hub].options(num_cpus=0, max_concurrency=1000, name=named, **survive).remote(launch, units)
+        )
         self.probers = [
             actors[Prober]
             .options(
@@ -132,23 +137,20 @@ class Crew:
             tracker = actors[TrackerActor].options(num_cpus=0, scheduling_strategy=here, **survive)
             self._tracker = tracker.remote(launch.storage, tracking_uri)
 
-    def train(self, runs: list[str], data_dir: str | None, wait: Callable[[dict[str, Any]], None]) -> list[str]:
-        """Train runs, longest first as given, dealt out to as many groups as the resources name.
+    def train(self, data_dir: str | None, wait: Callable[[dict[str, Any]], None]) -> list[str]:
+        """Train all units, each group of workers the next one whenever it has done with its last.
 
         Args:
-            runs: Ids, in the order of their length.
             data_dir: Where workers find data sets.
             wait: Called about twice a second with the hub's status; may raise to end the launch.
 
         Returns:
             What went wrong with whole groups, one line each; single runs' failures stand in their outcomes.
         """
-        count = min(self.resources.train.groups, len(runs))
-        groups = [runs[k::count] for k in range(count)]
         causes: list[str] = []
         threads = [
-            threading.Thread(target=self._fit, args=(k, group, data_dir, causes), daemon=True, name=f"group-{k}")
-            for k, group in enumerate(groups)
+            threading.Thread(target=self._fit, args=(number, data_dir, causes), daemon=True, name=f"group-{number}")
+            for number in range(min(self.resources.train.groups, len(self.units)))
         ]
         for thread in threads:
             thread.start()
@@ -193,18 +195,12 @@ class Crew:
         except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
             return {}
 
-    def _fit(self, number: int, runs: list[str], data_dir: str | None, causes: list[str]) -> None:
+    def _fit(self, number: int, data_dir: str | None, causes: list[str]) -> None:
         train, storage = self.resources.train, self.launch.storage
+        group = Group(self.launch, number, self.hub, data_dir, train.cpu, train.checkpoint_seconds)
         trainer = TorchTrainer(
             train_group,
-            train_loop_config={
-                "launch": self.launch,
-                "runs": runs,
-                "hub": self.hub,
-                "data_dir": data_dir,
-                "cpu": train.cpu,
-                "checkpoint_seconds": train.checkpoint_seconds,
-            },
+            train_loop_config={"group": group},
             scaling_config=ScalingConfig(
                 num_workers=train.workers, use_gpu=bool(train.gpu), resources_per_worker={"CPU": train.cpu}
             ),
@@ -212,12 +208,10 @@ class Crew:
                 name=f"launch-{self.launch.epoch}-group-{number}",
                 storage_path=storage.path("ray"),
                 # Each run may be current at two deaths of the group before it is passed over.
-                failure_config=FailureConfig(max_failures=3 * len(runs)),
+                failure_config=FailureConfig(max_failures=3 * sum(map(len, self.units))),
             ),
         )
         try:
             trainer.fit()
         except Exception as error:
             causes.append(one_line(error))
-        for run in runs:
-            ray.get(self.hub.rescan.remote(run))

@@ -1,15 +1,16 @@
-"""Training on Ray Train workers: a group of workers trains several runs, one after another.
+"""Training on Ray Train workers: a group of workers takes units of runs from the hub until there are no more.
 
 A group is disposable: the runs' checkpoints and outcomes are on storage, and a group that Ray starts again goes on
 where the last one was. A run's exception fails that run only (with several workers it ends the group, since the others
-wait for gradients); a run that was current at two deaths of its group is failed and passed over.
+wait for gradients; of runs that train together it fails all); a run that was current at two deaths of its group is
+failed and passed over.
 """
 
-import os
-import time
 import traceback
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,78 +21,64 @@ import ray.train.collective
 import ray.train.torch
 import torch
 
-from pipeline import layout, logs
+from pipeline import attempts, layout, logs
+from pipeline.attempts import Attempt
 from pipeline.errors import Fenced, Stopped, UserError, one_line
 from pipeline.launch import Launch
 from pipeline.layout import Notice
+from pipeline.learning import World, initialise, training_of
+from pipeline.packing import Unit
 from pipeline.plan import restore
 from pipeline.provenance import host
 from pipeline.snapshots import Recorder, read_checkpoint
-from pipeline.storage import Storage
 from pipeline.store import Store
-from pipeline.training import World, initialise, train, training_of
+from pipeline.training import train, train_together
+from pipeline.trial import better_together
 from tasks import TaskData
 
-DEATHS = 2
-_STOPPED = {"state": "stopped", "cause": "stopped on request"}
+
+@dataclass(frozen=True)
+class Group:
+    """What each worker of a group is told.
+
+    Args:
+        launch: The right to publish.
+        number: Of the group, by which the hub knows it.
+        hub: Its actor's handle.
+        data_dir: Where data sets lie.
+        cpu: Threads of a worker.
+        checkpoint_seconds: Seconds between two checkpoints.
+    """
+
+    launch: Launch
+    number: int
+    hub: Any
+    data_dir: str | None
+    cpu: int
+    checkpoint_seconds: float
+
+    def next(self) -> Unit:
+        """What to train now; empty when there is nothing more, or when the launch is to stop."""
+        return () if self.launch.stopping else ray.get(self.hub.next_unit.remote(self.number))
 
 
 def train_group(config: dict[str, Any]) -> None:
-    """What each worker of a group does.
-
-    Args:
-        config: ``launch`` (:class:`Launch`), ``runs`` (ids, in order), ``hub`` (actor handle), ``data_dir``,
-            ``cpu`` (threads) and ``checkpoint_seconds``.
-    """
-    launch: Launch = config["launch"]
+    """What each worker of a group does. `config` has the :class:`Group` as ``group``."""
+    group: Group = config["group"]
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    torch.set_num_threads(config["cpu"])
-    records = {run["run"]: run for run in Store(launch.storage).runs}
+    torch.set_num_threads(group.cpu)
+    records = {run["run"]: run for run in Store(group.launch.storage).runs}
     try:
-        for run in config["runs"]:
-            if (start := _shared(world, lambda r=run: _start(launch, r))) is not None:
-                _attempt(records[run], start, launch, world, config)
+        while unit := _shared(world, group.next):
+            for runs, together in _portions(group, [records[run] for run in unit], world):
+                if begun := _shared(world, lambda r=runs, t=together: _begin(group.launch, r, t)):
+                    _attempt(group, world, [records[attempt.run] for attempt in begun], begun)
     except (Stopped, Fenced):
         # Alone, there is nothing more to do. Of several ranks this one may be the only one to know, while the others
         # wait for its gradients: the error ends them all, and a new group sees for itself that it is not wanted.
         if world.size > 1:
             raise
-
-
-def _attempt(
-    record: dict[str, Any], start: dict[str, Any], launch: Launch, world: World, config: dict[str, Any]
-) -> None:
-    run = record["run"]
-    try:
-        with logs.kept() as log:
-            try:
-                outcome = _train_run(record, start, launch, world, config)
-            finally:
-                _keep(log.text, run, start, launch, world)
-    except Stopped:
-        # Of several ranks only this one knows; the error ends them all, and a new group sees for itself.
-        if world.size > 1 or launch.stopping:
-            raise
-        outcome = _STOPPED
-    except Fenced:
-        raise
-    except Exception as error:
-        outcome = {"state": "failed", "cause": one_line(error), "traceback": traceback.format_exc()}
-        if world.size > 1:
-            # It may be this run's own mistake, or what a rank is told when another one dies: which, two deaths tell.
-            launch.check()
-            cause = outcome | {"at": time.time(), "rank": world.rank}
-            launch.storage.write_json(f"runs/{run}/attempts/{start['attempt']:04d}.rank-{world.rank}", cause)
-            raise
-    if world.rank == 0:
-        _end(launch, run, start, world, outcome)
-
-
-def _keep(log: str, run: str, start: dict[str, Any], launch: Launch, world: World) -> None:
-    if log and world.rank == 0:
-        with suppress(OSError):  # a full disk has worse to say than a log
-            launch.storage.write(f"runs/{run}/attempts/{start['attempt']:04d}.log", log.encode())
 
 
 def _shared(world: World, decide: Callable[[], Any]) -> Any:
@@ -101,70 +88,99 @@ def _shared(world: World, decide: Callable[[], Any]) -> Any:
     return ray.train.collective.broadcast_from_rank_zero(decide() if world.rank == 0 else None)
 
 
-def _start(launch: Launch, run: str) -> dict[str, Any] | None:
-    """Open an attempt at a run; None if there is nothing (more) to do for it."""
-    storage = launch.storage
-    if launch.stopping or storage.exists(layout.outcome(run)):
-        return None
-    names = storage.list(f"runs/{run}/attempts")
-    earlier = [storage.read_json(f"runs/{run}/attempts/{name}", {}) for name in names if name.endswith(".json")]
-    attempt = 1 + max((record.get("attempt", 0) for record in earlier), default=0)
-    start = {"attempt": attempt, "launch": launch.epoch, "started_at": time.time(), "host": host(), "pid": os.getpid()}
-    if storage.exists(layout.stop(run)):
-        _end(launch, run, start, World(), _STOPPED)
-        return None
-    deaths = sum(record.get("launch") == launch.epoch for record in earlier)
-    if deaths >= DEATHS:
-        _end(launch, run, start, World(), _cause_of_death(storage, run, deaths, names))
-        return None
-    while (newest := layout.newest_checkpoint(storage, run)) and read_checkpoint(storage, newest[1]) is None:
-        storage.remove(newest[1])  # damaged: an older one or the start serves as well, and the replay is told apart
-    start |= {"resumed_at": newest[0] if newest else 0, "checkpoint": newest[1] if newest else None}
-    launch.check()
-    storage.write_json(f"runs/{run}/attempts/{attempt:04d}.json", start)
-    return start
+def _portions(group: Group, records: Sequence[Mapping[str, Any]], world: World) -> Iterator[tuple[Sequence[str], bool]]:
+    """A unit's runs in parts that train at once, and whether that is in one pass over all of them."""
+    if len(records) == 1:
+        yield [records[0]["run"]], bool(attempts.is_together(group.launch.storage, records[0]["run"]))
+        return
+    storage = group.launch.storage
+    left = [record for record in records if not storage.exists(layout.outcome(record["run"]))]
+    modes = {record["run"]: attempts.is_together(storage, record["run"]) for record in left}
+    if new := [record for record in left if modes[record["run"]] is None]:
+        modes |= dict.fromkeys((record["run"] for record in new), _try(group, new, world))
+    at_step: dict[int, list[str]] = defaultdict(list)
+    for run in (run for run, together in modes.items() if together):
+        at_step[attempts.resume_point(storage, run)[0]].append(run)
+    yield from ((runs, True) for runs in at_step.values())
+    yield from (([run], False) for run, together in modes.items() if not together)
 
 
-def _cause_of_death(storage: Storage, run: str, deaths: int, names: list[str]) -> dict[str, Any]:
-    """The outcome of a run whose group died too often: what the first rank to fail said, if one could still speak."""
-    told = [storage.read_json(f"runs/{run}/attempts/{name}", {}) for name in names if ".rank-" in name]
-    first = min(told, key=lambda record: record["at"], default={})
-    cause = f"its worker group died {deaths} times while it was training"
-    cause += f"; rank {first['rank']}: {first['cause']}" if first else f"; see the attempts in runs/{run}"
-    return {"state": "failed", "cause": cause, "traceback": first.get("traceback")}
+def _try(group: Group, records: Sequence[Mapping[str, Any]], world: World) -> bool:
+    try:
+        data = load_data(records[0], group.data_dir)
+    except Exception:  # each run will say it for itself
+        return False
+    return better_together([training_of(record) for record in records], data, world.device)
 
 
-def _end(launch: Launch, run: str, start: dict[str, Any], world: World, outcome: dict[str, Any]) -> None:
-    launch.check()
-    known = {key: start[key] for key in ("attempt", "started_at", "host")}
-    known |= {"ended_at": time.time(), "seconds": time.time() - start["started_at"]}
-    known |= {"device": str(world.device), "workers": world.size}
-    launch.storage.write_json(layout.outcome(run), known | outcome)
+def _begin(launch: Launch, runs: Sequence[str], together: bool) -> list[Attempt]:
+    begun = (attempts.begin(launch, run, together) for run in runs)
+    return [attempt for attempt in begun if attempt is not None]
 
 
-def _train_run(
-    record: dict[str, Any], start: dict[str, Any], launch: Launch, world: World, config: dict[str, Any]
-) -> dict[str, Any]:
-    what = training_of(record)
-    data = load_data(record, config["data_dir"])
-    checkpoint = read_checkpoint(launch.storage, start["checkpoint"]) if start["checkpoint"] else None
+def _attempt(group: Group, world: World, records: Sequence[Mapping[str, Any]], begun: Sequence[Attempt]) -> None:
+    """Train runs, all in one pass if there are several, and say how each ended."""
+    launch = group.launch
+    try:
+        with logs.kept() as log:
+            try:
+                outcomes = _train(group, world, records, begun)
+            finally:
+                for attempt in begun if world.rank == 0 else ():
+                    attempts.keep_log(launch, attempt, log.text)
+    except (Stopped, Fenced):
+        raise
+    except Exception as error:
+        failed = {"state": "failed", "cause": one_line(error), "traceback": traceback.format_exc()}
+        if world.size > 1:
+            # It may be this run's own mistake, or what a rank is told when another one dies: which, two deaths tell.
+            attempts.keep_cause(launch, begun[0], world.rank, failed)
+            raise
+        outcomes = [failed] * len(begun)
+    if world.rank == 0:
+        for attempt, outcome in zip(begun, outcomes, strict=True):
+            attempts.end(launch, attempt, world, outcome)
+
+
+def _train(
+    group: Group, world: World, records: Sequence[Mapping[str, Any]], begun: Sequence[Attempt]
+) -> list[dict[str, Any]]:
+    """The outcomes. Raises Stopped if there are none, because the launch stops or other ranks have to be told."""
+    launch = group.launch
+    whats = [training_of(record) for record in records]
+    data = load_data(records[0], group.data_dir)
+    found = [read_checkpoint(launch.storage, attempt.checkpoint) if attempt.checkpoint else None for attempt in begun]
+    checkpoints = [checkpoint for checkpoint in found if checkpoint is not None]
 
     def notify(notice: Notice) -> None:
-        config["hub"].notice.remote(notice)  # not waited for: the hub looks at storage too
+        group.hub.notice.remote(notice)  # not waited for: the hub looks at storage too
 
-    module = initialise(what, data, world.device)
-    recorder = (
-        Recorder(launch, record["run"], start["attempt"], what.epoch_steps, start["resumed_at"], module, notify)
-        if world.rank == 0
-        else None
-    )
-    with recorder or nullcontext():
-        wrap = ray.train.torch.prepare_model if world.size > 1 else (lambda module: module)
-        _, costs = train(what, data, recorder, world, wrap, checkpoint, config["checkpoint_seconds"])
-    return {"state": "finished", "cause": None, **vars(costs)}
+    with ExitStack() as stack:
+        recorders: list[Recorder | None] = [None] * len(begun)
+        if world.rank == 0:
+            for k, (what, attempt) in enumerate(zip(whats, begun, strict=True)):
+                module = initialise(what, data, world.device)
+                recorder = Recorder(
+                    launch, attempt.run, attempt.attempt, what.epoch_steps, attempt.resumed_at, module, notify
+                )
+                recorders[k] = stack.enter_context(recorder)
+        if begun[0].together:
+            _, costs = train_together(
+                whats, data, recorders, world.device, checkpoints or None, group.checkpoint_seconds
+            )
+        else:
+            wrap = ray.train.torch.prepare_model if world.size > 1 else (lambda module: module)
+            try:
+                costs = [train(whats[0], data, recorders[0], world, wrap, found[0], group.checkpoint_seconds)[1]]
+            except Stopped:
+                costs = [None]
+    if None in costs and (launch.stopping or world.size > 1):
+        # Of several ranks only this one knows; the error ends them all, and a new group sees for itself.
+        raise Stopped
+    return [attempts.STOPPED if cost is None else {"state": "finished", "cause": None, **vars(cost)} for cost in costs]
 
 
-def load_data(record: dict[str, Any], data_dir: str | None) -> TaskData:
+def load_data(record: Mapping[str, Any], data_dir: str | None) -> TaskData:
     """A run's data on this worker, checked to be those of the plan.
 
     Raises:

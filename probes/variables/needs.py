@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probes.spectrum import float64_kernel
+from probes.spectrum import float64_kernel, is_finite
 from probes.variables import quantities as q
 
 GIVENS: dict[str, str] = {
@@ -111,7 +111,7 @@ def known_from(kernel: Tensor | np.ndarray, **given: Any) -> dict[str, Any]:
 
 def _kernel(kernel: Tensor | np.ndarray) -> Tensor:
     matrix = float64_kernel(kernel)
-    return matrix if bool(torch.isfinite(matrix).all()) else torch.full_like(matrix, float("nan"))
+    return matrix if is_finite(matrix) else torch.full_like(matrix, float("nan"))
 
 
 def _points(known: dict[str, Any], side: int) -> dict[str, Any]:

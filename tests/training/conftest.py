@@ -12,15 +12,17 @@ from training_cases import RUN
 
 from pipeline import layout
 from pipeline.cluster import trainer
-from pipeline.cluster.trainer import train_group
+from pipeline.cluster.trainer import Group, train_group
+from pipeline.dealing import Dealer
 from pipeline.launch import Launch
 from pipeline.layout import Notice
+from pipeline.learning import Training, initialise
+from pipeline.packing import Unit
 from pipeline.plan import make_runs
 from pipeline.planned import plan_record
 from pipeline.snapshots import Recorder
 from pipeline.spec import Study
 from pipeline.storage import Storage
-from pipeline.training import Training, initialise
 from tasks import TaskData
 
 
@@ -88,11 +90,15 @@ def group(storage: Storage, runs: list[str], monkeypatch: pytest.MonkeyPatch) ->
     never = property(lambda self: False, lambda self, value: None)
     monkeypatch.setattr(trainer.Recorder, "checkpointing", never, raising=False)
 
-    def run(epoch: int = 1) -> list[Notice]:
+    monkeypatch.setattr(trainer.ray, "get", lambda answer: answer)
+
+    def run(epoch: int = 1, units: list[Unit] | None = None) -> list[Notice]:
         notices: list[Notice] = []
-        hub = SimpleNamespace(notice=SimpleNamespace(remote=notices.append))
-        config = {"launch": Launch(storage, epoch), "runs": runs, "hub": hub, "data_dir": None, "cpu": 1}
-        train_group({**config, "checkpoint_seconds": -1.0})
+        launch = Launch(storage, epoch)
+        dealer = Dealer(launch, [(run,) for run in runs] if units is None else units)
+        calls = {"notice": notices.append, "next_unit": dealer.deal}
+        hub = SimpleNamespace(**{name: SimpleNamespace(remote=call) for name, call in calls.items()})
+        train_group({"group": Group(launch, 0, hub, None, 1, -1.0)})
         return notices
 
     return run

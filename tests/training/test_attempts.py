@@ -1,52 +1,54 @@
 """An attempt at a run: how it begins, what it resumes from, and what is told of its end."""
 
+from dataclasses import asdict
+
 import pytest
 from on_storage import attempts, outcome, sealed
 from training_cases import RUN
 
 from pipeline import layout
-from pipeline.cluster.trainer import DEATHS, _end, _start
+from pipeline.attempts import DEATHS, begin, end
 from pipeline.errors import Fenced
 from pipeline.launch import Launch
+from pipeline.learning import World
 from pipeline.snapshots import read_checkpoint
 from pipeline.storage import Storage
-from pipeline.training import World
 
 
 def test_attempts_count_up_over_launches(storage: Storage) -> None:
-    starts = [_start(Launch(storage, epoch), RUN) for epoch in (1, 1, 2)]
-    assert [start["attempt"] for start in starts] == [1, 2, 3]
-    assert [start["launch"] for start in starts] == [1, 1, 2]
-    assert attempts(storage) == starts
+    starts = [begin(Launch(storage, epoch), RUN) for epoch in (1, 1, 2)]
+    assert [start.attempt for start in starts] == [1, 2, 3]
+    assert [start.launch for start in starts] == [1, 1, 2]
+    assert attempts(storage) == [asdict(start) for start in starts]
     assert storage.list(f"runs/{RUN}/attempts") == ["0001.json", "0002.json", "0003.json"]
-    assert [(start["resumed_at"], start["checkpoint"]) for start in starts] == [(0, None)] * 3
+    assert [(start.resumed_at, start.checkpoint) for start in starts] == [(0, None)] * 3
     assert outcome(storage) is None
 
 
 def test_a_run_current_at_two_deaths_is_failed_and_passed_over(storage: Storage) -> None:
     launch = Launch(storage, 3)
-    assert all(_start(launch, RUN) for _ in range(DEATHS))
-    assert _start(launch, RUN) is None
+    assert all(begin(launch, RUN) for _ in range(DEATHS))
+    assert begin(launch, RUN) is None
     assert len(attempts(storage)) == DEATHS == 2
     found = outcome(storage)
     assert found["state"] == "failed"
     assert "died 2 times" in found["cause"]
-    assert _start(launch, RUN) is None
+    assert begin(launch, RUN) is None
     assert outcome(storage) == found
 
 
 def test_deaths_of_an_earlier_launch_do_not_count(storage: Storage) -> None:
     for epoch in (1, 1, 2, 4, 4):
-        assert _start(Launch(storage, epoch), RUN) is not None
+        assert begin(Launch(storage, epoch), RUN) is not None
     assert outcome(storage) is None
-    assert _start(Launch(storage, 4), RUN) is None
+    assert begin(Launch(storage, 4), RUN) is None
     assert outcome(storage)["state"] == "failed"
 
 
 @pytest.mark.parametrize("state", ["finished", "failed"])
 def test_a_run_that_has_ended_is_left_alone(state: str, storage: Storage) -> None:
     storage.write_json(layout.outcome(RUN), {"state": state})
-    assert _start(Launch(storage, 1), RUN) is None
+    assert begin(Launch(storage, 1), RUN) is None
     assert attempts(storage) == []
     assert outcome(storage) == {"state": state}
 
@@ -54,7 +56,7 @@ def test_a_run_that_has_ended_is_left_alone(state: str, storage: Storage) -> Non
 def test_nothing_starts_once_the_launch_is_to_stop(storage: Storage) -> None:
     launch = Launch(storage, 1)
     launch.stop()
-    assert _start(launch, RUN) is None
+    assert begin(launch, RUN) is None
     assert attempts(storage) == []
     assert outcome(storage) is None
 
@@ -63,53 +65,53 @@ def test_it_resumes_from_the_latest_attempts_latest_checkpoint(storage: Storage)
     for step, attempt in ((900, 1), (20, 2), (40, 2)):
         storage.write(layout.checkpoint(RUN, step, attempt), sealed(b"state"))
     storage.write(f"runs/{RUN}/checkpoints/notes.txt", b"")
-    start = _start(Launch(storage, 1), RUN)
-    assert (start["resumed_at"], start["checkpoint"]) == (40, layout.checkpoint(RUN, 40, 2))
+    start = begin(Launch(storage, 1), RUN)
+    assert (start.resumed_at, start.checkpoint) == (40, layout.checkpoint(RUN, 40, 2))
 
 
 @pytest.mark.parametrize("damage", [b"", sealed(b"state")[:-1], b"t" + sealed(b"state")[1:]])
-def test_a_damaged_checkpoint_gives_way_to_an_older_one_or_to_the_start(damage: bytes, storage: Storage) -> None:
+def test_a_damaged_checkpoint_gives_way_to_an_older_one_or_to_thebegin(damage: bytes, storage: Storage) -> None:
     storage.write(layout.checkpoint(RUN, 20, 1), sealed(b"state"))
     storage.write(layout.checkpoint(RUN, 40, 1), damage)
-    start = _start(Launch(storage, 1), RUN)
-    assert (start["resumed_at"], start["checkpoint"]) == (20, layout.checkpoint(RUN, 20, 1))
-    assert read_checkpoint(storage, start["checkpoint"]) == b"state"
+    start = begin(Launch(storage, 1), RUN)
+    assert (start.resumed_at, start.checkpoint) == (20, layout.checkpoint(RUN, 20, 1))
+    assert read_checkpoint(storage, start.checkpoint) == b"state"
     storage.write(layout.checkpoint(RUN, 20, 1), damage)
-    start = _start(Launch(storage, 2), RUN)
-    assert (start["resumed_at"], start["checkpoint"]) == (0, None)
+    start = begin(Launch(storage, 2), RUN)
+    assert (start.resumed_at, start.checkpoint) == (0, None)
     assert storage.list(f"runs/{RUN}/checkpoints") == []
 
 
 def test_an_older_launch_neither_starts_nor_ends_a_run(storage: Storage) -> None:
     launch = Launch(storage, 1)
-    start = _start(launch, RUN)
+    start = begin(launch, RUN)
     storage.create("launches/000002.json", b"{}")
     with pytest.raises(Fenced):
-        _start(launch, RUN)
+        begin(launch, RUN)
     with pytest.raises(Fenced):
-        _end(launch, RUN, start, World(), {"state": "finished"})
-    assert attempts(storage) == [start]
+        end(launch, start, World(), {"state": "finished"})
+    assert attempts(storage) == [asdict(start)]
     assert outcome(storage) is None
 
 
 def test_an_outcome_says_how_who_and_how_long(storage: Storage) -> None:
-    start = _start(Launch(storage, 1), RUN)
-    _end(Launch(storage, 1), RUN, start, World(size=3), {"state": "finished", "cause": None, "steps": 7})
+    start = begin(Launch(storage, 1), RUN)
+    end(Launch(storage, 1), start, World(size=3), {"state": "finished", "cause": None, "steps": 7})
     found = outcome(storage)
     assert found.items() >= {"state": "finished", "cause": None, "steps": 7, "workers": 3, "device": "cpu"}.items()
     assert {key: found[key] for key in ("attempt", "started_at", "host")} == {
-        key: start[key] for key in ("attempt", "started_at", "host")
+        key: getattr(start, key) for key in ("attempt", "started_at", "host")
     }
     assert found["ended_at"] >= found["started_at"]
     assert found["seconds"] >= 0
 
 
-def test_a_run_that_was_stopped_does_not_start(storage: Storage) -> None:
+def test_a_run_that_was_stopped_does_notbegin(storage: Storage) -> None:
     storage.write(layout.stop(RUN), b"")
-    assert _start(Launch(storage, 1), RUN) is None
+    assert begin(Launch(storage, 1), RUN) is None
     found = outcome(storage)
     assert found is not None
     assert (found["state"], found["cause"], attempts(storage)) == ("stopped", "stopped on request", [])
     storage.remove(layout.outcome(RUN))
     storage.remove(layout.stop(RUN))
-    assert _start(Launch(storage, 2), RUN)["attempt"] == 1
+    assert begin(Launch(storage, 2), RUN).attempt == 1

@@ -12,10 +12,11 @@ from training_cases import RUN, Choosy, Dense, checksums, points, states, traini
 
 from pipeline import layout
 from pipeline.launch import Launch
+from pipeline.learning import Training, World, initialise
 from pipeline.optimisers import SGD
 from pipeline.snapshots import Recorder
 from pipeline.storage import Storage
-from pipeline.training import Training, World, initialise, train
+from pipeline.training import train
 from tasks import TaskData
 
 # Points, batch size: the last batch of an epoch has 2 points (none for the third worker), 1 point, 7 like all others.

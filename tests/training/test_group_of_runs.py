@@ -10,8 +10,9 @@ import ray.train.torch
 from on_storage import attempts, outcome, states
 
 from pipeline import layout
+from pipeline.attempts import DEATHS
 from pipeline.cluster import trainer
-from pipeline.cluster.trainer import DEATHS, load_data
+from pipeline.cluster.trainer import load_data
 from pipeline.errors import Fenced, UserError
 from pipeline.layout import Notice
 from pipeline.storage import Storage

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from training_cases import Points, Watched, history, points, states, training
 
+from pipeline.learning import Training, initialise, mix
 from pipeline.optimisers import SGD, Adam, AdamW, RateSchedule
-from pipeline.training import Training, evaluate, initialise, mix, train
+from pipeline.training import evaluate, train
 from tasks import Split, TaskData
 
 State = dict[str, Tensor]

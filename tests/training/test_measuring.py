@@ -19,6 +19,7 @@ from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.launch import Launch
 from pipeline.layout import Notice, SnapshotName
+from pipeline.learning import initialise, training_of
 from pipeline.ledger import Job, Ledger
 from pipeline.measuring import Measurer
 from pipeline.plan import Run, make_runs
@@ -27,7 +28,7 @@ from pipeline.points import store_points
 from pipeline.snapshots import Recorder, read_snapshot
 from pipeline.spec import Study
 from pipeline.storage import Storage
-from pipeline.training import initialise, train, training_of
+from pipeline.training import train
 from probes import draw_indices, measure
 from tasks import Mnist
 

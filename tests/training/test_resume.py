@@ -14,10 +14,11 @@ from training_cases import RUN, Choosy, Dense, Evil, Noisy, Watched, checksums, 
 from pipeline import layout
 from pipeline.errors import Stopped
 from pipeline.launch import Launch
+from pipeline.learning import Training, initialise
 from pipeline.optimisers import SGD, Adam, RateSchedule
 from pipeline.snapshots import Recorder
 from pipeline.storage import Storage
-from pipeline.training import Training, initialise, train
+from pipeline.training import train
 from tasks import TaskData
 
 CASES: dict[str, dict[str, Any]] = {

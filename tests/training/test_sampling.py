@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from training_cases import Dense, Noisy, Watched, points, training
 
-from pipeline.training import World, _permutation, mix, train
+from pipeline.learning import World, mix, permutation
+from pipeline.training import train
 from tasks import Split, TaskData
 
 
@@ -47,13 +48,13 @@ def test_every_epoch_visits_each_point_once_over_all_workers(count: int, batch: 
 @given(st.integers(1, 300), st.integers(0, 2**31), st.integers(0, 1000))
 def test_the_permutation_is_a_function_of_seed_and_epoch(count: int, seed: int, epoch: int) -> None:
     cpu = torch.device("cpu")
-    order = _permutation(count, seed, epoch, cpu)
+    order = permutation(count, seed, epoch, cpu)
     assert order.sort().values.tolist() == list(range(count))
     torch.rand(3)
-    assert torch.equal(order, _permutation(count, seed, epoch, cpu))
+    assert torch.equal(order, permutation(count, seed, epoch, cpu))
     assume(count > 50)  # two of a few points' orders may well be the same
-    assert not torch.equal(order, _permutation(count, seed, epoch + 1, cpu))
-    assert not torch.equal(order, _permutation(count, seed + 1, epoch, cpu))
+    assert not torch.equal(order, permutation(count, seed, epoch + 1, cpu))
+    assert not torch.equal(order, permutation(count, seed + 1, epoch, cpu))
 
 
 Parts = st.lists(st.one_of(st.integers(0, 2**40), st.sampled_from(["init", "order", "step"])), min_size=1, max_size=4)

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from models import Model
 from pipeline import layout
+from pipeline.learning import Training
 from pipeline.optimisers import SGD
 from pipeline.snapshots import Recorder, read_snapshot
 from pipeline.storage import Storage
 from pipeline.store import Store
-from pipeline.training import Training
 from tasks import Split, Task, TaskData
 
 RUN = "0123456789ab"

@@ -1,0 +1,38 @@
+"""Which runs a worker group takes at once: one, or the seeds of one small network, which may train together."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Unit = tuple[str, ...]
+"""Ids of runs that one worker group trains, together or one after another."""
+
+_MOST_BYTES = 32 * 2**20  # of parameters in one unit: what is larger than a cache gains nothing from being stacked
+_MOST_RUNS = 32
+_BYTES = 4  # of a parameter
+
+
+def pack(runs: Sequence[Mapping[str, Any]], groups: int, together: bool) -> list[Unit]:
+    """Runs in units, longest first, and in one unit what differs by its seed only.
+
+    Args:
+        runs: Records of ``plan.json``.
+        groups: How many worker groups there are: each is to have some of the seeds.
+        together: Whether runs may share a unit at all.
+    """
+    alike: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for run in runs:
+        science = {key: value for key, value in run["config"].items() if key != "seed"}
+        about = [science, run["data"]["fingerprint"], run["schedule"], run["steps"]]
+        alike[json.dumps(about, sort_keys=True) if together else run["run"]].append(run)
+    units: list[list[Mapping[str, Any]]] = []
+    for members in alike.values():
+        most = max(1, min(_MOST_RUNS, _MOST_BYTES // (_BYTES * max(1, members[0]["parameters"]))))
+        count = max(-(-len(members) // most), min(groups, len(members)))
+        units += [members[k::count] for k in range(count)]
+    return [tuple(run["run"] for run in unit) for unit in sorted(units, key=_length, reverse=True)]
+
+
+def _length(unit: Sequence[Mapping[str, Any]]) -> int:
+    return sum(run["parameters"] * run["steps"] * run["batch_size"] for run in unit)
