@@ -150,7 +150,7 @@ def _train(
     whats = [training_of(record) for record in records]
     data = load_data(records[0], group.data_dir)
     found = [read_checkpoint(launch.storage, attempt.checkpoint) if attempt.checkpoint else None for attempt in begun]
-    checkpoints = [checkpoint for checkpoint in found if checkpoint is not None]
+    checkpoints = [checkpoint for checkpoint in found if checkpoint is not None] if begun[0].resumed_at else None
 
     def notify(notice: Notice) -> None:
         group.hub.notice.remote(notice)  # not waited for: the hub looks at storage too
@@ -165,9 +165,7 @@ def _train(
                 )
                 recorders[k] = stack.enter_context(recorder)
         if begun[0].together:
-            _, costs = train_together(
-                whats, data, recorders, world.device, checkpoints or None, group.checkpoint_seconds
-            )
+            _, costs = train_together(whats, data, recorders, world.device, checkpoints, group.checkpoint_seconds)
         else:
             wrap = ray.train.torch.prepare_model if world.size > 1 else (lambda module: module)
             try:

@@ -1,0 +1,91 @@
+"""Sixty short runs: tangentscope against the plain script, with torch.func and with our own engine called in line.
+
+    python tests/benchmarks/sixty_runs/compare.py [--repeats 3] [--seeds 20] [--widths 64 256 1024]
+
+Each way runs in a process of its own, one after another in every repeat. The script with torch.func is timed at five
+points of training a width and extrapolated; all else runs whole. Prints seconds and ratios as medians with their
+spread, and by how much the measured numbers differ. Not a test: times depend on the machine and its other work.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import pipeline
+
+HERE = Path(__file__).parent
+IN_LINE = {"ours in line, 1 thread": ("ours", 1), "ours in line, 2 threads": ("ours", 2)}
+
+
+def script(engine: str, threads: int, *options: str) -> dict[str, Any]:
+    """What `script.py` found."""
+    command = [sys.executable, str(HERE / "script.py"), engine, "--threads", str(threads), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)
+
+
+def study(out: Path, widths: list[int], seeds: int) -> float:
+    """Wall seconds of the study from the shell's point of view, MLflow and report with it."""
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(HERE / "study.yaml"), "--out", str(out)]
+    command += [f"seeds={seeds}", f"grid.model.width={widths}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begun
+
+
+def difference(out: Path, found: dict[str, Any]) -> dict[str, float]:
+    """The largest relative difference of trace and entropy between a study and a script, over all they both have."""
+    frame = pipeline.load(out)
+    at = frame.set_index([frame["model.width"], frame["seed"], frame["step"], frame["variable"]])["value"]
+    pairs = [
+        (name, value, at[run["width"], run["seed"], int(step), name])
+        for run in found["runs"]
+        for step, values in run["measured"].items()
+        for name, value in values.items()
+    ]
+    table = pd.DataFrame(pairs, columns=["variable", "script", "study"])
+    table["difference"] = (table["script"] / table["study"] - 1).abs()
+    return table.groupby("variable")["difference"].max().to_dict()
+
+
+def told(values: list[float]) -> str:
+    """Median, least and most."""
+    return f"{np.median(values):8.2f}  ({min(values):.2f} … {max(values):.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 256, 1024])
+    given = parser.parse_args()
+    options = ["--seeds", str(given.seeds), "--widths", *map(str, given.widths)]
+    seconds: dict[str, list[float]] = {}
+    for repeat in range(given.repeats):
+        with tempfile.TemporaryDirectory() as directory:
+            out = Path(directory) / "results"
+            seconds.setdefault("tangentscope", []).append(study(out, given.widths, given.seeds))
+            for name, (engine, threads) in IN_LINE.items():
+                found = script(engine, threads, *options)
+                seconds.setdefault(name, []).append(found["seconds"])
+                print(f"repeat {repeat}: {name}: difference {difference(out, found)}", flush=True)
+            found = script("func", os.cpu_count() or 1, "--points", "5", *options)
+            seconds.setdefault("torch.func, extrapolated", []).append(found["seconds"])
+            print(f"repeat {repeat}: torch.func: difference {difference(out, found)}", flush=True)
+        print({name: round(values[-1], 1) for name, values in seconds.items()}, flush=True)
+    for name, values in seconds.items():
+        ratios = [value / own for value, own in zip(values, seconds["tangentscope"], strict=True)]
+        print(f"{name:<26} {told(values)} s   × {told(ratios)}")
+
+
+if __name__ == "__main__":
+    main()
