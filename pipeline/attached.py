@@ -7,20 +7,23 @@
 """
 
 import copy
+import logging
+import math
 import shlex
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 from torch import Tensor, nn
 
 from pipeline import layout, provenance
 from pipeline.errors import Stopped, UserError, one_line
+from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.planned import attached_record
@@ -36,6 +39,13 @@ from pipeline.training import peak_memory
 from probes import givens_of
 from tasks import Split
 
+if TYPE_CHECKING:
+    from pipeline.cluster.scheduler import Crew
+
+_LOG = logging.getLogger(__name__)
+# For the measurements left over by a loop that failed; less than `tangentscope stop` waits for the launch to end.
+_PATIENCE_SECONDS = 60.0
+
 Points = tuple[Tensor, Tensor]
 """Inputs [n, ...] and targets [n, ...]."""
 
@@ -47,7 +57,6 @@ class Watch:
         self._launch, self._record, self._module, self._hub = launch, record, module, hub
         self._schedule = frozenset(record["schedule"])
         self._recorder: Recorder | None = None
-        self._stack = ExitStack()
         self.step: int | None = None
 
     def __call__(self, step: int, **values: float | Tensor) -> None:
@@ -91,15 +100,19 @@ class Watch:
             self._hub.notice.remote(notice)
 
         recorder = Recorder(self._launch, run, attempt, self._record["epoch_steps"], step, self._module, notify)
-        return self._stack.enter_context(recorder)
+        return recorder.__enter__()
 
     def end(self, error: BaseException | None) -> None:
         """Wait until all is on storage, and say there how the training ended; interrupted, it has not."""
         last = self._record["steps"]
         if error is None and self.step == last - 1:
             self(last)  # the last update was made after the last call
-        self._stack.close()
-        if self._recorder is None or not (error is None or isinstance(error, Exception)):
+        if self._recorder is None and isinstance(error, Exception):
+            self._recorder, self.step = self._begin(0), 0  # it failed before the first call
+        if self._recorder is None:
+            return
+        self._recorder.__exit__(None if error is None else type(error), error)
+        if error is not None and not isinstance(error, Exception):
             return
         if error is None and self.step == last:
             outcome = {"state": "finished", "cause": None}
@@ -189,13 +202,46 @@ def attach(
             try:
                 yield watch
             except BaseException as error:
-                watch.end(error)
+                _settle(error, watch, crew, launch)
                 raise
             watch.end(None)
-            crew.drain(lambda status: None)
-            publish(storage, launch)
+            if early := _measure_rest(crew, launch, math.inf):
+                raise early
         finally:
             crew.finish_tracking()
+
+
+def _settle(error: BaseException, watch: Watch, crew: "Crew", launch: Launch) -> None:
+    """Keep what there is of a loop that `error` has ended; nothing that goes wrong with it may hide that error."""
+    failed = isinstance(error, Exception)  # else interrupted: whoever did that does not want to wait
+    if failed:
+        _LOG.warning("%s: measuring its last snapshots first, Ctrl-C skips that", one_line(error))
+    try:
+        watch.end(error)
+        trouble = _measure_rest(crew, launch, _PATIENCE_SECONDS if failed else 0.0)
+    except Exception as other:
+        trouble = other
+    if trouble is not None:
+        error.add_note(one_line(trouble))
+
+
+def _measure_rest(crew: "Crew", launch: Launch, patience: float) -> Stopped | None:
+    """Wait for the last measurements and publish them all; what cut the wait short, a signal or impatience."""
+    until, early = time.monotonic() + patience, None
+    with interruptible() as interrupt:
+
+        def wait(status: dict[str, Any]) -> None:
+            interrupt.check()
+            if time.monotonic() > until:
+                raise Stopped("the last snapshots have not been measured; run the loop again to have them measured")
+
+        try:
+            crew.drain(wait)
+        except Stopped as stopped:
+            early = stopped
+            crew.dismiss()
+        publish(launch.storage, launch)
+    return early
 
 
 def _points(name: str, given: Points) -> Split:

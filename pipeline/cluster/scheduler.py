@@ -177,6 +177,10 @@ class Crew:
         ray.get(self.hub.close.remote())
         ray.wait(self._work, num_returns=len(self._work), timeout=10)
 
+    def dismiss(self) -> None:
+        """Send the probers home as they are; what they have delivered is stored, what they have in hand is not."""
+        ray.get(self.hub.close.remote())
+
     def finish_tracking(self) -> tuple[str | None, str | None]:
         """Bring MLflow up to date and end its runs; the experiment's id, or None and what went wrong."""
         if self._tracker is None:
