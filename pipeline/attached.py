@@ -8,7 +8,6 @@
 
 import copy
 import logging
-import math
 import shlex
 import sys
 import time
@@ -153,7 +152,8 @@ def attach(
 ) -> Iterator[Watch]:
     """Watch a training loop: snapshots of `model` are measured in Ray actors beside it while the block runs.
 
-    Of several workers that train together, only rank 0 attaches. Leaving the block waits for the last measurements.
+    Of several workers that train together, only rank 0 attaches. Leaving the block waits for the last measurements;
+    after an exception for a minute at most, then that goes on unchanged. An interrupt (Ctrl-C) is not kept waiting.
 
     Args:
         model: The network that the loop changes, also wrapped (DDP, compile).
@@ -169,6 +169,7 @@ def attach(
 
     Raises:
         UserError: Anything that does not hold, before the loop begins.
+        Stopped: On SIGINT or SIGTERM while it waits at the end; what was done is kept.
     """
     if steps < 1:
         raise UserError(
@@ -197,6 +198,7 @@ def attach(
         _prepare(launch, plan, splits, probes)
         subject = Attached(copy.deepcopy(unwrapped(model)).cpu(), loss)
         crew = Crew(launch, pools, uri, lambda status: None, subject)
+        crew.check_probers()
         watch = Watch(launch, plan["runs"][0], model, crew.hub)
         try:
             try:
@@ -204,44 +206,37 @@ def attach(
             except BaseException as error:
                 _settle(error, watch, crew, launch)
                 raise
-            watch.end(None)
-            if early := _measure_rest(crew, launch, math.inf):
-                raise early
+            with interruptible() as interrupt:
+                watch.end(None)
+                crew.drain(lambda status: interrupt.check())
+                publish(storage, launch)
         finally:
             crew.finish_tracking()
 
 
 def _settle(error: BaseException, watch: Watch, crew: "Crew", launch: Launch) -> None:
-    """Keep what there is of a loop that `error` has ended; nothing that goes wrong with it may hide that error."""
+    """Keep what there is of a loop that `error` has ended; what goes wrong with that becomes a note on it."""
     failed = isinstance(error, Exception)  # else interrupted: whoever did that does not want to wait
-    if failed:
-        _LOG.warning("%s: measuring its last snapshots first, Ctrl-C skips that", one_line(error))
-    try:
-        watch.end(error)
-        trouble = _measure_rest(crew, launch, _PATIENCE_SECONDS if failed else 0.0)
-    except Exception as other:
-        trouble = other
-    if trouble is not None:
-        error.add_note(one_line(trouble))
-
-
-def _measure_rest(crew: "Crew", launch: Launch, patience: float) -> Stopped | None:
-    """Wait for the last measurements and publish them all; what cut the wait short, a signal or impatience."""
-    until, early = time.monotonic() + patience, None
+    until = time.monotonic() + (_PATIENCE_SECONDS if failed else 0.0)
     with interruptible() as interrupt:
 
         def wait(status: dict[str, Any]) -> None:
             interrupt.check()
             if time.monotonic() > until:
-                raise Stopped("the last snapshots have not been measured; run the loop again to have them measured")
+                raise Stopped("snapshots are left to be measured; run the loop again to have them measured")
 
+        if failed:
+            _LOG.warning("%s: measuring its last snapshots first; Ctrl-C skips that", one_line(error))
         try:
-            crew.drain(wait)
-        except Stopped as stopped:
-            early = stopped
-            crew.dismiss()
-        publish(launch.storage, launch)
-    return early
+            watch.end(error)
+            try:
+                crew.drain(wait)
+            except Stopped as early:
+                error.add_note(str(early))
+                crew.dismiss()
+            publish(launch.storage, launch)
+        except Exception as trouble:
+            error.add_note(one_line(trouble))
 
 
 def _points(name: str, given: Points) -> Split:
