@@ -7,20 +7,22 @@
 """
 
 import copy
+import logging
 import shlex
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 from torch import Tensor, nn
 
 from pipeline import layout, provenance
 from pipeline.errors import Stopped, UserError, one_line
+from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.planned import attached_record
@@ -36,6 +38,13 @@ from pipeline.training import peak_memory
 from probes import givens_of
 from tasks import Split
 
+if TYPE_CHECKING:
+    from pipeline.cluster.scheduler import Crew
+
+_LOG = logging.getLogger(__name__)
+# For the measurements left over by a loop that failed; less than `tangentscope stop` waits for the launch to end.
+_PATIENCE_SECONDS = 60.0
+
 Points = tuple[Tensor, Tensor]
 """Inputs [n, ...] and targets [n, ...]."""
 
@@ -47,7 +56,6 @@ class Watch:
         self._launch, self._record, self._module, self._hub = launch, record, module, hub
         self._schedule = frozenset(record["schedule"])
         self._recorder: Recorder | None = None
-        self._stack = ExitStack()
         self.step: int | None = None
 
     def __call__(self, step: int, **values: float | Tensor) -> None:
@@ -91,15 +99,19 @@ class Watch:
             self._hub.notice.remote(notice)
 
         recorder = Recorder(self._launch, run, attempt, self._record["epoch_steps"], step, self._module, notify)
-        return self._stack.enter_context(recorder)
+        return recorder.__enter__()
 
     def end(self, error: BaseException | None) -> None:
         """Wait until all is on storage, and say there how the training ended; interrupted, it has not."""
         last = self._record["steps"]
         if error is None and self.step == last - 1:
             self(last)  # the last update was made after the last call
-        self._stack.close()
-        if self._recorder is None or not (error is None or isinstance(error, Exception)):
+        if self._recorder is None and isinstance(error, Exception):
+            self._recorder, self.step = self._begin(0), 0  # it failed before the first call
+        if self._recorder is None:
+            return
+        self._recorder.__exit__(None if error is None else type(error), error)
+        if error is not None and not isinstance(error, Exception):
             return
         if error is None and self.step == last:
             outcome = {"state": "finished", "cause": None}
@@ -140,7 +152,8 @@ def attach(
 ) -> Iterator[Watch]:
     """Watch a training loop: snapshots of `model` are measured in Ray actors beside it while the block runs.
 
-    Of several workers that train together, only rank 0 attaches. Leaving the block waits for the last measurements.
+    Of several workers that train together, only rank 0 attaches. Leaving the block waits for the last measurements;
+    after an exception for a minute at most, then that goes on unchanged. An interrupt (Ctrl-C) is not kept waiting.
 
     Args:
         model: The network that the loop changes, also wrapped (DDP, compile).
@@ -156,6 +169,7 @@ def attach(
 
     Raises:
         UserError: Anything that does not hold, before the loop begins.
+        Stopped: On SIGINT or SIGTERM while it waits at the end; what was done is kept.
     """
     if steps < 1:
         raise UserError(
@@ -184,18 +198,45 @@ def attach(
         _prepare(launch, plan, splits, probes)
         subject = Attached(copy.deepcopy(unwrapped(model)).cpu(), loss)
         crew = Crew(launch, pools, uri, lambda status: None, subject=subject)
+        crew.check_probers()
         watch = Watch(launch, plan["runs"][0], model, crew.hub)
         try:
             try:
                 yield watch
             except BaseException as error:
-                watch.end(error)
+                _settle(error, watch, crew, launch)
                 raise
-            watch.end(None)
-            crew.drain(lambda status: None)
-            publish(storage, launch)
+            with interruptible() as interrupt:
+                watch.end(None)
+                crew.drain(lambda status: interrupt.check())
+                publish(storage, launch)
         finally:
             crew.finish_tracking()
+
+
+def _settle(error: BaseException, watch: Watch, crew: "Crew", launch: Launch) -> None:
+    """Keep what there is of a loop that `error` has ended; what goes wrong with that becomes a note on it."""
+    failed = isinstance(error, Exception)  # else interrupted: whoever did that does not want to wait
+    until = time.monotonic() + (_PATIENCE_SECONDS if failed else 0.0)
+    with interruptible() as interrupt:
+
+        def wait(status: dict[str, Any]) -> None:
+            interrupt.check()
+            if time.monotonic() > until:
+                raise Stopped("snapshots are left to be measured; run the loop again to have them measured")
+
+        if failed:
+            _LOG.warning("%s: measuring its last snapshots first; Ctrl-C skips that", one_line(error))
+        try:
+            watch.end(error)
+            try:
+                crew.drain(wait)
+            except Stopped as early:
+                error.add_note(str(early))
+                crew.dismiss()
+            publish(launch.storage, launch)
+        except Exception as trouble:
+            error.add_note(one_line(trouble))
 
 
 def _points(name: str, given: Points) -> Split:

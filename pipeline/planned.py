@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline import layout
+from pipeline.errors import UserError, nearest
 from pipeline.plan import Probe, Run
 from pipeline.snapshots import checksum, plain_state
 from pipeline.spec import Probes, Report, Study
@@ -23,6 +24,19 @@ def plan_record(study: Study, runs: list[Run], launch: int, retried: dict[str, f
     about = {"study": study.name, "launch": launch, "retried_at": retried or {}}
     about |= {"varied": [*study.grid, *study.zip], "report": study.report.model_dump(mode="json")}
     return about | _measured(study.probes, list(kinds.values())) | {"runs": [run.record() for run in runs]}
+
+
+def named(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The records among `runs` that have these names or ids, in the order they were named.
+
+    Raises:
+        UserError: A name that no run has.
+    """
+    known = {name: run for run in runs for name in (run["name"], run["run"])}
+    for name in names:
+        if name not in known:
+            raise UserError(f'run "{name}" unknown; {nearest(name, (run["name"] for run in runs))}')
+    return [known[name] for name in names]
 
 
 def attached_record(

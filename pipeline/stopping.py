@@ -4,8 +4,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from pipeline import layout
-from pipeline.errors import UserError, nearest
+from pipeline.errors import UserError
 from pipeline.launch import ask_to_stop, holder
+from pipeline.planned import named
 from pipeline.store import Store
 
 _PATIENCE_SECONDS = 120.0
@@ -34,15 +35,10 @@ def stop(store: Store, runs: Sequence[str] = ()) -> Iterator[str]:
 
 
 def _stop_runs(store: Store, names: Sequence[str]) -> Iterator[str]:
-    known = {name: run for run in store.runs for name in (run["name"], run["run"])}
-    outcomes = store.outcomes()
-    chosen = []
-    for name in names:
-        if name not in known:
-            raise UserError(f'run "{name}" unknown; {nearest(name, (run["name"] for run in store.runs))}')
-        if outcome := outcomes.get(known[name]["run"]):
-            raise UserError(f"run {known[name]['name']} has ended already ({outcome['state']}); leave it out")
-        chosen.append(known[name])
+    chosen, outcomes = named(store.runs, names), store.outcomes()
+    for run in chosen:
+        if outcome := outcomes.get(run["run"]):
+            raise UserError(f"run {run['name']} has ended already ({outcome['state']}); leave it out")
     for run in chosen:
         store.storage.write(layout.stop(run["run"]), b"")
         yield f"asked {run['name']} to stop; `tangentscope retry` takes it up again"

@@ -10,14 +10,14 @@ import numpy as np
 import yaml
 
 from pipeline import layout, provenance, tables
-from pipeline.errors import Stopped, UserError, nearest, one_line
+from pipeline.errors import Stopped, UserError, one_line
 from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.ledger import Ledger
 from pipeline.packing import pack
 from pipeline.plan import Run, make_runs
-from pipeline.planned import plan_record
+from pipeline.planned import named, plan_record
 from pipeline.points import store_points
 from pipeline.spec import Study
 from pipeline.storage import Storage
@@ -107,11 +107,8 @@ def run_study(
 
 def _chosen(runs: list[Run], names: Sequence[str]) -> set[str]:
     """Ids of the runs of these names or ids, of all runs if none is given."""
-    known = {name: run.id for run in runs for name in (run.name, run.id)}
-    for name in names:
-        if name not in known:
-            raise UserError(f'run "{name}" unknown; {nearest(name, (run.name for run in runs))}')
-    return {known[name] for name in names} or {run.id for run in runs}
+    records = [run.record() for run in runs]
+    return {run["run"] for run in named(records, names) or records}
 
 
 def _prepare(

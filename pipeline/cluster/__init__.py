@@ -1,6 +1,7 @@
 """All that names Ray: the actors, the training workers and the scheduler that starts them."""
 
 import os
+import sys
 
 # Read by Ray when it is imported, so they stand before any import of it. A user's own settings win.
 # Clients need a token from now on; `ray job submit` needs the same mode on its side.
@@ -10,3 +11,10 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # One line a file of its own progress is enough; Ray's Train logs go to its session directory.
 os.environ.setdefault("RAY_TRAIN_ENABLE_CONSOLE_LOGS", "0")
+
+if "ray" in sys.modules:  # imported by a user's own script: it has read its settings, without the token's
+    import ray
+    from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue]  compiled, as Ray itself uses it
+
+    if not ray.is_initialized():
+        Config.initialize("")

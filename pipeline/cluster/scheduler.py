@@ -129,6 +129,7 @@ class Crew:
             .remote(launch.storage, f"prober-{i}", probe.cpu, probe.memory_bytes, subject or Planned())
             for i in range(probe.actors)
         ]
+        self._up = [prober.__ray_ready__.remote() for prober in self.probers]
         self._work = [prober.work.remote(self.hub) for prober in self.probers]
         self._tracker: Any = None
         if tracking_uri is not None:
@@ -136,6 +137,15 @@ class Crew:
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             tracker = actors[TrackerActor].options(num_cpus=0, scheduling_strategy=here, **survive)
             self._tracker = tracker.remote(launch.storage, tracking_uri)
+
+    def check_probers(self) -> None:
+        """Wait until the probers are up; raise UserError if they cannot load what they were given."""
+        try:
+            ray.get(self._up)
+        except ray.exceptions.RayError as error:
+            cause = str(error).strip().splitlines()[-1].strip()
+            mend = "define network and loss in the script itself, or in a module that every machine can import"
+            raise UserError(f"the probers cannot load the network and its loss ({cause}); {mend}") from error
 
     def train(self, data_dir: str | None, wait: Callable[[dict[str, Any]], None]) -> list[str]:
         """Train all units, each group of workers the next one whenever it has done with its last.
@@ -178,6 +188,10 @@ class Crew:
             raise error.cause from None  # as the hub raised it, without the way it came
         ray.get(self.hub.close.remote())
         ray.wait(self._work, num_returns=len(self._work), timeout=10)
+
+    def dismiss(self) -> None:
+        """Send the probers home as they are; what they have delivered is stored, what they have in hand is not."""
+        ray.get(self.hub.close.remote())
 
     def finish_tracking(self) -> tuple[str | None, str | None]:
         """Bring MLflow up to date and end its runs; the experiment's id, or None and what went wrong."""

@@ -2,6 +2,7 @@
 
 import sys
 
+import ray  # noqa: F401  as a user's script may, before ours is imported
 import torch
 import torch.nn.functional as F
 from torch import nn
