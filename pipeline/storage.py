@@ -75,12 +75,13 @@ class Storage:
             temporary.replace(target)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Publish a file unless its name is taken; False if it was. The winner of a race is unique on a local path."""
+        """Publish a file unless its name is taken; False if it was. The winner of a race is unique.
+
+        Raises:
+            NotImplementedError: Not a local path: pyarrow cannot tell an object store to write only what is not there.
+        """
         if self.local is None:
-            if self.exists(name):
-                return False
-            self.write(name, data)
-            return True
+            raise NotImplementedError(f"{self.path(name)}: an object store creates nothing exclusively")
         try:
             with _staged(self.local / name, data) as (temporary, target):
                 os.link(temporary, target)  # the one local operation that publishes whole content and fails if taken
