@@ -44,7 +44,7 @@ def test_each_launch_has_its_epoch_and_excludes_others(storage: Storage):
             with pytest.raises(UserError, match="held by another launch"), claim(storage):
                 pass
         assert claimed_at(storage, epoch) is None
-    with pytest.raises(Fenced, match="launch 1 of .* taken over"):
+    with pytest.raises(Fenced, match=r"launch 1 of .* taken over"):
         Launch(storage, 1).check()
     assert len(claims(storage)) == 3
 
