@@ -3,7 +3,7 @@
 ::
 
     study.yaml  plan.json  provenance.json      what was asked for, what it resolved to, with which code and data
-    launches/<epoch>.json                        who may publish (see pipeline.launch)
+    launches/<epoch>.json                        who may publish, on an object store <epoch>-<token> (pipeline.launch)
     launches/<epoch>.dealt                       which worker group has which runs (see pipeline.dealing)
     points/<probe>.safetensors                   the data points of one probe, drawn once
     runs/<run>/attempts/<attempt>.json           each start of a training

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import layout
-from pipeline.launch import Launch, claimed_at
+from pipeline.launch import claimed_at
 from pipeline.ledger import Ledger
 from pipeline.store import Store
 
@@ -22,8 +22,7 @@ class Pace:
 
 def of_launch(store: Store) -> Pace | None:
     """The pace of the launch that holds the study; None if nobody holds it."""
-    launch = Launch(store.storage, store.plan["launch"])
-    if (begun := claimed_at(launch)) is None:
+    if (begun := claimed_at(store.storage, store.plan["launch"])) is None:
         return None
     now = time.time()
     rows = store.measurements()
@@ -33,7 +32,7 @@ def of_launch(store: Store) -> Pace | None:
     ledger.restore(rows.to_dict("records"))
     planned = sum(len(run["schedule"]) * _variables(store, run) for run in store.runs)
     values = planned - sum(ledger.measured_by_run().values()) - sum(ledger.failed_by_run().values())
-    training = _training_left(store, launch, now - begun)
+    training = _training_left(store, now - begun)
     if training is None or (values and not rate):
         return Pace(rate, None)
     return Pace(rate, max(training, values / rate if values else 0.0))
@@ -44,7 +43,7 @@ def _variables(store: Store, run: dict[str, Any]) -> int:
     return sum(of_probe[probe] for probe in run["probes"])
 
 
-def _training_left(store: Store, launch: Launch, elapsed: float) -> float | None:
+def _training_left(store: Store, elapsed: float) -> float | None:
     """Seconds of training left, at the rate at which this launch has trained so far; None before it has."""
     outcomes = store.outcomes()
     done = left = 0.0
@@ -54,7 +53,7 @@ def _training_left(store: Store, launch: Launch, elapsed: float) -> float | None
             for name in store.storage.list(f"runs/{run['run']}/attempts")
             if name.endswith(".json") and (record := store.storage.read_json(f"runs/{run['run']}/attempts/{name}", {}))
         ]
-        ours = [record["resumed_at"] for record in attempts if record.get("launch") == launch.epoch]
+        ours = [record["resumed_at"] for record in attempts if record.get("launch") == store.plan["launch"]]
         ended = run["run"] in outcomes
         if ended and not ours:
             continue

@@ -70,8 +70,15 @@ class Probes(_Part):
         return names
 
 
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+Labels = dict[
+    Annotated[str, Field(pattern=rf"^([a-z0-9.-]{{1,253}}/)?{_LABEL}$")], Annotated[str, Field(pattern=rf"^{_LABEL}$")]
+]
+"""Labels of Ray's nodes, as `ray start --labels=pool=train` gives them."""
+
+
 class TrainPool(_Part):
-    """Who trains: `groups` worker groups at a time, each of `workers` workers.
+    """Who trains: `groups` worker groups at a time, each of `workers` workers, on nodes with all the `labels`.
 
     With `together`, seeds of one small network train in one pass where a short trial shows that to be faster. It
     differs from training them one by one by rounding; without it a study's numbers hang on no timing.
@@ -82,15 +89,20 @@ class TrainPool(_Part):
     cpu: int = Field(default=1, ge=1)
     gpu: int = Field(default=0, ge=0, le=1)
     together: bool = True
+    labels: Labels = {}
     checkpoint_seconds: float = Field(default=30.0, gt=0)
 
 
 class ProbePool(_Part):
-    """Who measures: `actors` probe actors. A kernel computed in pieces, for `memory_bytes`, may round differently."""
+    """Who measures: `actors` probe actors, on nodes with all the `labels`.
+
+    A kernel computed in pieces, for `memory_bytes`, may round differently.
+    """
 
     actors: int = Field(default=1, ge=1)
     cpu: int = Field(default=1, ge=1)
     gpu: float = Field(default=0, ge=0, le=1)
+    labels: Labels = {}
     memory_bytes: int = Field(default=2**30, ge=2**20)  # what a kernel may take
 
 

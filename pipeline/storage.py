@@ -20,6 +20,7 @@ import pyarrow.fs as pafs
 
 from pipeline.errors import UserError
 
+_TRIES = 10  # of reading a file that may change
 _TEMPORARY = re.compile(r"\.(\d+)-\d+$")  # process and thread of the writer, see `_staged`
 
 
@@ -75,12 +76,13 @@ class Storage:
             temporary.replace(target)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Publish a file unless its name is taken; False if it was. The winner of a race is unique on a local path."""
+        """Publish a file unless its name is taken; False if it was. The winner of a race is unique.
+
+        Raises:
+            NotImplementedError: Not a local path: pyarrow cannot tell an object store to write only what is not there.
+        """
         if self.local is None:
-            if self.exists(name):
-                return False
-            self.write(name, data)
-            return True
+            raise NotImplementedError(f"{self.path(name)}: an object store creates nothing exclusively")
         try:
             with _staged(self.local / name, data) as (temporary, target):
                 os.link(temporary, target)  # the one local operation that publishes whole content and fails if taken
@@ -145,13 +147,21 @@ class Storage:
         self.write(name, json.dumps(value, indent=1, sort_keys=True, default=str).encode())
 
     def read_json(self, name: str, default: Any = None) -> Any:
-        """A JSON file's value, or the default if there is none."""
-        try:
-            return json.loads(self.read(name))
-        except FileNotFoundError:
-            return default
-        except ValueError as error:
-            raise UserError(f"{self.path(name)}: damaged ({error}); restore it or remove it") from error
+        """A JSON file's value, or the default if there is none. Raises UserError if it is damaged."""
+        problem: Exception | None = None
+        # pyarrow asks an object store for a file's size and then for so many bytes: of a status file that is replaced
+        # or removed in between it gets an error, a part, or the whole and more.
+        for _ in range(1 if self.local else _TRIES):
+            try:
+                return json.loads(self.read(name))
+            except FileNotFoundError:
+                return default
+            except ValueError as error:
+                problem = UserError(f"{self.path(name)}: damaged ({error}); restore it or remove it")
+            except OSError as error:
+                problem = error
+        assert problem is not None
+        raise problem
 
     def check_writable(self) -> None:
         """Raise UserError if nothing can be written here."""

@@ -1,7 +1,7 @@
-"""Looking at every node of a Ray cluster, by a task on each."""
+"""The nodes of a Ray cluster: looked at by a task on each, and told apart by their labels."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -9,9 +9,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import doctor, provenance
 from pipeline.doctor import Check
-from pipeline.errors import one_line
+from pipeline.errors import UserError, one_line
+from pipeline.spec import Resources
 
 _PATIENCE_SECONDS = 60.0
+_NODE_ID = "ray.io/node-id"  # a label that Ray gives to each node
 
 
 def checks(address: str) -> Iterator[Check]:
@@ -45,7 +47,7 @@ def _look() -> dict[str, Any]:
 
 
 def _check(node: dict[str, Any], asked: Any) -> Check:
-    what = f"node {node['NodeManagerHostname']} {node['NodeID'][:6]}"
+    what = f"node {node['NodeManagerHostname']} {node['NodeID'][:6]}, {_told(node['Labels'])}"
     try:
         seen: Any = ray.get(asked, timeout=_PATIENCE_SECONDS)
     except Exception as error:  # the code may be absent there
@@ -55,3 +57,38 @@ def _check(node: dict[str, Any], asked: Any) -> Check:
     other = [line for line, name in zip(other, ours, strict=True) if seen["versions"].get(name) != ours[name]]
     wrong = seen["wrong"] + ([f"{'; '.join(other)}; install the same versions on all nodes"] if other else [])
     return Check(what, not wrong, "; ".join(wrong) or "the same packages as here")
+
+
+def refuse_labels(resources: Resources) -> None:
+    """Raise UserError if a study asks for labels: a Ray of this machine's own has no nodes to tell apart."""
+    if asked := dict(_asked(resources)):
+        place, labels = next(iter(asked.items()))
+        mend = f"give the --address of a cluster, or {' '.join(f'{each}={{}}' for each in asked)} to run here"
+        raise UserError(f"{place}: the study asks for nodes with {_told(labels)}, this machine alone has none; {mend}")
+
+
+def check_labels(resources: Resources, nodes: Sequence[Mapping[str, str]]) -> None:
+    """Raise UserError if a study asks for labels that no node has.
+
+    Ray does not tell which nodes an autoscaler could add: it must keep one of each pool that a study names.
+
+    Args:
+        resources: The study's.
+        nodes: Each node's labels.
+    """
+    for place, asked in _asked(resources):
+        if not any(asked.items() <= labels.items() for labels in nodes):
+            there = "; ".join(sorted({_told(labels) for labels in nodes}))
+            mend = f"start one by `ray start --labels={_told(asked)}`, or ask for labels that are there"
+            raise UserError(f"{place}: no node has {_told(asked)}, there are nodes with {there}; {mend}")
+
+
+def _asked(resources: Resources) -> Iterator[tuple[str, dict[str, str]]]:
+    for name, pool in (("train", resources.train), ("probe", resources.probe)):
+        if pool.labels:
+            yield f"resources.{name}.labels", pool.labels
+
+
+def _told(labels: Mapping[str, str]) -> str:
+    given = [f"{key}={value}" for key, value in sorted(labels.items()) if key != _NODE_ID]
+    return ",".join(given) or "no labels"

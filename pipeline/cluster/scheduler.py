@@ -17,6 +17,7 @@ from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from pipeline.cluster.hub import Hub
+from pipeline.cluster.nodes import check_labels, refuse_labels
 from pipeline.cluster.prober import Prober
 from pipeline.cluster.tracker import TrackerActor
 from pipeline.cluster.trainer import Group, train_group
@@ -38,13 +39,16 @@ def connected(address: str | None, resources: Resources, storage: Storage) -> It
     """A connection to the Ray cluster at `address`, or to one of this machine's own that ends with the block.
 
     Raises:
-        UserError: No cluster there, fewer GPUs than the study asks for, or a storage that not all of it can see.
+        UserError: No cluster there, fewer GPUs than the study asks for, labels that no node has, or a storage that not
+            all of it can see.
     """
     train, probe = resources.train, resources.probe
     cpus = train.groups * train.workers * train.cpu + probe.actors * probe.cpu
     gpus = train.groups * train.workers * train.gpu + probe.actors * probe.gpu
     if ray.is_initialized():
         raise UserError("this process is connected to a Ray already, and one is all it can have; call ray.shutdown()")
+    if address is None:
+        refuse_labels(resources)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with same_handlers():  # Ray sets handlers of its own when it connects
         _connect(address, cpus, quiet)
@@ -52,8 +56,9 @@ def connected(address: str | None, resources: Resources, storage: Storage) -> It
         if address is None and (there := ray.cluster_resources().get("GPU", 0)) < gpus:
             mend = "lower train.gpu or probe.gpu"
             raise UserError(f"resources: the study asks for {gpus:g} GPUs, this machine has {there:g}; {mend}")
-        hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
-        check_seen(storage, hosts, resources.shared)
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        check_seen(storage, {node["NodeManagerHostname"] for node in alive}, resources.shared)
+        check_labels(resources, [node["Labels"] for node in alive])
         yield
     finally:
         ray.shutdown()
@@ -107,17 +112,23 @@ class Crew:
         place = hashlib.sha256(launch.storage.uri.encode()).hexdigest()[:12]
         probe = resources.probe
         share = {"CPU": float(probe.cpu), **({"GPU": probe.gpu} if probe.gpu else {})}
-        self._pool: PlacementGroup = placement_group([dict(share) for _ in range(probe.actors)], strategy="PACK")
+        self._pool: PlacementGroup = placement_group(
+            [dict(share) for _ in range(probe.actors)],
+            strategy="PACK",
+            bundle_label_selector=[dict(probe.labels) for _ in range(probe.actors)],
+        )
         reserved = self._pool.ready()
         while not ray.wait([reserved], timeout=0.5)[0]:
             wait({})  # for nodes to join, or for other jobs to end
         # Ray starts a dead actor again and repeats the calls it missed; both rebuild what they knew from storage.
         survive = {"max_restarts": -1, "max_task_retries": -1}
         actors: Any = {cls: ray.remote(cls) for cls in (Hub, Prober, TrackerActor)}
+        # Beside the driver: other nodes may be set apart for training or probing, and a database file, or a server that
+        # listens on localhost only, are the driver's machine's.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        beside: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here, **survive}
         named = f"hub-{place}-{launch.epoch}"
-        self.hub: Any = (
-            actors[Hub].options(num_cpus=0, max_concurrency=1000, name=named, **survive).remote(launch, units)
-        )
+        self.hub: Any = actors[Hub].options(max_concurrency=1000, name=named, **beside).remote(launch, units)
         self.probers = [
             actors[Prober]
             .options(
@@ -133,10 +144,7 @@ class Crew:
         self._work = [prober.work.remote(self.hub) for prober in self.probers]
         self._tracker: Any = None
         if tracking_uri is not None:
-            # A database file, and a server that listens on localhost only, are the driver's machine's.
-            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-            tracker = actors[TrackerActor].options(num_cpus=0, scheduling_strategy=here, **survive)
-            self._tracker = tracker.remote(launch.storage, tracking_uri)
+            self._tracker = actors[TrackerActor].options(**beside).remote(launch.storage, tracking_uri)
 
     def check_probers(self) -> None:
         """Wait until the probers are up; raise UserError if they cannot load what they were given."""
@@ -216,7 +224,10 @@ class Crew:
             train_group,
             train_loop_config={"group": group},
             scaling_config=ScalingConfig(
-                num_workers=train.workers, use_gpu=bool(train.gpu), resources_per_worker={"CPU": train.cpu}
+                num_workers=train.workers,
+                use_gpu=bool(train.gpu),
+                resources_per_worker={"CPU": train.cpu},
+                label_selector=dict(train.labels),
             ),
             run_config=RunConfig(
                 name=f"launch-{self.launch.epoch}-group-{number}",

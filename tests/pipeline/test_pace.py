@@ -6,7 +6,7 @@ import pytest
 from study_on_disk import checksum, measurement_rows, outcome
 
 from pipeline import layout, pace, tables
-from pipeline.launch import Launch, claim, claimed_at
+from pipeline.launch import claim, claimed_at
 from pipeline.layout import SnapshotName
 from pipeline.pace import Pace
 from pipeline.storage import Storage
@@ -20,7 +20,7 @@ def running(planned: Study, monkeypatch: pytest.MonkeyPatch):
     """The planned study under way, 100 s after its launch."""
     storage, plan = planned
     with claim(storage) as launch:
-        begun = claimed_at(launch)
+        begun = claimed_at(storage, launch.epoch)
         assert begun is not None
         monkeypatch.setattr(pace.time, "time", lambda: begun + 100)
         yield storage, plan, begun
@@ -37,7 +37,7 @@ def taken(storage: Storage, run: str, step: int) -> None:
 
 def test_nobody_runs_it(finished: Study):
     assert pace.of_launch(Store(finished[0])) is None
-    assert claimed_at(Launch(finished[0], 1)) is None
+    assert claimed_at(finished[0], 1) is None
 
 
 def test_nothing_tells_before_the_first_step(running):

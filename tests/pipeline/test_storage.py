@@ -4,8 +4,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
 import pytest
+from object_storage import object_store
 from storage_race import NAMES, create_all
 
 from pipeline.errors import UserError
@@ -19,25 +19,6 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     if request.param == "file URI":
         return Storage.at(f"file://{tmp_path}/study/")
     return object_store(monkeypatch)
-
-
-def object_store(monkeypatch: pytest.MonkeyPatch) -> Storage:
-    """Storage on a file system in memory that, as object stores do, needs no directories made."""
-    memory = pafs.PyFileSystem(Flat())
-    monkeypatch.setattr("pipeline.storage._opened", lambda uri: (memory, uri.partition("://")[2]))
-    return Storage.at("memory://bucket/study/")
-
-
-class Flat(pafs.FSSpecHandler):
-    def __init__(self) -> None:
-        import fsspec.implementations.memory as memory
-
-        super().__init__(memory.MemoryFileSystem(skip_instance_cache=True))
-        self.fs.store, self.fs.pseudo_dirs = {}, [""]
-
-    def open_output_stream(self, path: str, metadata: Any) -> Any:
-        self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        return super().open_output_stream(path, metadata)
 
 
 def files(root: Path) -> list[str]:
@@ -64,11 +45,17 @@ def test_what_is_written_is_read_listed_and_removed(storage: Storage):
         storage.read("nowhere/one")
 
 
-def test_a_name_is_created_once(storage: Storage):
+def test_a_name_is_created_once(tmp_path: Path):
+    storage = Storage.at(tmp_path)
     assert storage.create("launches/1", b"first")
     assert not storage.create("launches/1", b"second")
     assert storage.read("launches/1") == b"first"
     assert storage.list("launches") == ["1"]
+
+
+def test_an_object_store_does_not_promise_to_create_a_name_once(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(NotImplementedError, match="memory://bucket/study/launches/1: an object store creates nothing"):
+        object_store(monkeypatch).create("launches/1", b"first")
 
 
 def test_json(storage: Storage):

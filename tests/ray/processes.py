@@ -1,5 +1,6 @@
 """Real servers and nodes for the tests of this folder: ready when their block begins, gone when it ends."""
 
+import json
 import os
 import secrets
 import socket
@@ -10,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -83,6 +85,14 @@ def s3_server(bucket: str) -> Iterator[tuple[str, dict[str, str]]]:
         end(server)
 
 
+class Actor(NamedTuple):
+    """An actor of a cluster: its class, its node's label `pool`, and whether that is the node of who started it."""
+
+    cls: str
+    pool: str | None
+    with_owner: bool
+
+
 class Cluster:
     """A Ray cluster of several raylets on this machine, with a token of its own."""
 
@@ -93,7 +103,9 @@ class Cluster:
         self.nodes: list[subprocess.Popen] = []
         self._folder = folder
 
-    def add(self, resources: Mapping[str, float] | None = None, cpus: int = 2) -> subprocess.Popen:
+    def add(
+        self, resources: Mapping[str, float] | None = None, cpus: int = 2, labels: str | None = None
+    ) -> subprocess.Popen:
         """Start a node and wait until the cluster has it; the first one is the head."""
         words = ["start", "--block", f"--num-cpus={cpus}", "--object-store-memory=100000000", "--disable-usage-stats"]
         if self.nodes:
@@ -103,6 +115,8 @@ class Cluster:
             words += ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}"]
         if resources:
             words += ["--resources=" + str(dict(resources)).replace("'", '"')]
+        if labels:
+            words += [f"--labels={labels}"]
         ray = Path(sys.executable).with_name("ray")
         node = subprocess.Popen([str(ray), *words], env=self.surroundings, start_new_session=True, **QUIET)
         self.nodes.append(node)
@@ -111,14 +125,25 @@ class Cluster:
 
     def alive(self) -> int:
         """How many nodes the cluster knows to be alive; 0 while it does not answer."""
+        return self._ask("sum(node['Alive'] for node in ray.nodes())") or 0
+
+    def actors(self) -> list[Actor]:
+        """Every actor that the cluster has had, also those that have ended, as Ray itself has them on record."""
+        what = "each['ActorClassName'], each['Address']['NodeID'], each['OwnerAddress']['NodeID']"
+        records = self._ask(f"[({what}) for each in ray._private.state.actors().values()]")
+        pools = self._ask("{node['NodeID']: node['Labels'].get('pool') for node in ray.nodes()}")
+        return [Actor(cls, pools[node], node == owner) for cls, node, owner in records]
+
+    def _ask(self, expression: str) -> Any:
+        """The value of an expression of `ray`, connected to the cluster; None while it does not answer."""
         code = (
-            "import logging, ray; ray.init('" + self.address + "', logging_level=logging.CRITICAL); "
-            "print(sum(node['Alive'] for node in ray.nodes()))"
+            f"import json, logging, ray; ray.init('{self.address}', logging_level=logging.CRITICAL); "
+            f"print(json.dumps({expression}))"
         )
         asked = subprocess.run(
             [sys.executable, "-c", code], env=self.surroundings, capture_output=True, text=True, timeout=120
         )
-        return int(asked.stdout.split()[-1]) if asked.returncode == 0 else 0
+        return json.loads(asked.stdout.splitlines()[-1]) if asked.returncode == 0 else None
 
 
 @contextmanager
