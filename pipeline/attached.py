@@ -21,6 +21,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from pipeline import layout, provenance
+from pipeline.ending import publish
 from pipeline.errors import Stopped, UserError, one_line
 from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
@@ -31,7 +32,6 @@ from pipeline.snapshots import Recorder, unwrapped
 from pipeline.spec import Probes, Resources, validate
 from pipeline.storage import Storage
 from pipeline.store import Store
-from pipeline.study import publish
 from pipeline.subjects import Attached, Loss
 from pipeline.tracking import check_server, default_uri
 from pipeline.training import peak_memory
@@ -191,9 +191,10 @@ def attach(
     uri = None if offline else default_uri(storage)
     if uri is not None:
         check_server(uri)
-    from pipeline.cluster.scheduler import Crew, connected  # loads Ray
+    from pipeline.cluster.connection import connected
+    from pipeline.cluster.scheduler import Crew  # loads Ray
 
-    with claim(storage) as launch, connected(address, pools, storage):
+    with claim(storage) as launch, connected(address, [(pools, storage)]):
         plan = attached_record(name, unwrapped(model), steps, epoch_steps, splits, probes, launch.epoch)
         _prepare(launch, plan, splits, probes)
         subject = Attached(copy.deepcopy(unwrapped(model)).cpu(), loss)

@@ -16,7 +16,7 @@ from pipeline.errors import Fenced, Stopped, UserError, nearest
 from studies import shipped
 
 if TYPE_CHECKING:
-    from pipeline.spec import Study
+    from pipeline.study import Order
 
 app = App(
     name="tangentscope",
@@ -55,21 +55,28 @@ def plan(study: str, *overrides: Overrides, scale: Scale = None, data_dir: DataD
 @app.command
 def run(
     study: str,
-    *overrides: Overrides,
-    out: Out = None,
+    *more: Annotated[str, Parameter(help="Further studies, which get what is left; fields to set, as key=value.")],
+    out: Annotated[
+        str | None,
+        Parameter(help="Results: a directory or URI, results/NAME by default; of several studies OUT/NAME."),
+    ] = None,
     scale: Scale = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     address: Address = None,
     fail_fast: Annotated[bool, Parameter(negative="", help="Stop everything as soon as one run fails.")] = False,
 ) -> int:
-    """Run what is missing of a study: a YAML file, or the name of a shipped one (see `ls studies`)."""
+    """Run what is missing of studies: YAML files, or names of shipped ones (see `ls studies`)."""
     from pipeline.spec import read_study
+    from pipeline.study import Order
 
-    path = _find(study)
-    spec = read_study(path, overrides, scale)
-    out = f"results/{spec.name}" if out is None else out
-    return _launch(spec, path.name, out, data_dir, offline, address, fail_fast=fail_fast)
+    overrides = tuple(each for each in more if "=" in each)
+    paths = [_find(each) for each in (study, *more) if "=" not in each]
+    specs = [read_study(path, overrides, scale) for path in paths]
+    place = "results" if out is None else out.rstrip("/")
+    places = [out] if out is not None and len(paths) == 1 else [f"{place}/{spec.name}" for spec in specs]
+    orders = [Order(spec, path.name, at) for spec, path, at in zip(specs, paths, places, strict=True)]
+    return _launch(orders, data_dir, offline, address, fail_fast=fail_fast)
 
 
 @app.command
@@ -85,12 +92,13 @@ def retry(
     from pipeline.spec import parse_study
     from pipeline.storage import Storage
     from pipeline.store import Store
+    from pipeline.study import Order
 
     store = Store(Storage.at(path))
     if not store.storage.exists(layout.STUDY):
         raise UserError(f"{path}: no {layout.STUDY}: a loop of your own trains this; run that loop again")
-    spec = parse_study(store.study_yaml(), layout.STUDY)
-    return _launch(spec, layout.STUDY, path, data_dir, offline, address, retry=runs)
+    order = Order(parse_study(store.study_yaml(), layout.STUDY), layout.STUDY, path)
+    return _launch([order], data_dir, offline, address, retry=runs)
 
 
 @app.command
@@ -149,10 +157,10 @@ def report(path: str) -> None:
 @app.command
 def sync(path: str) -> None:
     """Upload to MLflow what it does not have of a study."""
+    from pipeline.ending import sync as send
     from pipeline.launch import holder
     from pipeline.storage import Storage
     from pipeline.store import Store
-    from pipeline.study import sync as send
     from pipeline.tracking import check_server, default_uri
 
     storage = Store(Storage.at(path)).storage
@@ -212,18 +220,23 @@ def cite() -> None:
     _say(CITATION)
 
 
-def _launch(
-    spec: "Study", source: str, out: str, data_dir: Path | None, offline: bool, address: str | None, **how: Any
-) -> int:
-    """Do what is missing of a study, say how it ended, and give the exit code."""
+def _launch(orders: "list[Order]", data_dir: Path | None, offline: bool, address: str | None, **how: Any) -> int:
+    """Do what is missing of studies, say how each ended, and give the exit code."""
     from pipeline import closing, progress
-    from pipeline.study import run_study
+    from pipeline.study import run_studies
 
     command = shlex.join(["tangentscope", *sys.argv[1:]])
-    with progress.shown(console) as watch:
-        ended = run_study(spec, source, out, data_dir, offline, address, command, watch, **how)
-    closing.tell(console, out, ended)
-    return 1 if ended.failed or ended.failed_measurements else 0
+    with progress.shown(console, several=len(orders) > 1) as watch:
+        found = run_studies(orders, data_dir, offline, address, command, watch, **how)
+    code = 0
+    for order, ended in zip(orders, found, strict=True):
+        if not isinstance(ended, Exception):
+            closing.tell(console, str(order.out), ended)
+            code |= bool(ended.failed or ended.failed_measurements)
+    for ended in found:
+        if isinstance(ended, Exception):
+            raise ended
+    return int(code)
 
 
 def _find(study: str) -> Path:

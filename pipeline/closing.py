@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline import layout
+from pipeline.ending import Ended
 from pipeline.storage import Storage
-from pipeline.study import Ended
 
 
 def tell(console: Console, out: str, ended: Ended) -> None:

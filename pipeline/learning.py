@@ -1,11 +1,10 @@
-"""What makes one update: a network alone, on one worker or many, or several networks of one architecture at once.
+"""What makes one update of a network, alone on one worker or many; :mod:`pipeline.together` has several networks.
 
 All randomness is a pure function of (seed, step, rank): the permutation of an epoch, and what dropout or augmentation
 draw in a step. The step counter is therefore the whole random and sampler state, and a training resumed from any
 checkpoint goes on exactly as it would have.
 """
 
-import copy
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 
 from models import Model
 from pipeline.optimisers import Optimiser
@@ -106,9 +104,9 @@ class Alone:
         checkpoint: bytes | None = None,
     ) -> None:
         self.modules = [module.train()]
-        self.optimiser, self.step = _resumed(what, module, world.device, checkpoint)
+        self.optimiser, self.step = resumed(what, module, world.device, checkpoint)
         self._what, self._train, self._world, self._network = what, train, world, wrap(module)
-        self._order = _Order(what, len(train), world.device)
+        self._order = Order(what, len(train), world.device)
 
     def update(self) -> None:
         """One step of the optimiser on this worker's share of the batch."""
@@ -118,92 +116,13 @@ class Alone:
         inputs, targets = self._train.batch(everything[world.rank :: world.size])
         # Summed over this worker's share and divided by the global batch: unequal shares weigh by their points. DDP
         # divides by the number of workers, which the factor takes back.
-        with _updating(self.optimiser, what, self.step):
+        with updating(self.optimiser, what, self.step):
             (what.task.loss(self._network(inputs), targets).sum() * (world.size / len(everything))).backward()
         self.step += 1
 
     def state(self, member: int = 0) -> dict[str, Any]:
         """Step, parameters and buffers, and the optimiser's state."""
-        return _state(self.step, self.modules[member], self.optimiser.state_dict())
-
-
-class Together:
-    """Networks of one architecture that differ by their seeds only, in one pass over stacks of their parameters.
-
-    Every network sees the batches it would see alone. What it computes differs by rounding, as the products of all are
-    taken at once.
-
-    Args:
-        whats: The runs.
-        train: The points they learn from, on `device`.
-        modules: The networks at the start; from then on views of the stacks.
-        device: Where they are trained.
-        checkpoints: What ``state`` gave for each, as bytes, all of one step; None at the start.
-
-    Raises:
-        RuntimeError: What torch says of a network that cannot be vectorised, also at the first update.
-    """
-
-    def __init__(
-        self,
-        whats: Sequence[Training],
-        train: Split,
-        modules: Sequence[nn.Module],
-        device: torch.device,
-        checkpoints: Sequence[bytes] | None = None,
-    ) -> None:
-        self.modules = [module.train() for module in modules]
-        resumed = [
-            _resumed(what, module, device, checkpoints[k] if checkpoints else None)
-            for k, (what, module) in enumerate(zip(whats, modules, strict=True))
-        ]
-        steps = {step for _, step in resumed}
-        if len(steps) > 1:
-            raise ValueError(f"checkpoints of the steps {sorted(steps)}, expected one step: train them apart")
-        self.step = steps.pop()
-        self._parameters, self._buffers = stack_module_state(list(modules))
-        for k, module in enumerate(self.modules):
-            for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-                tensor.data = (self._parameters | self._buffers)[name].data[k]
-        self.optimiser = whats[0].optimiser.build(self._parameters.values())
-        if self.step:
-            self.optimiser.load_state_dict(_stacked([optimiser.state_dict() for optimiser, _ in resumed]))
-        self._skeleton = copy.deepcopy(modules[0]).to("meta")
-        self._whats, self._train, self._device = whats, train, device
-        self._orders = [_Order(what, len(train), device) for what in whats]
-
-    def update(self) -> None:
-        """One step of the optimiser, which works entry by entry and so on each network as alone."""
-        task = self._whats[0].task
-        inputs, targets, shared = self._batch()
-        with _updating(self.optimiser, self._whats[0], self.step):
-            outputs = vmap(self._forward, in_dims=(0, 0, None if shared else 0))(
-                self._parameters, self._buffers, inputs
-            )
-            losses = task.loss(outputs.flatten(0, 1), targets)
-            (losses.sum() * (len(self._whats) / len(losses))).backward()
-        self.step += 1
-
-    def state(self, member: int) -> dict[str, Any]:
-        """Of one network, as it would be if it were trained alone."""
-        found = self.optimiser.state_dict()
-        of_one = {
-            number: {name: value[member] if _has_entries(name, value) else value for name, value in entries.items()}
-            for number, entries in found["state"].items()
-        }
-        return _state(self.step, self.modules[member], {**found, "state": of_one})
-
-    def _forward(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        return functional_call(self._skeleton, (parameters, buffers), (inputs,))
-
-    def _batch(self) -> tuple[Tensor, Tensor, bool]:
-        """Inputs [networks, n, …], or [n, …] where all networks share them; targets [networks · n, …]; which it is."""
-        places = torch.stack([order.batch(self.step) for order in self._orders])
-        if places.shape[1] == len(self._train):  # a full batch: its order is of no account
-            inputs, targets = self._train.inputs, self._train.targets
-            return inputs, targets.repeat(len(places), *[1] * (targets.dim() - 1)), True
-        inputs, targets = self._train.batch(places.flatten())
-        return inputs.unflatten(0, places.shape), targets, False
+        return state_of(self.step, self.modules[member], self.optimiser.state_dict())
 
 
 def initialise(what: Training, data: TaskData, device: torch.device) -> nn.Module:
@@ -219,7 +138,7 @@ def mix(*parts: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-class _Order:
+class Order:
     """In which order a run visits its points, epoch by epoch."""
 
     def __init__(self, what: Training, count: int, device: torch.device) -> None:
@@ -241,7 +160,7 @@ def permutation(count: int, seed: int, epoch: int, device: torch.device) -> Tens
 
 
 @contextmanager
-def _updating(optimiser: torch.optim.Optimizer, what: Training, step: int) -> Iterator[None]:
+def updating(optimiser: torch.optim.Optimizer, what: Training, step: int) -> Iterator[None]:
     """One step of the optimiser, at the rate that the schedule has for it, on the gradients that the block makes."""
     scale = what.optimiser.schedule.scale(step, what.epoch_steps, what.steps)
     for group in optimiser.param_groups:
@@ -251,7 +170,7 @@ def _updating(optimiser: torch.optim.Optimizer, what: Training, step: int) -> It
     optimiser.step()
 
 
-def _resumed(
+def resumed(
     what: Training, module: nn.Module, device: torch.device, checkpoint: bytes | None
 ) -> tuple[torch.optim.Optimizer, int]:
     """The optimiser and the step at which training goes on; the module is filled from the checkpoint."""
@@ -264,27 +183,8 @@ def _resumed(
     return optimiser, int(state["step"])
 
 
-def _stacked(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of the optimisers of several networks, the state of one for the stacks of their parameters."""
-    first = states[0]
-    together = {
-        number: {
-            name: torch.stack([state["state"][number][name] for state in states])
-            if _has_entries(name, value)
-            else value
-            for name, value in entries.items()
-        }
-        for number, entries in first["state"].items()
-    }
-    return {**first, "state": together}
-
-
-def _has_entries(name: str, value: Any) -> bool:
-    # Beside tensors of the parameter's shape torch's optimisers count their steps, the same for all networks.
-    return isinstance(value, Tensor) and name != "step"
-
-
-def _state(step: int, module: nn.Module, optimiser: dict[str, Any]) -> dict[str, Any]:
+def state_of(step: int, module: nn.Module, optimiser: dict[str, Any]) -> dict[str, Any]:
+    """A copy of all that a training resumes from."""
     return {"step": step, "module": _copy(plain_state(module)), "optimiser": _copy(optimiser)}
 
 

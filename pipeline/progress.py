@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -120,39 +120,52 @@ def _page(store: Store) -> Table:
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Callable[[Store, dict[str, Any]], None]]:
-    """What to call with store and hub status while a study runs: one table on a terminal, plain lines elsewhere."""
+def shown(console: Console, several: bool = False) -> Iterator[Callable[[Store, dict[str, Any]], None]]:
+    """What to call with store and hub status while studies run: a table each on a terminal, plain lines elsewhere.
+
+    Args:
+        console: Where it is shown.
+        several: Whether there are several studies, so that lines have to say which they are of.
+    """
     if not console.is_terminal:
-        yield _Lines(console)
+        yield _Lines(console, several)
         return
+    tables: dict[str, Table] = {}
     with Live(console=console, refresh_per_second=4, transient=False) as live:
 
         def watch(store: Store, status: dict[str, Any]) -> None:
             runs = of_runs(store, status.get("measured", {}), status.get("failed", {}), live=True)
             trouble = f"  (storage: {status['trouble']})" if status.get("trouble") else ""
-            live.update(table(runs, title=f"{store.name}{trouble}"))
+            tables[store.storage.uri] = table(runs, title=f"{store.name}{trouble}")
+            live.update(Group(*tables.values()))
 
         yield watch
 
 
 class _Lines:
-    """A line when a run's state changes, and a summary every ten seconds."""
+    """A line when a run's state changes, and a summary of each study every ten seconds."""
 
-    def __init__(self, console: Console) -> None:
-        self._console, self._states, self._told = console, {}, time.monotonic()
-        self._trouble: str | None = None
+    def __init__(self, console: Console, several: bool) -> None:
+        self._console, self._several = console, several
+        self._states: dict[tuple[str, str], str] = {}
+        self._told: dict[str, float] = {}
+        self._troubles: dict[str, str | None] = {}
 
     def __call__(self, store: Store, status: dict[str, Any]) -> None:
+        which = store.storage.uri
+        about = f"{store.name}: " if self._several else ""
         runs = of_runs(store, status.get("measured", {}), status.get("failed", {}), live=True)
         for run in runs:
-            known = self._states.setdefault(run.name, "waiting")
+            known = self._states.setdefault((which, run.name), "waiting")
             if run.state != known:
                 cause = f": {run.cause}" if run.cause else ""
-                self._console.print(f"{run.name}: {run.state}{cause}", markup=False)
-                self._states[run.name] = run.state
-        if (trouble := status.get("trouble")) and trouble != self._trouble:
-            self._console.print(f"storage: {trouble}; measurements wait in memory until it takes them", markup=False)
-        self._trouble = trouble
-        if time.monotonic() - self._told > 10:
-            self._console.print(summary(runs), markup=False)
-            self._told = time.monotonic()
+                self._console.print(f"{about}{run.name}: {run.state}{cause}", markup=False)
+                self._states[which, run.name] = run.state
+        trouble = status.get("trouble")
+        if trouble and trouble != self._troubles.get(which):
+            said = f"{about}storage: {trouble}; measurements wait in memory until it takes them"
+            self._console.print(said, markup=False)
+        self._troubles[which] = trouble
+        if time.monotonic() - self._told.setdefault(which, time.monotonic()) > 10:
+            self._console.print(f"{about}{summary(runs)}", markup=False)
+            self._told[which] = time.monotonic()

@@ -70,18 +70,16 @@ class Probes(_Part):
         return names
 
 
-_LABEL = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
-Labels = dict[
-    Annotated[str, Field(pattern=rf"^([a-z0-9.-]{{1,253}}/)?{_LABEL}$")], Annotated[str, Field(pattern=rf"^{_LABEL}$")]
-]
+_VALUE = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
+_KEY = r"^([a-z0-9.-]{1,253}/)?" + _VALUE
+Labels = dict[Annotated[str, Field(pattern=_KEY)], Annotated[str, Field(pattern="^" + _VALUE)]]
 """Labels of Ray's nodes, as `ray start --labels=pool=train` gives them."""
 
 
 class TrainPool(_Part):
     """Who trains: `groups` worker groups at a time, each of `workers` workers, on nodes with all the `labels`.
 
-    With `together`, seeds of one small network train in one pass where a short trial shows that to be faster. It
-    differs from training them one by one by rounding; without it a study's numbers hang on no timing.
+    With `together`, seeds of a small network train in one pass where a trial is faster; numbers differ by rounding.
     """
 
     groups: int = Field(default=1, ge=1)

@@ -1,49 +1,42 @@
-"""Running a study: what is missing is trained and measured, the rest is left alone, and the report is made anew."""
+"""Running studies: what is missing is trained and measured, the rest is left alone, and the report is made anew."""
 
 import time
 from collections.abc import Callable, Container, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from pipeline import layout, provenance, tables
-from pipeline.errors import Stopped, UserError, one_line
+from pipeline import layout, provenance
+from pipeline.ending import Ended, ended, publish, track
+from pipeline.errors import Stopped, UserError
+from pipeline.execution import Work, execute, stop_at_failure
 from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.ledger import Ledger
-from pipeline.packing import pack
 from pipeline.plan import Run, make_runs
 from pipeline.planned import named, plan_record
 from pipeline.points import store_points
 from pipeline.spec import Study
 from pipeline.storage import Storage
 from pipeline.store import Store
-from pipeline.tracking import Tracker, check_server, default_uri
+from pipeline.tracking import check_server, default_uri
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a launch ended: counts of runs and what the user wants to know next."""
+class Order:
+    """A study to run: validated, its file's name for messages, and a directory or storage URI for its results."""
 
-    finished: int
-    stopped: int  # on request
-    failed: dict[str, str]  # run name -> cause
-    failed_measurements: int
-    nonfinite: int  # values that were measured and are NaN or infinite
-    seconds: float
-    tracking_uri: str | None
-    experiment: str | None
-    trouble: str | None  # with tracking
+    study: Study
+    source: str
+    out: str | Path
 
 
-def run_study(
-    study: Study,
-    source: str,
-    out: str | Path,
+def run_studies(
+    orders: Sequence[Order],
     data_dir: Path | None = None,
     offline: bool = False,
     address: str | None = None,
@@ -51,58 +44,78 @@ def run_study(
     watch: Callable[[Store, dict[str, Any]], None] = lambda store, status: None,
     retry: Sequence[str] | None = None,
     fail_fast: bool = False,
-) -> Ended:
-    """Do what of a study is still missing in `out`. What has failed or was stopped is left alone, unless retried.
+) -> list[Ended | Exception]:
+    """Do what of studies is still missing. What has failed or was stopped is left alone, unless retried.
 
     Args:
-        study: The study, validated.
-        source: Its file's name, for messages.
-        out: Directory or storage URI of its results.
+        orders: The studies, the most important one first: the others get what it leaves of the cluster.
         data_dir: Where data sets lie.
         offline: Track nothing; `tangentscope sync` can upload later.
-        address: Of a Ray cluster; by default one is started on this machine and ended with the study.
+        address: Of a Ray cluster; by default one is started on this machine and ended with the studies.
         command: The command line, for the record.
-        watch: Called about twice a second with the store and the hub's status.
+        watch: Called about twice a second with a store and its hub's status; from several threads if there are several.
         retry: Names or ids of runs to take up again where they failed or were stopped, with their failed measurements;
             an empty one means all runs.
         fail_fast: Stop everything as soon as one run fails.
 
+    Returns:
+        How each ended, or the error that ended it: on SIGINT or SIGTERM Stopped; what was done is kept, and the same
+        call goes on from there.
+
     Raises:
         UserError: Anything that can be told before work starts.
-        Stopped: On SIGINT or SIGTERM; what was done is kept, and the same call goes on from there.
     """
     begun = time.time()
     if data_dir is not None and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir}: not there; give the directory that holds the data sets")
-    runs = make_runs(study, data_dir, source)
-    storage = Storage.at(out)
+    planned = [_planned(order, data_dir, offline) for order in orders]
+    if len({storage.uri for storage, _, _ in planned}) < len(planned):
+        raise UserError(f"output {planned[0][0].uri}: asked for twice; give every study a name of its own")
+    with ExitStack() as stack:
+        launches = [stack.enter_context(claim(storage)) for storage, _, _ in planned]
+        interrupt = stack.enter_context(interruptible())
+        works: list[Work] = []
+        stores: list[Store] = []
+        done: dict[int, Ended | Exception] = {}
+        for k, (order, launch, (storage, uri, runs)) in enumerate(zip(orders, launches, planned, strict=True)):
+            again = set() if retry is None else _chosen(runs, retry)
+            _prepare(storage, launch, order.study, runs, command, begun, again)
+            todo, unread = _missing(storage, runs, again)
+            works.append(Work(order.study, launch, todo, uri))
+            stores.append(Store(storage))
+            if not todo and not unread:
+                publish(storage, launch)
+                done[k] = ended(Store(storage), begun, uri, *track(storage, uri))
+
+        def wait(work: Work, status: dict[str, Any]) -> None:
+            interrupt.check()
+            if fail_fast:
+                for store, other in zip(stores, works, strict=True):
+                    stop_at_failure(store, other.todo)
+            if work.launch.stopping:
+                raise Stopped("stopped on request; run the same command again to go on")
+            watch(stores[works.index(work)], status)
+
+        if missing := [k for k in range(len(works)) if k not in done]:
+            found = execute([works[k] for k in missing], data_dir, address, wait)
+            for k, outcome in zip(missing, found, strict=True):
+                failed = isinstance(outcome, Exception)
+                done[k] = outcome if failed else ended(Store(works[k].storage), begun, works[k].uri, *outcome)
+        return [done[k] for k in range(len(works))]
+
+
+def _planned(order: Order, data_dir: Path | None, offline: bool) -> tuple[Storage, str | None, list[Run]]:
+    """A study's storage, MLflow's URI and the runs; refused if they cannot be."""
+    runs = make_runs(order.study, data_dir, order.source)
+    storage = Storage.at(order.out)
     storage.check_writable()
     known = Store(storage).plan if storage.exists(layout.PLAN) else {}  # refused if a newer version wrote it
-    if (held := known.get("study", study.name)) != study.name:
-        raise UserError(f'output {storage.uri} holds the study "{held}", not "{study.name}"; give another --out')
+    if (held := known.get("study", order.study.name)) != order.study.name:
+        raise UserError(f'output {storage.uri} holds the study "{held}", not "{order.study.name}"; give another --out')
     uri = None if offline else default_uri(storage)
     if uri is not None:
         check_server(uri)
-    with claim(storage) as launch, interruptible() as interrupt:
-        again = set() if retry is None else _chosen(runs, retry)
-        _prepare(storage, launch, study, runs, command, begun, again)
-        todo, unread = _missing(storage, runs, again)
-        if todo or unread:
-            store = Store(storage)
-
-            def wait(status: dict[str, Any]) -> None:
-                interrupt.check()
-                if fail_fast:
-                    _stop_at_failure(store, todo)
-                if launch.stopping:
-                    raise Stopped("stopped on request; run the same command again to go on")
-                watch(store, status)
-
-            experiment, trouble = _execute(launch, study, todo, data_dir, uri, address, wait)
-        else:
-            publish(storage, launch)
-            experiment, trouble = _track(storage, uri)
-        return _ended(Store(storage), begun, uri, experiment, trouble)
+    return storage, uri, runs
 
 
 def _chosen(runs: list[Run], names: Sequence[str]) -> set[str]:
@@ -156,100 +169,3 @@ def _missing(storage: Storage, runs: list[Run], again: Container[str] = ()) -> t
                     storage.remove(f"runs/{run.id}/checkpoints/{file}")
         todo.append(run)
     return [run.id for run in todo], unread
-
-
-def _execute(
-    launch: Launch,
-    study: Study,
-    todo: list[str],
-    data_dir: Path | None,
-    uri: str | None,
-    address: str | None,
-    wait: Callable[[dict[str, Any]], None],
-) -> tuple[str | None, str | None]:
-    # Imported here: `plan`, `status` and `report` need no Ray, and it takes seconds to load.
-    from pipeline.cluster.scheduler import Crew, connected
-
-    storage = launch.storage
-    with connected(address, study.resources, storage):
-        train = study.resources.train
-        records = [run for run in Store(storage).runs if run["run"] in todo]
-        crew = Crew(
-            launch, study.resources, uri, wait, pack(records, train.groups, train.together and train.workers == 1)
-        )
-        try:
-            if todo:
-                directory = str(data_dir.absolute()) if data_dir else None
-                causes = crew.train(directory, wait)
-                _fail_the_rest(launch, todo, causes)
-            crew.drain(wait)
-            publish(storage, launch)
-        finally:
-            # Also on the way out of an interrupt: no MLflow run may be left RUNNING.
-            tracked = crew.finish_tracking()
-        return tracked
-
-
-def _stop_at_failure(store: Store, todo: Container[str]) -> None:
-    for run, outcome in store.outcomes().items():
-        if outcome["state"] == "failed" and run in todo:
-            name = next(record["name"] for record in store.runs if record["run"] == run)
-            raise Stopped(f"{name} failed: {outcome['cause']}; all else was stopped, as asked", code=1)
-
-
-def _fail_the_rest(launch: Launch, todo: list[str], causes: list[str]) -> None:
-    storage = launch.storage
-    launch.check()  # the groups of a launch that was taken over end quietly: their runs are the newer one's
-    for run in todo:
-        if not storage.exists(layout.outcome(run)):
-            cause = "; ".join(causes) or "its worker group ended without it"
-            storage.write_json(layout.outcome(run), {"state": "failed", "cause": cause, "ended_at": time.time()})
-
-
-def publish(storage: Storage, launch: Launch) -> None:
-    """Compact the tables, write them whole, and make figures and report."""
-    from pipeline.report import write_report
-
-    launch.check()
-    Store(storage).publish(f"compact-{launch.epoch:06d}")
-    write_report(storage)
-
-
-def _track(storage: Storage, uri: str | None) -> tuple[str | None, str | None]:
-    try:
-        return (sync(storage, uri) if uri is not None else None), None
-    except UserError as error:
-        return None, str(error)
-
-
-def sync(storage: Storage, uri: str, live: bool = False) -> str:
-    """Bring MLflow up to date with a study's storage; the experiment's id.
-
-    Raises:
-        UserError: No study there, or MLflow refused; what it has taken stays, and the rest can be sent again.
-    """
-    tracker = Tracker(storage, uri, live)
-    try:
-        return tracker.finish()
-    except Exception as error:  # whatever MLflow, its database or the network raises: the results are not at risk
-        raise UserError(f"MLflow at {uri}: {one_line(error)}; mend it and sync again") from error
-
-
-def _ended(store: Store, begun: float, uri: str | None, experiment: str | None, trouble: str | None) -> Ended:
-    outcomes = store.outcomes()
-    names = {run["run"]: run["name"] for run in store.runs}
-    states = [outcome["state"] for outcome in outcomes.values()]
-    failed = {names[run]: outcome["cause"] for run, outcome in outcomes.items() if outcome["state"] == "failed"}
-    measurements = store.measurements()
-    measured = measurements.loc[(measurements["state"] == "measured") & ~tables.without_number(measurements)]
-    return Ended(
-        states.count("finished"),
-        states.count("stopped"),
-        failed,
-        measurements["state"].tolist().count("failed"),
-        len(measured.loc[~np.isfinite(measured["value"])]),
-        time.time() - begun,
-        uri,
-        experiment,
-        trouble,
-    )

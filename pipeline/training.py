@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from pipeline.errors import Stopped
-from pipeline.learning import Alone, Learner, Together, Training, World, initialise
+from pipeline.learning import Alone, Learner, Training, World, initialise
 from pipeline.snapshots import Recorder
+from pipeline.together import Together
 from tasks import Split, Task, TaskData
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from pipeline.learning import Alone, Learner, Together, Training, World, initialise
+from pipeline.learning import Alone, Learner, Training, World, initialise
 from pipeline.snapshots import plain_state
+from pipeline.together import Together
 from tasks import TaskData
 
 # More than noise in a few timings: the same study should train in the same way each time.

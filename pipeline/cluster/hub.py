@@ -37,6 +37,7 @@ class Hub:
     def __init__(self, launch: Launch, units: Sequence[Unit] = ()) -> None:
         self.launch, self.storage = launch, launch.storage
         self._dealer, self._dealing = Dealer(launch, units), asyncio.Lock()
+        self._groups: set[int] = set()  # that have asked
         store = Store(self.storage)
         self.plan = store.plan
         self.ledger = Ledger(self.plan)
@@ -54,6 +55,7 @@ class Hub:
 
     async def next_unit(self, group: int) -> Unit:
         """The runs that a worker group is to train now; empty when there are no more."""
+        self._groups.add(group)
         async with self._dealing:
             return await asyncio.to_thread(self._dealer.deal, group)
 
@@ -124,8 +126,10 @@ class Hub:
         await self._publish()
 
     async def status(self) -> dict[str, Any]:
-        """Counts for people: snapshots waiting and in hand, rows measured, jobs failed, and trouble with storage."""
+        """Counts: worker groups that have begun, snapshots waiting and in hand, rows measured, jobs failed, and trouble
+        with storage."""
         return {
+            "groups": len(self._groups),
             "waiting": len(self.ledger.waiting),
             "in_hand": len(self.ledger.in_hand),
             "measured": self.ledger.measured_by_run(),

@@ -1,12 +1,10 @@
 """Starting a study's actors and worker groups on Ray, and waiting for them. Used by :mod:`pipeline.study` alone."""
 
 import hashlib
-import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -17,74 +15,17 @@ from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from pipeline.cluster.hub import Hub
-from pipeline.cluster.nodes import check_labels, refuse_labels
 from pipeline.cluster.prober import Prober
 from pipeline.cluster.tracker import TrackerActor
 from pipeline.cluster.trainer import Group, train_group
 from pipeline.errors import UserError, one_line
-from pipeline.interrupts import same_handlers
 from pipeline.launch import Launch
 from pipeline.packing import Unit
 from pipeline.spec import Resources
-from pipeline.storage import Storage
 from pipeline.subjects import Planned, Subject
 
-_OBJECT_STORE_BYTES = 256 * 2**20  # nothing large goes through the object store: snapshots are files
 _TRACKING_SECONDS = 300.0  # how long the tracker may take for the last rows, figures and reports
 _STOP_SECONDS = 20.0  # how long workers may take to checkpoint when the launch is asked to stop
-
-
-@contextmanager
-def connected(address: str | None, resources: Resources, storage: Storage) -> Iterator[None]:
-    """A connection to the Ray cluster at `address`, or to one of this machine's own that ends with the block.
-
-    Raises:
-        UserError: No cluster there, fewer GPUs than the study asks for, labels that no node has, or a storage that not
-            all of it can see.
-    """
-    train, probe = resources.train, resources.probe
-    cpus = train.groups * train.workers * train.cpu + probe.actors * probe.cpu
-    gpus = train.groups * train.workers * train.gpu + probe.actors * probe.gpu
-    if ray.is_initialized():
-        raise UserError("this process is connected to a Ray already, and one is all it can have; call ray.shutdown()")
-    if address is None:
-        refuse_labels(resources)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with same_handlers():  # Ray sets handlers of its own when it connects
-        _connect(address, cpus, quiet)
-    try:
-        if address is None and (there := ray.cluster_resources().get("GPU", 0)) < gpus:
-            mend = "lower train.gpu or probe.gpu"
-            raise UserError(f"resources: the study asks for {gpus:g} GPUs, this machine has {there:g}; {mend}")
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        check_seen(storage, {node["NodeManagerHostname"] for node in alive}, resources.shared)
-        check_labels(resources, [node["Labels"] for node in alive])
-        yield
-    finally:
-        ray.shutdown()
-
-
-def check_seen(storage: Storage, hosts: set[str], shared: bool) -> None:
-    """Raise UserError if storage is a directory of one machine and the cluster has several."""
-    if storage.local is not None and len(hosts) > 1 and not shared:
-        raise UserError(
-            f"output {storage.uri} is a local path, and the cluster has the machines {', '.join(sorted(hosts))}; "
-            "give a URI such as s3://bucket/study, or resources.shared=true if all of them see this directory"
-        )
-
-
-def _connect(address: str | None, cpus: int, quiet: dict[str, Any]) -> None:
-    if address is None:
-        # On fewer cores than that everything still runs, only in turns.
-        own = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES}
-        # A file left by an earlier cluster would make a bare init look for that one: hence "local".
-        ray.init(address="local", include_dashboard=False, **own, **quiet)
-        return
-    try:
-        ray.init(address=address, **quiet)
-    except Exception as error:
-        mend = "leave --address out to use this machine"
-        raise UserError(f"no Ray cluster at {address}: {one_line(error)}; {mend}") from None
 
 
 class Crew:

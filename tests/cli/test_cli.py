@@ -147,7 +147,7 @@ def test_report(command: Command, finished: Path):
 
 def test_sync(command: Command, finished: Path, monkeypatch: pytest.MonkeyPatch):
     sent: list[tuple] = []
-    monkeypatch.setattr("pipeline.study.sync", lambda *what, live: sent.append((*what, live)) or "7")
+    monkeypatch.setattr("pipeline.ending.sync", lambda *what, live: sent.append((*what, live)) or "7")
     said = command("sync", finished)
     uri = f"sqlite:///{finished.parent}/mlflow.db"
     assert said == Said(0, f"{uri}: experiment 7 is up to date\n", "")

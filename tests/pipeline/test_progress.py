@@ -7,11 +7,11 @@ from rich.console import Console
 from study_on_disk import Row, checksum, measurement_rows, outcome, write_study
 
 from pipeline import closing, layout, progress, tables
+from pipeline.ending import Ended
 from pipeline.launch import claim
 from pipeline.layout import SnapshotName
 from pipeline.storage import Storage
 from pipeline.store import Store
-from pipeline.study import Ended
 
 Study = tuple[Storage, Row]
 

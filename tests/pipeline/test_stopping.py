@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from study_on_disk import START, outcome, rewrite_measurements, small_study, write_study
 
-from pipeline import layout, stopping, study
+from pipeline import execution, layout, stopping, study
 from pipeline.errors import Stopped, UserError
 from pipeline.launch import claim
 from pipeline.storage import Storage
@@ -110,9 +110,9 @@ def test_failed_measurements_are_tried_again_by_a_retry_only(tmp_path: Path):
 def test_with_fail_fast_one_failure_stops_everything(finished: Study):
     storage, plan = finished
     first, second = (run["run"] for run in plan["runs"])
-    study._stop_at_failure(Store(storage), [first, second])
+    execution.stop_at_failure(Store(storage), [first, second])
     storage.write_json(layout.outcome(second), outcome("failed", "ValueError: NaN"))
-    study._stop_at_failure(Store(storage), [first])  # that one failed in an earlier launch
+    execution.stop_at_failure(Store(storage), [first])  # that one failed in an earlier launch
     with pytest.raises(Stopped, match="width=5 seed=0 failed: ValueError: NaN; all else was stopped") as stopped:
-        study._stop_at_failure(Store(storage), [first, second])
+        execution.stop_at_failure(Store(storage), [first, second])
     assert stopped.value.code == 1

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from study_on_disk import checksum, small_plan, small_study, write_study
 
-from pipeline import cli, layout, study
+from pipeline import cli, ending, execution, layout, study
 from pipeline.errors import Fenced, UserError
 from pipeline.launch import Launch
 from pipeline.layout import SnapshotName
@@ -18,7 +18,7 @@ def test_runs_that_no_group_ended_are_failed_with_the_groups_cause(planned: Stud
     storage, plan = planned
     first, second = (run["run"] for run in plan["runs"])
     storage.write_json(layout.outcome(first), {"state": "finished"})
-    study._fail_the_rest(Launch(storage, 1), [first, second], ["no room in the cluster"])
+    execution._fail_the_rest(Launch(storage, 1), [first, second], ["no room in the cluster"])
     assert storage.read_json(layout.outcome(first)) == {"state": "finished"}
     failed = storage.read_json(layout.outcome(second))
     assert (failed["state"], failed["cause"]) == ("failed", "no room in the cluster")
@@ -28,7 +28,7 @@ def test_a_launch_that_was_taken_over_fails_no_run(planned: Study):
     storage, plan = planned
     storage.create("launches/000002.json", b"{}")
     with pytest.raises(Fenced):
-        study._fail_the_rest(Launch(storage, 1), [run["run"] for run in plan["runs"]], [])
+        execution._fail_the_rest(Launch(storage, 1), [run["run"] for run in plan["runs"]], [])
     assert not any(storage.exists(layout.outcome(run["run"])) for run in plan["runs"])
 
 
@@ -59,7 +59,7 @@ def test_a_new_comparison_trains_again_what_was_not_kept(freed: list[int], asked
 def test_what_mlflow_refuses_is_told_in_one_line(finished: Study):
     storage, _ = finished
     with pytest.raises(UserError, match=r"^MLflow at nowhere://there: .*; mend it and sync again$"):
-        study.sync(storage, "nowhere://there")
+        ending.sync(storage, "nowhere://there")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_launch_that_cannot_go_on_says_why(
     def run_study(*given: Any, **how: Any) -> None:
         raise error
 
-    monkeypatch.setattr(study, "run_study", run_study)
+    monkeypatch.setattr(study, "run_studies", run_study)
     monkeypatch.setattr("sys.argv", ["tangentscope", "run", "quickstart"])
     with pytest.raises(SystemExit) as stop:
         cli.main()

@@ -12,8 +12,9 @@ from training_cases import Dense, Noisy, points, training
 
 from models import Model
 from pipeline import trial
-from pipeline.learning import Alone, Together, Training, World, initialise
+from pipeline.learning import Alone, Training, World, initialise
 from pipeline.optimisers import SGD, Adam, AdamW, Optimiser, RateSchedule
+from pipeline.together import Together
 from pipeline.training import train, train_together
 from pipeline.trial import better_together
 from tasks import TaskData

@@ -1,0 +1,134 @@
+"""Doing on Ray what is missing of one study, or of several at once: the first before the others."""
+
+import threading
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline import layout
+from pipeline.ending import publish
+from pipeline.errors import Stopped
+from pipeline.launch import Launch
+from pipeline.packing import pack
+from pipeline.spec import Study
+from pipeline.storage import Storage
+from pipeline.store import Store
+
+Tracked = tuple[str | None, str | None]
+"""The experiment's id in MLflow, or None and what went wrong."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is missing of one study, and the right to publish it.
+
+    Studies that run at once share a cluster by their order: one begins when those before it have all the worker groups
+    that they want and the cluster has room for all of its own, or when those before it have been trained.
+    """
+
+    study: Study
+    launch: Launch
+    todo: Sequence[str]  # ids of runs to train
+    uri: str | None  # MLflow's
+    placed: threading.Event = field(default_factory=threading.Event)
+    trained: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def storage(self) -> Storage:
+        """The study's."""
+        return self.launch.storage
+
+
+Wait = Callable[[Work, dict[str, Any]], None]
+"""Called about twice a second with the hub's status; may raise to end a study."""
+
+
+def execute(works: Sequence[Work], data_dir: Path | None, address: str | None, wait: Wait) -> list[Tracked | Exception]:
+    """Do what is missing, and give for each study what came of tracking, or the error that ended it.
+
+    Args:
+        works: The studies, the most important one first.
+        data_dir: Where data sets lie.
+        address: Of a Ray cluster; None for one of this machine's own.
+        wait: Called while it lasts.
+
+    Raises:
+        UserError: The cluster is not there or not fit for these studies.
+    """
+    # Imported here: `plan`, `status` and `report` need no Ray, and it takes seconds to load.
+    from pipeline.cluster.connection import connected
+
+    found: list[Tracked | Exception] = [Stopped()] * len(works)
+
+    def do(k: int) -> None:
+        try:
+            found[k] = _do(works[k], works[:k], data_dir, wait)
+        except Exception as error:
+            found[k] = error
+        finally:  # nobody waits for it any longer
+            works[k].placed.set()
+            works[k].trained.set()
+
+    with connected(address, [(work.study.resources, work.storage) for work in works]):
+        if len(works) == 1:
+            do(0)
+            return found
+        threads = [threading.Thread(target=do, args=(k,), daemon=True, name=f"study-{k}") for k in range(len(works))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.5)  # not for ever at once: signals come in between
+    return found
+
+
+def _do(work: Work, before: Sequence[Work], data_dir: Path | None, wait: Wait) -> Tracked:
+    from pipeline.cluster.connection import room_for
+    from pipeline.cluster.scheduler import Crew
+
+    train = work.study.resources.train
+    while not all(other.trained.is_set() for other in before):
+        if all(other.placed.is_set() for other in before) and room_for(work.study.resources):
+            break
+        wait(work, {})
+        time.sleep(0.5)
+    records = [run for run in Store(work.storage).runs if run["run"] in work.todo]
+    units = pack(records, train.groups, train.together and train.workers == 1)
+
+    def training(status: dict[str, Any]) -> None:
+        if status.get("groups", 0) >= min(train.groups, len(units)):
+            work.placed.set()
+        wait(work, status)
+
+    crew = Crew(work.launch, work.study.resources, work.uri, lambda status: wait(work, status), units)
+    try:
+        if work.todo:
+            causes = crew.train(str(data_dir.absolute()) if data_dir else None, training)
+            _fail_the_rest(work.launch, work.todo, causes)
+        work.placed.set()
+        work.trained.set()
+        crew.drain(lambda status: wait(work, status))
+        publish(work.storage, work.launch)
+    finally:
+        # Also on the way out of an interrupt: no MLflow run may be left RUNNING.
+        tracked = crew.finish_tracking()
+    return tracked
+
+
+def stop_at_failure(store: Store, todo: Container[str]) -> None:
+    """Raise Stopped if one of these runs has failed."""
+    for run, outcome in store.outcomes().items():
+        if outcome["state"] == "failed" and run in todo:
+            name = next(record["name"] for record in store.runs if record["run"] == run)
+            raise Stopped(f"{name} failed: {outcome['cause']}; all else was stopped, as asked", code=1)
+
+
+def _fail_the_rest(launch: Launch, todo: Sequence[str], causes: list[str]) -> None:
+    storage = launch.storage
+    launch.check()  # the groups of a launch that was taken over end quietly: their runs are the newer one's
+    for run in todo:
+        if not storage.exists(layout.outcome(run)):
+            cause = "; ".join(causes) or "its worker group ended without it"
+            storage.write_json(layout.outcome(run), {"state": "failed", "cause": cause, "ended_at": time.time()})
