@@ -17,7 +17,10 @@ _TEXT: Schema = {"type": "string", "minLength": 1}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _TEMPLATE: Schema = {"type": "object", "required": ["spec"]}
 # Flags of `ray start`, all of them strings; KubeRay refuses numbers.
-_START: Schema = {"type": "object", "additionalProperties": _TEXT}
+_START: Schema = {"type": "object", "properties": {"labels": False}, "additionalProperties": _TEXT}
+# Ray's labels, which KubeRay refuses among those flags.
+_LABEL = {"type": "string", "pattern": r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"}
+_LABELS: Schema = {"type": "object", "additionalProperties": _LABEL}
 
 _HEAD = _object(
     ["rayStartParams", "template"],
@@ -29,6 +32,7 @@ _HEAD = _object(
 _WORKERS = _object(
     ["groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"],
     groupName=_TEXT,
+    labels=_LABELS,
     replicas=_COUNT,
     minReplicas=_COUNT,
     maxReplicas=_COUNT,

@@ -87,24 +87,21 @@ def one_cluster(root: Path) -> set[str]:
 
 
 def room_for_the_study(root: Path) -> set[str]:
-    """The RayJob's study fits its cluster: trainers only on the group train, probers only on the group probe."""
+    """The RayJob's study fits its cluster: trainers on the group train alone, probers on the group probe alone."""
     spec = named(root, "RayJob", "tangentscope")["spec"]
     _, bound, *_ = app.parse_args(shlex.split(spec["entrypoint"])[1:], exit_on_error=False, print_error=False)
     study = study_of(bound.arguments).resources
     cluster = spec["rayClusterSpec"]
     groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
-    rooms = {name: _room(group) for name, group in {**groups, "head": cluster["headGroupSpec"]}.items()}
-    trainer, prober = (study.train.cpu, study.train.gpu), (study.probe.cpu, study.probe.gpu)
-    fits = {
-        what: {name for name, room in rooms.items() if room[0] >= share[0] and room[1] >= share[1]}
-        for what, share in (("train", trainer), ("probe", prober))
-    }
-    found = {f"{what} fits on {', '.join(names) or 'no group'}" for what, names in fits.items() if names != {what}}
-    for what, count in (("train", study.train.groups * study.train.workers), ("probe", study.probe.actors)):
-        share, room = {"train": trainer, "probe": prober}[what], rooms[what]
-        each = min(int(r // s) for r, s in zip(room, share, strict=True) if s)
-        if each * groups[what]["replicas"] < count:
-            found.add(f"{what}: {count} asked for")
+    found = set()
+    counts = {"train": study.train.groups * study.train.workers, "probe": study.probe.actors}
+    for what, pool in (("train", study.train), ("probe", study.probe)):
+        may = {name for name, group in groups.items() if pool.labels.items() <= group["labels"].items()}
+        if may != {what} or not pool.labels:
+            found.add(f"{what} may run on {', '.join(sorted(may)) or 'no group'}")
+        each = min(int(r // s) for r, s in zip(_room(groups[what]), (pool.cpu, pool.gpu), strict=True) if s)
+        if each * groups[what]["replicas"] < counts[what]:
+            found.add(f"{what}: {counts[what]} asked for")
     for name, group in ray_groups(root):
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         if _room(group)[0] > float(limits["cpu"]) or _room(group)[1] > float(limits.get("nvidia.com/gpu", 0)):

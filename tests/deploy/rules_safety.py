@@ -77,7 +77,7 @@ def no_port_is_open(root: Path) -> set[str]:
     for file in ("ray-cluster.yaml", "slurm/study.sbatch", "README.md"):
         text = (root / "deploy" / file).read_text()
         hosts = re.findall(r"--(?:dashboard-)?host[= ](\S+)", text)
-        starts = len(re.findall(r"ray start |ray symmetric-run(?= \\)|mlflow ui ", text))
+        starts = len(re.findall(r"ray start |ray symmetric-run (?=--)|mlflow ui ", text))
         if starts != len(hosts) or any(host != "127.0.0.1" for host in hosts):
             found.add(f"{file}: {starts} servers, listening on {hosts}")
     return found

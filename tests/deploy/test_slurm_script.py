@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from manifests import ROOT
+from rules_commands import study_of
 
 from pipeline.cli import app
 
@@ -132,7 +133,7 @@ def test_the_study_runs_on_all_nodes_with_a_token_and_threads(start: Start, tmp_
     (ray,) = job.said("ray")
     assert ray[: ray.index("--")] == [
         *("symmetric-run", "--address", "node1:6379", "--min-nodes", "2"),
-        *("--num-cpus=8", "--dashboard-host=127.0.0.1", "--disable-usage-stats"),
+        *("--num-cpus=8", "--labels=pool=train", "--dashboard-host=127.0.0.1", "--disable-usage-stats"),
     ]
     ((mode, token, threads, patience),) = job.said("environment")
     assert (mode, len(token), threads, patience) == ("token", 64, "1", "60")
@@ -141,6 +142,18 @@ def test_the_study_runs_on_all_nodes_with_a_token_and_threads(start: Start, tmp_
     assert [words[:3] for words in job.said("srun")] == [tasks, tasks]
     assert [words[0] for words in job.said("scontrol")] == ["show"]  # and no requeue
     assert (tmp_path / "home/tangentscope/quickstart").is_dir()
+
+
+@pytest.mark.parametrize(("node", "pool"), [("0", "probe"), ("1", "train")])
+def test_the_first_nodes_are_kept_for_probes_where_it_is_asked_for(start: Start, node: str, pool: str):
+    job = start("train.epochs=5", PROBE_NODES="1", SLURM_NODEID=node)
+    code, printed = job.end()
+    assert code == 0, printed
+    assert f"--labels=pool={pool}" in job.said("ray")[0]
+    (command,) = job.said("tangentscope")
+    _, bound, *_ = app.parse_args(command, exit_on_error=False, print_error=False)
+    pools = study_of(bound.arguments).resources
+    assert (pools.train.labels, pools.probe.labels) == ({"pool": "train"}, {"pool": "probe"})
 
 
 def test_every_job_has_a_token_of_its_own(start: Start):
@@ -205,6 +218,8 @@ FAILURES = [
     ({"VENV": "/nowhere"}, "VENV=/nowhere: no virtual environment"),
     ({"PATH": "/usr/bin:/bin"}, "srun: not on PATH"),
     ({"STUDY": "my.yaml"}, "STUDY=my.yaml: no such file"),
+    ({"PROBE_NODES": "2"}, "PROBE_NODES=2: expected less than the job's 2 nodes"),
+    ({"PROBE_NODES": "one"}, "PROBE_NODES=one: expected less than the job's 2 nodes"),
     ({"RESULTS": "/proc/results"}, "RESULTS=/proc/results cannot be written"),
 ]
 

@@ -173,6 +173,7 @@ def test_explicit_defaults_and_the_order_of_keys_change_nothing():
     [
         "name=other",
         "resources={train: {workers: 2, groups: 2, checkpoint_seconds: 5}, probe: {actors: 3}}",
+        "resources={train: {labels: {pool: train}}, probe: {labels: {pool: probe}}}",
         "probes.kernel.size=7",
         "probes.schedule={kind: log, points: 3}",
         "probes.variables=[trace]",

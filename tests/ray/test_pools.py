@@ -21,11 +21,11 @@ POOLS = {
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three nodes, each with room for the whole study."""
+    """Three nodes, each with room for the whole study. Ray takes the largest first, which is in no pool."""
     started = Cluster(tmp_path_factory.mktemp("ray"))
     try:
-        for labels in (None, "pool=train", "pool=probe,zone=b"):
-            started.add(cpus=4, labels=labels)
+        for cpus, labels in ((16, None), (6, "pool=train"), (4, "pool=probe,zone=b")):
+            started.add(cpus=cpus, labels=labels)
         yield started
     finally:
         for node in reversed(started.nodes):
