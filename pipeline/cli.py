@@ -34,6 +34,7 @@ Scale = Annotated[str | None, Parameter(help="One of the study's own scales, e.g
 Out = Annotated[str | None, Parameter(help="Results: a directory or storage URI; results/NAME by default.")]
 DataDir = Annotated[Path | None, Parameter(env_var="TANGENTSCOPE_DATA", help="Where data sets lie.")]
 Offline = Annotated[bool, Parameter(negative="", help="Leave MLflow out; `sync` can upload later.")]
+FailFast = Annotated[bool, Parameter(negative="", help="Stop everything as soon as one run fails.")]
 Address = Annotated[str | None, Parameter(help="A running Ray cluster; by default one is started on this machine.")]
 
 
@@ -61,7 +62,7 @@ def run(
     data_dir: DataDir = None,
     offline: Offline = False,
     address: Address = None,
-    fail_fast: Annotated[bool, Parameter(negative="", help="Stop everything as soon as one run fails.")] = False,
+    fail_fast: FailFast = False,
 ) -> int:
     """Run what is missing of a study: a YAML file, or the name of a shipped one (see `ls studies`)."""
     from pipeline.spec import read_study
@@ -70,6 +71,33 @@ def run(
     spec = read_study(path, overrides, scale)
     out = f"results/{spec.name}" if out is None else out
     return _launch(spec, path.name, out, data_dir, offline, address, fail_fast=fail_fast)
+
+
+@app.command
+def submit(
+    study: str,
+    *overrides: Overrides,
+    address: Annotated[str, Parameter(help="The cluster's dashboard, e.g. http://127.0.0.1:8265.")],
+    out: Annotated[str, Parameter(help="Results: a storage URI, or an absolute path on the cluster.")],
+    scale: Scale = None,
+    data_dir: Annotated[str | None, Parameter(help="Where data sets lie, on the cluster.")] = None,
+    offline: Offline = False,
+    fail_fast: FailFast = False,
+    wait: Annotated[bool, Parameter(help="Follow the job's logs until it ends.")] = True,
+) -> int:
+    """Run what is missing of a study as a job on a Ray cluster, which goes on when this command is gone."""
+    from pipeline import bundle
+    from pipeline.plan import validated
+    from pipeline.spec import read_study
+
+    path = _find(study)
+    spec = read_study(path, overrides, scale)
+    validated(spec, path.name)
+    options = ["--offline"] * offline + ["--fail-fast"] * fail_fast
+    entrypoint, environment = bundle.entrypoint(out, data_dir, *options), bundle.environment()
+    from pipeline.cluster.submitting import submit as send  # loads Ray, which takes seconds
+
+    return send(console, spec, address, entrypoint, environment, wait)
 
 
 @app.command

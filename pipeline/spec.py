@@ -137,6 +137,11 @@ class Study(_Part):
         """The seeds: 0 to n − 1 if a number was given."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
 
+    def text(self) -> str:
+        """The study as YAML, with scale and overrides in place; `parse_study` makes the same study of it."""
+        resolved = self.model_dump(mode="json", exclude_unset=True)
+        return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
+
 
 Config = TypeVar("Config", bound=BaseModel)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from pipeline import layout, provenance, tables
 from pipeline.errors import Stopped, UserError, nearest, one_line
@@ -116,8 +115,7 @@ def _chosen(runs: list[Run], names: Sequence[str]) -> set[str]:
 def _prepare(
     storage: Storage, launch: Launch, study: Study, runs: list[Run], command: str, begun: float, again: set[str]
 ) -> None:
-    resolved = study.model_dump(mode="json", exclude_unset=True)
-    storage.write(layout.STUDY, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode())
+    storage.write(layout.STUDY, study.text().encode())
     data = {run.task.name: run.data.source for run in runs}
     record = provenance.gather(command, study.seed_list, data, begun)
     storage.write_json(layout.PROVENANCE, record)
