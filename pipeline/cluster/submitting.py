@@ -58,11 +58,9 @@ def submit(
             client = _client(address)
             surroundings = {"working_dir": folder, "env_vars": variables}
             client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=surroundings)
-    mode = f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}"
-    at = f"{name} --address {shlex.quote(address)}"
-    stop = f"{mode} ray job stop {at}"
-    lines = [f"submitted {name}", f"look again:  {mode} ray job logs {at} --follow", f"stop it:     {stop}"]
-    for line in lines:
+    mode, at = f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}", f"{name} --address {shlex.quote(address)}"
+    look, stop = f"{mode} ray job logs {at} --follow", f"{mode} ray job stop {at}"
+    for line in (f"submitted {name}", f"look again:  {look}", f"stop it:     {stop}"):
         _say(console, line)
     if not wait:
         return 0
@@ -72,11 +70,12 @@ def submit(
         _say(console, f"{name} goes on without this command; to stop it:  {stop}")
         return 128 + signal.SIGINT
     except (requests.RequestException, RuntimeError) as error:
+        cause = type(error).__name__
         raise UserError(
-            f"{address} does not answer any more ({one_line(error)}); look again whether {name} goes on"
+            f"{address} does not answer any more ({cause}), and {name} may go on; look again: {look}"
         ) from None
-    if ended.driver_exit_code is None and ended.message:
-        _say(console, ended.message)  # why it did not even start; later on the logs have said it
+    if ended.status == JobStatus.FAILED and ended.driver_exit_code is None:
+        _say(console, ended.message or "")  # why it did not even start; what happens later stands in its logs
     _say(console, f"{name} {ended.status.lower()}")
     return 0 if ended.status == JobStatus.SUCCEEDED else 1
 
@@ -88,11 +87,10 @@ def _client(address: str) -> JobSubmissionClient:
     for module in _TALKATIVE:
         logging.getLogger(f"ray.{module}").setLevel(logging.ERROR)
     client = JobSubmissionClient(address)
-    there, here = client._server_ray_version or "unknown", ray.__version__
+    there, here = str(client._server_ray_version), ray.__version__
     if Version(there).release[:2] != Version(here).release[:2]:
-        raise UserError(
-            f"{address} runs Ray {there}, this machine {here}; install the same on both: pip install ray=={there}"
-        )
+        mend = f"install ray=={here} on the cluster's machines"
+        raise UserError(f"{address} runs Ray {there}, this machine {here}; {mend}")
     return client
 
 
