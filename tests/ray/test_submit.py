@@ -1,5 +1,6 @@
 """`tangentscope submit` to a real cluster that takes jobs: uploaded, followed, left alone, stopped, gone on with."""
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from processes import Cluster, cluster, wait_for
 from small_study import SMALL, keys, planned_keys
 
 import pipeline
-from pipeline import layout
 from pipeline.storage import Storage
 from pipeline.store import Store
 
@@ -30,7 +30,7 @@ class Submission:
         file.write_text(yaml.safe_dump(study))
         words = ["submit", str(file), "--address", str(head.dashboard), "--out", str(out), "--offline", *options]
         surroundings = {key: value for key, value in head.surroundings.items() if key != "MLFLOW_TRACKING_URI"}
-        self.printed = out.with_suffix(".log")
+        self.printed = out.with_name(f"{secrets.token_hex(4)}.log")
         with self.printed.open("w") as log:
             self.client = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.cli", *words],
