@@ -105,7 +105,7 @@ def _refusals(address: str) -> Iterator[None]:
         raise UserError(f"{address}: {cause}; {mend}") from None
     except (OSError, KeyError, ValueError, RuntimeError) as error:  # no server, another one, or one that refuses
         mend = "start the cluster's head with a dashboard (ray[default]), or a tunnel to it"
-        raise UserError(f"{address} takes no Ray jobs: {one_line(error)}; {mend}") from None
+        raise UserError(f"{address} takes no Ray jobs: {one_line(error).rstrip('.')}; {mend}") from None
 
 
 async def _follow(console: Console, client: JobSubmissionClient, name: str) -> JobDetails:

@@ -127,7 +127,8 @@ def test_the_job_goes_on_when_its_client_is_killed(submit):
 
 @pytest.mark.slow
 def test_a_stopped_job_has_checkpointed_and_the_same_command_goes_on(submit):
-    longer = {**SMALL, **LONG, "train": {"epochs": 1500, "batch_size": 50}}
+    fewer = {**LONG["probes"], "schedule": {"every": {"epochs": 50}}}
+    longer = {**SMALL, **LONG, "train": {"epochs": 1500, "batch_size": 50}, "probes": fewer}
     one = submit(longer, "--no-wait")
     one.finish()
     assert len(one.lines) == 3
