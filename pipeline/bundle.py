@@ -29,7 +29,7 @@ def stage(study: Study, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
     provenance.keep_commit(folder / "pipeline")
-    (folder / layout.STUDY).write_text(study.text())
+    (folder / layout.STUDY).write_text(study.text(), encoding="utf-8")
 
 
 def entrypoint(out: str, data_dir: str | None = None, *options: str) -> str:
@@ -43,14 +43,20 @@ def entrypoint(out: str, data_dir: str | None = None, *options: str) -> str:
     Raises:
         UserError: A place that would not outlive the job, or that holds a key.
     """
-    for option, place in (("--out", out), ("--data-dir", data_dir)):
-        if place is not None and "://" not in place and not PurePosixPath(place).is_absolute():
-            mend = "give an absolute path on the cluster" + " or a URI such as s3://bucket/study" * (option == "--out")
-            raise UserError(f"{option} {place}: a relative path would lie in the job's temporary directory; {mend}")
+    if "://" not in (place := out.removeprefix("file://")):
+        _check_absolute("--out", place, " or a URI such as s3://bucket/study")
+    if data_dir is not None:
+        _check_absolute("--data-dir", data_dir)
     words = ["python", "-m", "pipeline.cli", "run", layout.STUDY, "--address", "auto", "--out", Storage.at(out).uri]
     words += ["--data-dir", data_dir] if data_dir is not None else []
     # In the shell's place, so that the signal of `ray job stop` reaches the study and nobody between.
     return f"exec {shlex.join([*words, *options])}"
+
+
+def _check_absolute(option: str, place: str, other: str = "") -> None:
+    if not PurePosixPath(place).is_absolute():
+        mend = f"give an absolute path on the cluster{other}"
+        raise UserError(f"{option} {place}: a relative path would lie in the job's temporary directory; {mend}")
 
 
 def environment() -> dict[str, str]:

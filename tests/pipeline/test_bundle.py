@@ -95,6 +95,8 @@ def test_the_command_line():
     [
         (("results/mine",), "--out results/mine: a relative path would lie in the job's temporary directory; give an "),
         (("/there", "data"), "--data-dir data: a relative path would lie in the job's temporary directory; give an "),
+        (("file://mine",), "--out mine: a relative path would lie in the job's temporary directory"),
+        (("/there", "s3://bucket/data"), "--data-dir s3://bucket/data: a relative path would lie in"),
         (("s3://key:secret@bucket/study",), "output s3://…: holds a name or key"),
         (("/",), 'output "/": no place'),
     ],
