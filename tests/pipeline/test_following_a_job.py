@@ -74,7 +74,8 @@ def test_to_the_end(submit):
     assert submit(client) == (0, "one\n[bold]two\nNAME succeeded\n")
     assert client.submitted["entrypoint"] == "exec it"
     assert client.submitted["submission_id"].startswith("quickstart-")
-    assert client.submitted["runtime_env"]["env_vars"]["A"] == "b"
+    variables = {"A": "b", "RAY_JOB_STOP_WAIT_TIME_S": "120"}  # Ray's own 3 s are too few for a checkpoint
+    assert client.submitted["runtime_env"]["env_vars"] == variables
 
 
 def test_each_submission_has_a_name_of_its_own(submit):

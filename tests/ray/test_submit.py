@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from long_study import LONG, half_trained
@@ -58,6 +59,13 @@ class Submission:
 
     def finish(self, code: int = 0) -> None:
         assert self.client.wait(240) == code, self.printed.read_text()
+
+    @property
+    def driver(self) -> psutil.Process:
+        """The study's own process on the cluster."""
+        family = psutil.Process(self.head.nodes[0].pid).children(recursive=True)
+        (found,) = [each for each in family if each.cmdline()[1:5] == ["-m", "pipeline.cli", "run", "study.yaml"]]
+        return found
 
     def job(self, verb: str, *options: str) -> str:
         """What `ray job VERB` says of it."""
@@ -133,6 +141,9 @@ def test_a_stopped_job_has_checkpointed_and_the_same_command_goes_on(submit):
     one.finish()
     assert len(one.lines) == 3
     one.until(lambda: half_trained(one))
+    # It is the supervisor's own child, no shell's, and the supervisor, whose environment it has, waits that long.
+    assert "JobSupervisor" in " ".join(one.driver.parent().cmdline())
+    assert one.driver.environ()["RAY_JOB_STOP_WAIT_TIME_S"] == "120"
     assert f"Job '{one.name}' was stopped" in one.job("stop")
     assert "SIGTERM: stopped; run the same command again to go on" in one.job("logs")  # it had the time to say so
     assert one.storage.read_json("launches/000001.beat")["ended"] is True
