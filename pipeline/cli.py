@@ -7,11 +7,11 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 
+from pipeline.cli_results import COMMANDS, Address, DataDir, Out, console, say
 from pipeline.errors import Fenced, Stopped, UserError, nearest
 from studies import shipped
 
@@ -27,14 +27,13 @@ app = App(
 )
 # What a storage says that is full, read-only or failing: no mistake of the code.
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES}
-console = Console(soft_wrap=True)
+for command in COMMANDS:
+    app.command(command)
 
 Overrides = Annotated[str, Parameter(help="Fields of the study to set, as key=value.")]
 Scale = Annotated[str | None, Parameter(help="One of the study's own scales, e.g. small.")]
-Out = Annotated[str | None, Parameter(help="Results: a directory or storage URI; results/NAME by default.")]
-DataDir = Annotated[Path | None, Parameter(env_var="TANGENTSCOPE_DATA", help="Where data sets lie.")]
 Offline = Annotated[bool, Parameter(negative="", help="Leave MLflow out; `sync` can upload later.")]
-Address = Annotated[str | None, Parameter(help="A running Ray cluster; by default one is started on this machine.")]
+FailFast = Annotated[bool, Parameter(negative="", help="Stop everything as soon as one run fails.")]
 
 
 @app.command
@@ -64,7 +63,7 @@ def run(
     data_dir: DataDir = None,
     offline: Offline = False,
     address: Address = None,
-    fail_fast: Annotated[bool, Parameter(negative="", help="Stop everything as soon as one run fails.")] = False,
+    fail_fast: FailFast = False,
 ) -> int:
     """Run what is missing of studies: YAML files, or names of shipped ones (see `ls studies`)."""
     from pipeline.spec import read_study
@@ -77,6 +76,33 @@ def run(
     places = [out] if out is not None and len(paths) == 1 else [f"{place}/{spec.name}" for spec in specs]
     orders = [Order(spec, path.name, at) for spec, path, at in zip(specs, paths, places, strict=True)]
     return _launch(orders, data_dir, offline, address, fail_fast=fail_fast)
+
+
+@app.command
+def submit(
+    study: str,
+    *overrides: Overrides,
+    address: Annotated[str, Parameter(help="The cluster's dashboard, e.g. http://127.0.0.1:8265.")],
+    out: Annotated[str, Parameter(help="Results: a storage URI, or an absolute path on the cluster.")],
+    scale: Scale = None,
+    data_dir: Annotated[str | None, Parameter(help="Where data sets lie, on the cluster.")] = None,
+    offline: Offline = False,
+    fail_fast: FailFast = False,
+    wait: Annotated[bool, Parameter(help="Follow the job's logs until it ends.")] = True,
+) -> int:
+    """Run what is missing of a study as a job on a Ray cluster, which goes on when this command is gone."""
+    from pipeline import bundle
+    from pipeline.plan import validated
+    from pipeline.spec import read_study
+
+    path = _find(study)
+    spec = read_study(path, overrides, scale)
+    validated(spec, path.name)
+    options = ["--offline"] * offline + ["--fail-fast"] * fail_fast
+    entrypoint, environment = bundle.entrypoint(out, data_dir, *options), bundle.environment()
+    from pipeline.cluster.submitting import submit as send  # loads Ray, which takes seconds
+
+    return send(console, spec, address, entrypoint, environment, wait)
 
 
 @app.command
@@ -111,113 +137,7 @@ def stop(
     from pipeline.store import Store
 
     for line in stopping.stop(Store(Storage.at(path)), runs):
-        _say(line)
-
-
-@app.command
-def gc(
-    path: str,
-    *,
-    keep: Annotated[Literal["all", "ends", "none"] | None, Parameter(help="Instead of the study's own policy.")] = None,
-    dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be freed.")] = False,
-) -> None:
-    """Free measured snapshots that need not be kept, and what launches left behind."""
-    from pipeline.freeing import free
-    from pipeline.storage import Storage
-    from pipeline.units import human
-
-    freed = free(Storage.at(path), keep, dry_run)
-    what = ", ".join(f"{count} {kind}" for kind, count in freed.counts.items()) or "nothing"
-    _say(f"{'would free' if dry_run else 'freed'} {what}: {human(freed.bytes)}")
-
-
-@app.command
-def status(
-    path: str, *, watch: Annotated[bool, Parameter(negative="", help="Go on until nobody runs it.")] = False
-) -> None:
-    """Show how far a study is, from this or any other shell or node."""
-    from pipeline import progress
-    from pipeline.storage import Storage
-    from pipeline.store import Store
-
-    progress.show(console, Store(Storage.at(path)), watch)
-
-
-@app.command
-def report(path: str) -> None:
-    """Make a study's figures and report anew from its tables."""
-    from pipeline.report import write_report
-    from pipeline.storage import Storage
-
-    storage = Storage.at(path)
-    for name in write_report(storage):
-        _say(storage.path(name))
-
-
-@app.command
-def sync(path: str) -> None:
-    """Upload to MLflow what it does not have of a study."""
-    from pipeline.ending import sync as send
-    from pipeline.launch import holder
-    from pipeline.storage import Storage
-    from pipeline.store import Store
-    from pipeline.tracking import check_server, default_uri
-
-    storage = Store(Storage.at(path)).storage
-    uri = default_uri(storage)
-    check_server(uri)
-    experiment = send(storage, uri, live=holder(storage) is not None)
-    _say(f"{uri}: experiment {experiment} is up to date")
-
-
-@app.command
-def export(
-    path: str,
-    *,
-    to: Annotated[Path, Parameter(help="FILE.parquet or FILE.csv")],
-    table: Literal["measurements", "history", "spectra", "profiles", "snapshots"] = "measurements",
-) -> None:
-    """Write one of a study's tables to a file, one row a measurement."""
-    from pipeline.store import load
-
-    writers = {".parquet": lambda frame: frame.to_parquet(to), ".csv": lambda frame: frame.to_csv(to, index=False)}
-    if to.suffix not in writers:
-        raise UserError(f'export --to {to}: ending "{to.suffix}" unknown; give one of {", ".join(writers)}')
-    frame = load(path, table)
-    try:
-        writers[to.suffix](frame)
-    except OSError as error:
-        raise UserError(f"export --to {to}: {error.strerror or error}; give a file that can be written") from None
-    _say(f"{len(frame)} rows in {to}")
-
-
-@app.command
-def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = "studies") -> None:
-    """List the tasks, models, optimisers, variables or shipped studies, each with a line about it."""
-    from pipeline import listing
-
-    for name, line in listing.entries(what):
-        _say(f"{name:<26} {line}")
-
-
-@app.command
-def doctor(*, data_dir: DataDir = None, out: Out = None, address: Address = None) -> int:
-    """Check this machine, and an output and the nodes of a cluster if given. Exit code 1 if something is wrong."""
-    from pipeline.doctor import checks
-
-    good = True
-    for check in checks(data_dir, out, address):
-        good &= check.good
-        _say(f"{'ok   ' if check.good else 'WRONG'} {check.what}: {check.found}")
-    return 0 if good else 1
-
-
-@app.command
-def cite() -> None:
-    """Print what to cite."""
-    from pipeline.listing import CITATION
-
-    _say(CITATION)
+        say(line)
 
 
 def _launch(orders: "list[Order]", data_dir: Path | None, offline: bool, address: str | None, **how: Any) -> int:
@@ -246,10 +166,6 @@ def _find(study: str) -> Path:
     if Path(study).suffix in (".yaml", ".yml") or Path(study).exists():
         return Path(study)
     raise UserError(f'study "{study}" unknown, and no YAML file; {nearest(study, studies)}')
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from pipeline.storage import Storage
 from pipeline.tracking import check_server, default_uri
 from tasks import TASKS
 
-_OURS = ("pipeline", "probes", "models", "tasks", "studies")
+PACKAGES = ("pipeline", "probes", "models", "tasks", "studies")
 _LEAST_DISK = 2 * 10**9
 _SHARED_MEMORY = Path("/dev/shm")
 _LEAST_SHARED = 256 * 2**20  # what our own object store takes
@@ -80,7 +80,7 @@ def _requirements() -> Iterator[Check]:
 def shadows() -> Iterator[Check]:
     """Our packages have common names: is each one found the one that lies beside this file?"""
     root = Path(__file__).resolve().parent.parent
-    for name in _OURS:
+    for name in PACKAGES:
         spec = importlib.util.find_spec(name)
         place = Path(spec.origin).resolve().parent if spec and spec.origin else None
         good = place == root / name

@@ -154,6 +154,7 @@ class Run:
 
 
 _PARTS = ("task", "model", "optimiser", "train")
+Parts = tuple[tasks.Task, models.Model, Optimiser, Train]
 
 
 def identity(config: dict[str, Any], fingerprint: str) -> str:
@@ -173,7 +174,7 @@ def _part(kind: str, data: dict[str, Any]) -> BaseModel:
     return Train.model_validate(data) if kind == "train" else named(kind, data, "config")
 
 
-def restore(config: dict[str, Any]) -> tuple[tasks.Task, models.Model, Optimiser, Train]:
+def restore(config: dict[str, Any]) -> Parts:
     """Task, model, optimiser and training of a config as :meth:`Run.config` gave it."""
     task, model, optimiser, train = (_part(kind, config[kind]) for kind in _PARTS)
     return task, model, optimiser, train  # pyright: ignore[reportReturnType]  the tables hold just these classes
@@ -212,6 +213,21 @@ def expand(study: Study, source: str = "study") -> list[tuple[dict[str, Any], di
     return expanded
 
 
+def validated(study: Study, source: str = "study") -> list[tuple[dict[str, Any], Parts]]:
+    """Every combination of grid × zip as (varied fields, the configs with them set): all that holds without the data.
+
+    Raises:
+        UserError: A value that does not hold.
+    """
+    found: list[tuple[dict[str, Any], Parts]] = []
+    for varied, parts in expand(study, source):
+        task, model, optimiser = (named(kind, parts[kind], source) for kind in ("task", "model", "optimiser"))
+        train = validate(Train, parts["train"], "train", source)
+        varied = _as_read(varied, {"task": task, "model": model, "optimiser": optimiser, "train": train})
+        found.append((varied, (task, model, optimiser, train)))  # pyright: ignore  the tables hold just these classes
+    return found
+
+
 def _as_read(varied: dict[str, Any], parts: dict[str, BaseModel]) -> dict[str, Any]:
     """The varied fields with the values the config made of them: YAML reads 1e-3, without a point, as text."""
     found = {}
@@ -232,13 +248,10 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
     """
     loaded: dict[str, tasks.TaskData] = {}
     runs: dict[str, Run] = {}
-    for varied, parts in expand(study, source):
-        task, model, optimiser = (named(kind, parts[kind], source) for kind in ("task", "model", "optimiser"))
-        train = validate(Train, parts["train"], "train", source)
-        varied = _as_read(varied, {"task": task, "model": model, "optimiser": optimiser, "train": train})
+    for varied, (task, model, optimiser, train) in validated(study, source):
         key = task.model_dump_json()
         try:
-            data = loaded[key] if key in loaded else loaded.setdefault(key, task.load(data_dir))  # pyright: ignore
+            data = loaded[key] if key in loaded else loaded.setdefault(key, task.load(data_dir))
         except tasks.DataError as error:
             raise UserError(f"{source}: task {task.name}: {error}") from None  # pyright: ignore
         probes = tuple(
@@ -252,7 +265,7 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
                 )
         _check_variables(study, data, f"{source}: probes.variables", task.name)  # pyright: ignore
         for seed in study.seed_list:
-            run = Run(task, model, optimiser, train, seed, varied, data, probes, study)  # pyright: ignore
+            run = Run(task, model, optimiser, train, seed, varied, data, probes, study)
             runs.setdefault(run.id, run)
     return list(runs.values())
 

@@ -1,6 +1,7 @@
 """With what a result was made: versions, commit, machine. Recorded with every launch, no part of any identity."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import socket
@@ -12,6 +13,8 @@ from typing import Any
 import psutil
 
 _PACKAGES = ["tangentscope", "torch", "torchvision", "ray", "mlflow-skinny", "numpy", "pyarrow", "pandas", "mlxtend"]
+
+_COMMIT = "commit.json"  # beside this file where the code is a copy that `submit` uploaded
 
 
 def host() -> str:
@@ -35,11 +38,16 @@ def versions() -> dict[str, str]:
 def commit() -> tuple[str | None, bool | None]:
     """Commit of the checkout this code runs from, and whether files differ from it; (None, None) without a checkout.
 
-    ``TANGENTSCOPE_COMMIT`` stands in where the code was uploaded without its history.
+    A copy that :func:`keep_commit` was asked to mark says it itself. ``TANGENTSCOPE_COMMIT`` stands in where an image
+    has the code without its history.
     """
+    here = Path(__file__).resolve().parent
+    if (here / _COMMIT).exists():
+        kept = json.loads((here / _COMMIT).read_text())
+        return kept["git_commit"], kept["git_dirty"]
     if given := os.environ.get("TANGENTSCOPE_COMMIT"):
         return given, None
-    root = Path(__file__).resolve().parent.parent
+    root = here.parent
     if not (root / ".git").exists():
         return None, None
     try:
@@ -47,6 +55,12 @@ def commit() -> tuple[str | None, bool | None]:
         return head, bool(_git(root, "status", "--porcelain"))
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+def keep_commit(copy: Path) -> None:
+    """Mark a copy of this package, which leaves the history behind, with the commit that it is a copy of."""
+    head, dirty = commit()
+    (copy / _COMMIT).write_text(json.dumps({"git_commit": head, "git_dirty": dirty}))
 
 
 def _git(root: Path, *arguments: str) -> str:

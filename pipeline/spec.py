@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models import MODELS
 from pipeline.errors import UserError, nearest
 from pipeline.optimisers import OPTIMISERS
+from pipeline.resources import Resources
 from pipeline.schedule import Schedule
 from probes import VARIABLES
 from tasks import TASKS
@@ -70,48 +71,6 @@ class Probes(_Part):
         return names
 
 
-_VALUE = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
-_KEY = r"^([a-z0-9.-]{1,253}/)?" + _VALUE
-Labels = dict[Annotated[str, Field(pattern=_KEY)], Annotated[str, Field(pattern="^" + _VALUE)]]
-"""Labels of Ray's nodes, as `ray start --labels=pool=train` gives them."""
-
-
-class TrainPool(_Part):
-    """Who trains: `groups` worker groups at a time, each of `workers` workers, on nodes with all the `labels`.
-
-    With `together`, seeds of a small network train in one pass where a trial is faster; numbers differ by rounding.
-    """
-
-    groups: int = Field(default=1, ge=1)
-    workers: int = Field(default=1, ge=1)
-    cpu: int = Field(default=1, ge=1)
-    gpu: int = Field(default=0, ge=0, le=1)
-    together: bool = True
-    labels: Labels = {}
-    checkpoint_seconds: float = Field(default=30.0, gt=0)
-
-
-class ProbePool(_Part):
-    """Who measures: `actors` probe actors, on nodes with all the `labels`.
-
-    A kernel computed in pieces, for `memory_bytes`, may round differently.
-    """
-
-    actors: int = Field(default=1, ge=1)
-    cpu: int = Field(default=1, ge=1)
-    gpu: float = Field(default=0, ge=0, le=1)
-    labels: Labels = {}
-    memory_bytes: int = Field(default=2**30, ge=2**20)  # what a kernel may take
-
-
-class Resources(_Part):
-    """Machines' shares. No part of a run's identity. `shared`: all machines of the cluster see the output directory."""
-
-    train: TrainPool = TrainPool()
-    probe: ProbePool = ProbePool()
-    shared: bool = False
-
-
 class Report(_Part):
     """Which figures, and their horizontal axis."""
 
@@ -151,6 +110,11 @@ class Study(_Part):
     def seed_list(self) -> list[int]:
         """The seeds: 0 to n − 1 if a number was given."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+    def text(self) -> str:
+        """The study as YAML, with scale and overrides in place; `parse_study` makes the same study of it."""
+        resolved = self.model_dump(mode="json", exclude_unset=True)
+        return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
 
 
 Config = TypeVar("Config", bound=BaseModel)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline import layout, provenance
 from pipeline.ending import Ended, ended, publish, track
 from pipeline.errors import Stopped, UserError
@@ -127,8 +125,7 @@ def _chosen(runs: list[Run], names: Sequence[str]) -> set[str]:
 def _prepare(
     storage: Storage, launch: Launch, study: Study, runs: list[Run], command: str, begun: float, again: set[str]
 ) -> None:
-    resolved = study.model_dump(mode="json", exclude_unset=True)
-    storage.write(layout.STUDY, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode())
+    storage.write(layout.STUDY, study.text().encode())
     data = {run.task.name: run.data.source for run in runs}
     record = provenance.gather(command, study.seed_list, data, begun)
     storage.write_json(layout.PROVENANCE, record)

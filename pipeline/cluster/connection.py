@@ -11,7 +11,7 @@ import ray
 from pipeline.cluster.nodes import check_labels, refuse_labels
 from pipeline.errors import UserError, one_line
 from pipeline.interrupts import same_handlers
-from pipeline.spec import Resources
+from pipeline.resources import Resources
 from pipeline.storage import Storage
 
 _OBJECT_STORE_BYTES = 256 * 2**20  # nothing large goes through the object store: snapshots are files

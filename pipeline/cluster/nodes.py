@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline import doctor, provenance
 from pipeline.doctor import Check
 from pipeline.errors import UserError, one_line
-from pipeline.spec import Resources
+from pipeline.resources import Resources
 
 _PATIENCE_SECONDS = 60.0
 _NODE_ID = "ray.io/node-id"  # a label that Ray gives to each node

@@ -21,7 +21,7 @@ from pipeline.cluster.trainer import Group, train_group
 from pipeline.errors import UserError, one_line
 from pipeline.launch import Launch
 from pipeline.packing import Unit
-from pipeline.spec import Resources
+from pipeline.resources import Resources
 from pipeline.subjects import Planned, Subject
 
 _TRACKING_SECONDS = 300.0  # how long the tracker may take for the last rows, figures and reports

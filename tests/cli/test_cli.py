@@ -80,6 +80,7 @@ def test_cite_version_and_help(command: Command):
         "quickstart",
         "plan",
         "run",
+        "submit",
         "status",
         "stop",
         "retry",

@@ -51,9 +51,12 @@ def test_the_commands_run_one_after_another(tmp_path):
         if command[1] == "stop":  # tests/ray/test_stop_and_retry.py stops one that runs
             assert "nobody runs this study" in done.stderr
             continue
+        if command[1] == "submit":  # tests/ray/test_submit.py submits to a cluster that is there
+            assert "http://head.example.com:8265 takes no Ray jobs" in done.stderr
+            continue
         assert done.returncode == 0, (command, done.stdout, done.stderr)
     shown = {command[1] for command in commands()}
-    assert shown >= {"quickstart", "plan", "run", "status", "stop", "retry", "gc", "report", "export", "sync"}
+    assert shown >= {"quickstart", "plan", "run", "submit", "status", "stop", "retry", "gc", "report", "export", "sync"}
     assert (tmp_path / "results" / "quickstart" / "report.html").exists()
     assert (tmp_path / "results" / "narrow.csv").exists()
     namespace: dict = {}

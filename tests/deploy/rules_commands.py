@@ -35,7 +35,7 @@ def our_commands(root: Path) -> set[str]:
     for words in commands:
         try:
             command, bound, *_ = app.parse_args(words[1:], exit_on_error=False, print_error=False)
-            if getattr(command, "__name__", "") == "run" and len(bound.arguments) > 1:
+            if getattr(command, "__name__", "") in ("run", "submit") and len(bound.arguments) > 1:
                 study_of(bound.arguments)
         except (CycloptsError, UserError) as error:
             found.add(f"{shlex.join(words)}: {error}")
@@ -43,7 +43,7 @@ def our_commands(root: Path) -> set[str]:
 
 
 def study_of(arguments: dict) -> Study:
-    """The study that `tangentscope run` would run, its fields set."""
+    """The study that `tangentscope run` or `submit` would run, its fields set."""
     return read_study(shipped()[arguments["study"]], arguments.get("overrides", ()), arguments.get("scale"))
 
 

@@ -94,14 +94,17 @@ class Actor(NamedTuple):
 
 
 class Cluster:
-    """A Ray cluster of several raylets on this machine, with a token of its own."""
+    """A Ray cluster of several raylets on this machine, with a token of its own, and a dashboard if asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dashboard: bool = False) -> None:
         self.address = f"127.0.0.1:{free_port()}"
+        self.dashboard = f"http://127.0.0.1:{free_port()}" if dashboard else None
         self.env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "OMP_NUM_THREADS": "1"}
-        self.surroundings = {**os.environ, **self.env}
+        # Jobs start the `python` that comes first.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.surroundings = {**os.environ, **self.env, "PATH": path}
         self.nodes: list[subprocess.Popen] = []
-        self._folder = folder
+        self.folder = folder  # of its logs, sockets and what jobs upload
 
     def add(
         self, resources: Mapping[str, float] | None = None, cpus: int = 2, labels: str | None = None
@@ -112,7 +115,7 @@ class Cluster:
             words += [f"--address={self.address}"]
         else:
             port = self.address.rpartition(":")[2]
-            words += ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}"]
+            words += ["--head", f"--port={port}", f"--temp-dir={self.folder}", *self._dashboard_words()]
         if resources:
             words += ["--resources=" + str(dict(resources)).replace("'", '"')]
         if labels:
@@ -121,7 +124,17 @@ class Cluster:
         node = subprocess.Popen([str(ray), *words], env=self.surroundings, start_new_session=True, **QUIET)
         self.nodes.append(node)
         wait_for(lambda: self.alive() >= len(self.nodes), node)
+        if self.dashboard is not None:
+            wait_for(lambda: answers(self.dashboard or ""), node)
         return node
+
+    def _dashboard_words(self) -> list[str]:
+        if self.dashboard is None:
+            return ["--include-dashboard=false"]
+        port = self.dashboard.rpartition(":")[2]
+        # The agent takes the jobs; its usual port may be another cluster's on this machine.
+        agent = f"--dashboard-agent-listen-port={free_port()}"
+        return ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", agent]
 
     def alive(self) -> int:
         """How many nodes the cluster knows to be alive; 0 while it does not answer."""
@@ -147,9 +160,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, nodes: int) -> Iterator[Cluster]:
+def cluster(folder: Path, nodes: int, dashboard: bool = False) -> Iterator[Cluster]:
     """A cluster of so many nodes."""
-    started = Cluster(folder)
+    started = Cluster(folder, dashboard)
     try:
         for _ in range(nodes):
             started.add()

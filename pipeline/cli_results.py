@@ -1,0 +1,121 @@
+"""The commands of ``tangentscope`` that look at results, tidy up and pass on; `pipeline.cli` has the others."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from pipeline.errors import UserError
+
+console = Console(soft_wrap=True)
+
+Out = Annotated[str | None, Parameter(help="Results: a directory or storage URI; results/NAME by default.")]
+DataDir = Annotated[Path | None, Parameter(env_var="TANGENTSCOPE_DATA", help="Where data sets lie.")]
+Address = Annotated[str | None, Parameter(help="A running Ray cluster; by default one is started on this machine.")]
+
+
+def gc(
+    path: str,
+    *,
+    keep: Annotated[Literal["all", "ends", "none"] | None, Parameter(help="Instead of the study's own policy.")] = None,
+    dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be freed.")] = False,
+) -> None:
+    """Free measured snapshots that need not be kept, and what launches left behind."""
+    from pipeline.freeing import free
+    from pipeline.storage import Storage
+    from pipeline.units import human
+
+    freed = free(Storage.at(path), keep, dry_run)
+    what = ", ".join(f"{count} {kind}" for kind, count in freed.counts.items()) or "nothing"
+    say(f"{'would free' if dry_run else 'freed'} {what}: {human(freed.bytes)}")
+
+
+def status(
+    path: str, *, watch: Annotated[bool, Parameter(negative="", help="Go on until nobody runs it.")] = False
+) -> None:
+    """Show how far a study is, from this or any other shell or node."""
+    from pipeline import progress
+    from pipeline.storage import Storage
+    from pipeline.store import Store
+
+    progress.show(console, Store(Storage.at(path)), watch)
+
+
+def report(path: str) -> None:
+    """Make a study's figures and report anew from its tables."""
+    from pipeline.report import write_report
+    from pipeline.storage import Storage
+
+    storage = Storage.at(path)
+    for name in write_report(storage):
+        say(storage.path(name))
+
+
+def sync(path: str) -> None:
+    """Upload to MLflow what it does not have of a study."""
+    from pipeline.ending import sync as send
+    from pipeline.launch import holder
+    from pipeline.storage import Storage
+    from pipeline.store import Store
+    from pipeline.tracking import check_server, default_uri
+
+    storage = Store(Storage.at(path)).storage
+    uri = default_uri(storage)
+    check_server(uri)
+    experiment = send(storage, uri, live=holder(storage) is not None)
+    say(f"{uri}: experiment {experiment} is up to date")
+
+
+def export(
+    path: str,
+    *,
+    to: Annotated[Path, Parameter(help="FILE.parquet or FILE.csv")],
+    table: Literal["measurements", "history", "spectra", "profiles", "snapshots"] = "measurements",
+) -> None:
+    """Write one of a study's tables to a file, one row a measurement."""
+    from pipeline.store import load
+
+    writers = {".parquet": lambda frame: frame.to_parquet(to), ".csv": lambda frame: frame.to_csv(to, index=False)}
+    if to.suffix not in writers:
+        raise UserError(f'export --to {to}: ending "{to.suffix}" unknown; give one of {", ".join(writers)}')
+    frame = load(path, table)
+    try:
+        writers[to.suffix](frame)
+    except OSError as error:
+        raise UserError(f"export --to {to}: {error.strerror or error}; give a file that can be written") from None
+    say(f"{len(frame)} rows in {to}")
+
+
+def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = "studies") -> None:
+    """List the tasks, models, optimisers, variables or shipped studies, each with a line about it."""
+    from pipeline import listing
+
+    for name, line in listing.entries(what):
+        say(f"{name:<26} {line}")
+
+
+def doctor(*, data_dir: DataDir = None, out: Out = None, address: Address = None) -> int:
+    """Check this machine, and an output and the nodes of a cluster if given. Exit code 1 if something is wrong."""
+    from pipeline.doctor import checks
+
+    good = True
+    for check in checks(data_dir, out, address):
+        good &= check.good
+        say(f"{'ok   ' if check.good else 'WRONG'} {check.what}: {check.found}")
+    return 0 if good else 1
+
+
+def cite() -> None:
+    """Print what to cite."""
+    from pipeline.listing import CITATION
+
+    say(CITATION)
+
+
+def say(text: str) -> None:
+    """Print text as it is."""
+    console.print(text, markup=False, highlight=False)
+
+
+COMMANDS = (gc, status, report, sync, export, ls, doctor, cite)

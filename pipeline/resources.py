@@ -1,0 +1,51 @@
+"""Machines' shares of a study, as its file asks for them. They are no part of any run's identity."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Pool(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+_VALUE = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
+_KEY = r"^([a-z0-9.-]{1,253}/)?" + _VALUE
+Labels = dict[Annotated[str, Field(pattern=_KEY)], Annotated[str, Field(pattern="^" + _VALUE)]]
+"""Labels of Ray's nodes, as `ray start --labels=pool=train` gives them."""
+
+
+class TrainPool(_Pool):
+    """Who trains: `groups` worker groups at a time, each of `workers` workers, on nodes with all the `labels`.
+
+    With `together`, seeds of a small network train in one pass where a trial is faster; numbers differ by rounding.
+    """
+
+    groups: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1)
+    cpu: int = Field(default=1, ge=1)
+    gpu: int = Field(default=0, ge=0, le=1)
+    together: bool = True
+    labels: Labels = {}
+    checkpoint_seconds: float = Field(default=30.0, gt=0)
+
+
+class ProbePool(_Pool):
+    """Who measures: `actors` probe actors, on nodes with all the `labels`.
+
+    A kernel computed in pieces, for `memory_bytes`, may round differently.
+    """
+
+    actors: int = Field(default=1, ge=1)
+    cpu: int = Field(default=1, ge=1)
+    gpu: float = Field(default=0, ge=0, le=1)
+    labels: Labels = {}
+    memory_bytes: int = Field(default=2**30, ge=2**20)  # what a kernel may take
+
+
+class Resources(_Pool):
+    """Machines' shares. No part of a run's identity. `shared`: all machines of the cluster see the output directory."""
+
+    train: TrainPool = TrainPool()
+    probe: ProbePool = ProbePool()
+    shared: bool = False
