@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -70,21 +71,86 @@ def test_the_commands_run_one_after_another(tmp_path):
     assert set(namespace["measurements"]["model.width"]) == {4, 16, 64, 256}
 
 
+def train(loop: str, folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a script there to its end; what runs other commands there."""
+    (folder / "loop.py").write_text(loop)
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    run = partial(subprocess.run, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    done = run([sys.executable, "loop.py"])
+    assert done.returncode == 0, done.stderr
+    return run
+
+
 @pytest.mark.ray
 def test_the_loop_of_a_users_own_is_watched(tmp_path):
     """As a script, and seen from the command line afterwards."""
-    (loop,) = [block for block in blocks("python") if "pipeline.attach" in block]
-    (tmp_path / "loop.py").write_text(loop)
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    run = partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
-    done = run([sys.executable, "loop.py"])
-    assert done.returncode == 0, done.stderr
+    (loop,) = [block for block in blocks("python") if "watch(step" in block]
+    run = train(loop, tmp_path)
     told = run([sys.executable, "-m", "pipeline.cli", "status", "results/mine"])
     assert "1 finished; " in told.stdout
     refused = run([sys.executable, "-m", "pipeline.cli", "retry", "results/mine"])
     assert refused.returncode == 2
     assert "a loop of your own trains this; run that loop again" in refused.stderr
     assert (tmp_path / "results" / "mine" / "report.html").exists()
+
+
+NETWORK = """
+import torch
+import torch.nn.functional as F
+import pipeline
+
+inputs, labels = torch.randn(200, 20), torch.randint(3, (200,))
+"""
+
+# What the snippets with others' trainers leave to the script they would stand in: data, and a network as they want it.
+AROUND = {
+    "pytorch_lightning": NETWORK + """
+import pytorch_lightning
+
+class Dense(pytorch_lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(20, 3)
+
+    def forward(self, inputs):
+        return self.layer(inputs)
+
+    def training_step(self, batch, place):
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters())
+
+module = Dense()
+batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, labels), 20)
+""",
+    "transformers": NETWORK + """
+class Dense(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(20, 3)
+
+    def forward(self, inputs, labels=None):
+        outputs = self.layer(inputs)
+        return outputs if labels is None else {"loss": F.cross_entropy(outputs, labels), "logits": outputs}
+
+module = Dense()
+points = [{"inputs": point, "labels": label} for point, label in zip(inputs, labels)]
+""",
+}  # fmt: skip
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("library", AROUND)
+def test_trainers_of_others_are_watched(library: str, tmp_path: Path):
+    if library == "transformers":  # too heavy for every change
+        pytest.importorskip("accelerate", reason="its Trainer needs it: pip install transformers accelerate")
+    pytest.importorskip(library, reason=f"pip install {library}")
+    (block,) = [block for block in blocks("python") if f"from {library} import" in block]
+    run = train(AROUND[library] + block, tmp_path)
+    (results,) = (tmp_path / "results").glob("*/plan.json")
+    told = run([sys.executable, "-m", "pipeline.cli", "status", str(results.parent)])
+    assert "1 finished; " in told.stdout
 
 
 def test_the_study_is_one(tmp_path):
@@ -114,7 +180,7 @@ def test_the_models_tasks_and_variables_can_be_added(monkeypatch, tmp_path):
     """Written as the README says, and with the one line in each table, a study can name them."""
     namespace = dict(SURROUNDINGS)
     for block in blocks("python"):
-        if "class " in block or "Variable(" in block:
+        if re.search(r"class \w+\((Model|Task),|Variable\(", block):
             exec(block, namespace)
     monkeypatch.setitem(models.MODELS, "bottleneck", namespace["Bottleneck"])
     monkeypatch.setitem(tasks.TASKS, "parity", namespace["Parity"])

@@ -70,6 +70,13 @@ def rewrite_measurements(storage: Storage, plan: Row, change: Callable[[Row], Ro
     tables.write_part(storage, "measurements", [row for row in map(change, rows) if row is not None], "hub")
 
 
+def put(study: tuple[Storage, Row], step: int, attempt: int = 1, **changes: Any) -> None:
+    """Measurements of the first run as one part."""
+    storage, plan = study
+    rows = measurement_rows(plan, plan["runs"][0], step, attempt, **changes)
+    tables.write_part(storage, "measurements", rows, "hub")
+
+
 def history_rows(run: Row, step: int, attempt: int = 1, **changes: Any) -> list[Row]:
     about = {"run": run["run"], "attempt": attempt, "step": step, "epoch": step / run["epoch_steps"]}
     return [

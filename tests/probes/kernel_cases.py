@@ -1,133 +1,40 @@
 """A table of small networks, each with its inputs, and the brute-force kernels they are held against."""
 
 import functools
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
 import torch.nn.functional as F
 import torch.nn.utils.prune
+from kernel_architectures import autoencoder, language_model, last_state, resnet, tagger, u_net, vgg, vision_transformer
+from kernel_brute_force import TREATMENTS, Inputs, cast, contract, jacobian, tokens
 from kernel_graphs import GRAPH_NETWORKS, Net
+from kernel_layers import IMAGES, LAYERS, ROWS, SEQUENCES, TOKENS
 from kernel_networks import (
     Cube,
     KeepsReferences,
-    autoencoder,
     branching,
-    conv_and_norm,
-    dense_and_norm,
-    depthwise_separable,
     frozen,
     hidden,
     instance_forward_net,
-    language_model,
-    last_state,
     mlp,
     overwritten,
     partly_without_gradient,
     pruned_net,
     read_out,
-    residual_block,
-    resnet,
-    shared_convolution,
     siamese,
     sorted_rows,
     spectral_norm_net,
-    squeeze_excite,
-    tagger,
     tied,
-    transformer_block,
-    u_net,
     unused_layers,
     user_hook_net,
-    vgg,
-    vision_transformer,
     weight_norm_net,
     zeroed,
 )
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torch_geometric.data import Batch
-
-Inputs = Tensor | Batch
-
-TREATMENTS = ("full", "traced", "summed")
-
-
-# Brute force
-
-
-def jacobian(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-    """The definition, one gradient at a time: by parameter, ∂f_a(x_n)/∂θ as [N, O, its size]."""
-    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    was_training = model.training
-    model.eval()
-    rows: dict[str, list[Tensor]] = {name: [] for name in parameters}
-    for n in range(count(inputs)):
-        for value in model(take(inputs, [n])).reshape(-1):
-            found = torch.autograd.grad(
-                value, list(parameters.values()), retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            for name, gradient in zip(parameters, found, strict=True):
-                rows[name].append((gradient.to_dense() if gradient.is_sparse else gradient).reshape(-1))
-    model.train(was_training)
-    return {name: torch.stack(row).unflatten(0, (count(inputs), -1)) for name, row in rows.items()}
-
-
-def contract(J: Tensor, outputs: str) -> Tensor:
-    """The kernel of a Jacobian [N, O, P], the outputs treated as asked."""
-    theta = torch.einsum("iap,jbp->iajb", J, J)
-    if outputs == "traced":
-        return torch.einsum("iaja->ij", theta) / theta.shape[1]
-    if outputs == "summed":
-        return theta.sum((1, 3)) / theta.shape[1]
-    return theta.flatten(2).flatten(0, 1)
-
-
-def brute_force_kernel(model: nn.Module, inputs: Inputs, outputs: str) -> Tensor:
-    return contract(torch.cat(list(jacobian(model, inputs).values()), 2), outputs)
-
-
-def relative_error(kernel: Tensor, reference: Tensor) -> float:
-    reference = reference.double()
-    return float((kernel.double() - reference).abs().max() / reference.abs().max())
-
-
-def block(kernel: Tensor, points: int, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
-    """What the kernel of all points holds for ``rows`` against ``columns``, both of them points."""
-    blocks = kernel.unflatten(1, (points, -1)).unflatten(0, (points, -1))
-    return blocks[list(rows)][:, :, list(columns)].flatten(2).flatten(0, 1)
-
-
-def least_memory(call: Callable[..., object]) -> int:
-    """The bytes that ``call`` asks for at least, as it says when it is given one."""
-    with pytest.raises(ValueError, match=r"memory_bytes=1\b.*at least [\d_,]+") as caught:
-        call(memory_bytes=1)
-    return int(re.sub("[_,]", "", re.search(r"at least ([\d_,]*\d)", str(caught.value))[1]))
-
-
-# Inputs: tensors whose first axis is the points, or batches of graphs
-
-
-def count(inputs: Inputs) -> int:
-    return len(inputs) if isinstance(inputs, Tensor) else inputs.num_graphs
-
-
-def take(inputs: Inputs, points: Sequence[int]) -> Inputs:
-    if isinstance(inputs, Tensor):
-        return inputs[list(points)]
-    return Batch.from_data_list([inputs[i] for i in points])
-
-
-def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
-    if isinstance(inputs, Tensor):
-        return inputs.to(dtype) if inputs.is_floating_point() else inputs
-    return inputs.clone().apply(lambda value: cast(value, dtype))
-
-
-def tokens(below: int, *shape: int) -> Callable[[], Tensor]:
-    return lambda: torch.randint(below, shape)
 
 
 @dataclass(frozen=True)
@@ -166,75 +73,6 @@ def disturb(model: nn.Module) -> None:
                 module.running_mean.normal_(0, 0.5)
                 module.running_var.uniform_(0.5, 2)
 
-
-SEQUENCES, IMAGES, TOKENS, ROWS = (4, 4, 7), (3, 2, 5, 5), (4, 3, 4), (5, 4)
-
-# Single layers: a name, the layer, the shape of its inputs.
-LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "linear on tokens": (lambda: nn.Linear(4, 5), TOKENS),
-    "linear on tokens, no bias": (lambda: nn.Linear(4, 5, bias=False), TOKENS),
-    "linear on tokens, frozen weight": (lambda: frozen(nn.Linear(4, 5), "weight"), TOKENS),
-    "linear on a grid": (lambda: nn.Linear(4, 3), (3, 2, 3, 4)),
-    "linear on one token": (lambda: nn.Linear(4, 3), (4, 1, 4)),
-    "linear, more tokens than width": (lambda: nn.Linear(1, 1), (3, 12, 1)),
-    "linear on as many tokens as points": (lambda: nn.Linear(4, 3), (4, 4, 4)),
-    "conv1d": (lambda: nn.Conv1d(4, 3, 3), SEQUENCES),
-    "conv1d, stride and dilation": (lambda: nn.Conv1d(4, 3, 2, stride=2, dilation=3, padding=1), SEQUENCES),
-    "conv1d, same": (lambda: nn.Conv1d(4, 3, 4, padding="same"), SEQUENCES),
-    "conv1d, same, circular": (lambda: nn.Conv1d(4, 3, 4, padding="same", padding_mode="circular"), SEQUENCES),
-    "conv1d, valid": (lambda: nn.Conv1d(4, 3, 2, padding="valid"), SEQUENCES),
-    "conv1d, groups": (lambda: nn.Conv1d(4, 6, 3, groups=2), SEQUENCES),
-    "conv1d, replicate": (lambda: nn.Conv1d(4, 3, 3, padding=2, padding_mode="replicate"), SEQUENCES),
-    "conv2d": (lambda: nn.Conv2d(2, 3, 3, padding=1), IMAGES),
-    "conv2d, no bias": (lambda: nn.Conv2d(2, 3, 3, bias=False), IMAGES),
-    "conv2d, frozen weight": (lambda: frozen(nn.Conv2d(2, 3, 3), "weight"), IMAGES),
-    "conv2d, frozen bias": (lambda: frozen(nn.Conv2d(2, 3, 3), "bias"), IMAGES),
-    "conv2d, stride": (lambda: nn.Conv2d(2, 3, 3, stride=(2, 1), padding=1), IMAGES),
-    "conv2d, stride that leaves a border": (lambda: nn.Conv2d(2, 3, 2, stride=2), IMAGES),
-    "conv2d, dilation": (lambda: nn.Conv2d(2, 3, (2, 3), dilation=(3, 1)), IMAGES),
-    "conv2d, reflect": (lambda: nn.Conv2d(2, 3, 3, padding=2, padding_mode="reflect"), IMAGES),
-    "conv2d, circular": (lambda: nn.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="circular", stride=2), IMAGES),
-    "conv2d, same": (lambda: nn.Conv2d(2, 3, (2, 3), padding="same", dilation=(1, 2)), IMAGES),
-    "conv2d, groups": (lambda: nn.Conv2d(2, 6, 3, groups=2), IMAGES),
-    "conv2d, depthwise": (lambda: nn.Conv2d(2, 2, 3, groups=2, padding=1, bias=False), IMAGES),
-    "conv2d, 1 by 1": (lambda: nn.Conv2d(2, 4, 1), IMAGES),
-    "conv2d, one position": (lambda: nn.Conv2d(2, 3, 5), IMAGES),
-    "conv2d, channels last": (lambda: nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last), IMAGES),
-    "conv3d": (lambda: nn.Conv3d(1, 2, 2), (2, 1, 3, 3, 3)),
-    "transposed conv1d": (lambda: nn.ConvTranspose1d(4, 2, 3, stride=2), (3, 4, 3)),
-    "transposed conv2d": (lambda: nn.ConvTranspose2d(2, 3, 3), (3, 2, 3, 3)),
-    "transposed conv2d, stride": (lambda: nn.ConvTranspose2d(2, 2, 3, stride=2, padding=1, bias=False), (3, 2, 3, 3)),
-    "transposed conv2d, output padding": (
-        lambda: nn.ConvTranspose2d(2, 2, (3, 2), stride=(2, 3), padding=(1, 0), output_padding=1),
-        (3, 2, 2, 3),
-    ),
-    "transposed conv2d, groups": (lambda: nn.ConvTranspose2d(4, 6, 2, groups=2, stride=2), (3, 4, 2, 2)),
-    "transposed conv2d, dilation": (lambda: nn.ConvTranspose2d(2, 3, 2, dilation=(2, 3)), (3, 2, 2, 2)),
-    "layer norm": (dense_and_norm(lambda: nn.LayerNorm(6)), ROWS),
-    "layer norm on tokens": (dense_and_norm(lambda: nn.LayerNorm(6)), TOKENS),
-    "layer norm over two axes": (dense_and_norm(lambda: nn.LayerNorm((3, 6))), (3, 2, 3, 4)),
-    "layer norm over all": (conv_and_norm(3, lambda: nn.LayerNorm((3, 3, 3))), IMAGES),
-    "layer norm, no bias": (dense_and_norm(lambda: nn.LayerNorm(6, bias=False)), TOKENS),
-    "layer norm, frozen weight": (dense_and_norm(lambda: frozen(nn.LayerNorm(6), "weight")), TOKENS),
-    "layer norm without parameters": (dense_and_norm(lambda: nn.LayerNorm(6, elementwise_affine=False)), TOKENS),
-    "rms norm": (dense_and_norm(lambda: nn.RMSNorm(6)), TOKENS),
-    "rms norm over two axes, large eps": (dense_and_norm(lambda: nn.RMSNorm((3, 6), eps=0.1)), TOKENS),
-    "group norm": (conv_and_norm(4, lambda: nn.GroupNorm(2, 4)), IMAGES),
-    "group norm on rows": (dense_and_norm(lambda: nn.GroupNorm(3, 6, eps=0.1)), ROWS),
-    "group norm without parameters": (conv_and_norm(4, lambda: nn.GroupNorm(1, 4, affine=False)), IMAGES),
-    "instance norm": (conv_and_norm(3, lambda: nn.InstanceNorm2d(3, affine=True)), IMAGES),
-    "batch norm 1d": (dense_and_norm(lambda: nn.BatchNorm1d(6)), ROWS),
-    "batch norm 1d on sequences": (lambda: nn.Sequential(nn.Conv1d(4, 3, 3), nn.BatchNorm1d(3)), SEQUENCES),
-    "batch norm 2d": (conv_and_norm(3, lambda: nn.BatchNorm2d(3, eps=0.1)), IMAGES),
-    "batch norm 2d, frozen bias": (conv_and_norm(3, lambda: frozen(nn.BatchNorm2d(3), "bias")), IMAGES),
-    "batch norm without parameters": (conv_and_norm(3, lambda: nn.BatchNorm2d(3, affine=False)), IMAGES),
-    "prelu": (lambda: nn.Sequential(nn.Linear(4, 3), nn.PReLU(3)), ROWS),
-    "depthwise separable": (depthwise_separable, IMAGES),
-    "squeeze and excite": (squeeze_excite, IMAGES),
-    "conv used twice": (shared_convolution, IMAGES),
-    "residual blocks": (lambda: nn.Sequential(residual_block(2, 3, 2), residual_block(3, 3, 1)), (2, 2, 4, 4)),
-    "transformer block": (transformer_block, TOKENS),
-}
 
 ROWS_OF_SIX = (5, 6)
 

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
-from kernel_cases import CASE, EVERY_CASE, Case, Inputs, block, count, mlp, relative_error, take
+from kernel_brute_force import Inputs, block, count, relative_error, take
+from kernel_cases import CASE, EVERY_CASE, Case
+from kernel_networks import mlp
 from torch import Tensor, nn
 
 from probes import layer_kernels, tangent_kernel

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from kernel_cases import CASE, EVERY_CASE, Case, Net, block, count, least_memory, mlp, take
+from kernel_brute_force import block, count, least_memory, take
+from kernel_cases import CASE, EVERY_CASE, Case
+from kernel_graphs import Net
+from kernel_networks import mlp
 from torch import nn
 
 from probes import draw_indices, draw_kernels, tangent_kernel

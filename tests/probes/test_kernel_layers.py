@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from kernel_cases import CASE, CASES, TREATMENTS, Case, least_memory
+from kernel_brute_force import TREATMENTS, least_memory
+from kernel_cases import CASE, CASES, Case
 from torch import nn
 
 from probes import layer_kernels, layer_traces, tangent_kernel

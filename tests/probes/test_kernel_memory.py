@@ -6,7 +6,9 @@ import sys
 
 import pytest
 import torch
-from kernel_cases import CASE, TREATMENTS, Net, count, least_memory, relative_error, take
+from kernel_brute_force import TREATMENTS, count, least_memory, relative_error, take
+from kernel_cases import CASE
+from kernel_graphs import Net
 from torch import nn
 
 from probes import kernel_plan, tangent_kernel

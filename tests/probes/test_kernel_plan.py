@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from kernel_cases import CASE, CASES, Case, least_memory, mlp
+from kernel_brute_force import least_memory
+from kernel_cases import CASE, CASES, Case
+from kernel_networks import mlp
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import TREATMENTS, Net, block, brute_force_kernel, disturb, least_memory, relative_error
+from kernel_brute_force import TREATMENTS, block, brute_force_kernel, least_memory, relative_error
+from kernel_cases import disturb
+from kernel_graphs import Net
 from torch import Tensor, nn
 
 from probes import draw_kernels, layer_kernels, layer_traces, tangent_kernel

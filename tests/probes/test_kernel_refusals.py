@@ -6,7 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
-from kernel_cases import CASE, TREATMENTS, Inputs, Net, least_memory, mlp
+from kernel_brute_force import TREATMENTS, Inputs, least_memory
+from kernel_cases import CASE
+from kernel_graphs import Net
+from kernel_networks import mlp
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 

@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from kernel_cases import CASE, Net, brute_force_kernel, cast, mlp, relative_error
+from kernel_brute_force import brute_force_kernel, cast, relative_error
+from kernel_cases import CASE
+from kernel_graphs import Net
+from kernel_networks import mlp
 from torch import Tensor, nn
 
 from probes import draw_kernels, kernel_plan, layer_kernels, layer_traces, tangent_kernel

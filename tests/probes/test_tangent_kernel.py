@@ -5,17 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kernel_cases import (
-    CASE,
-    CASES,
-    TREATMENTS,
-    Case,
-    Net,
-    brute_force_kernel,
-    disturb,
-    mlp,
-    relative_error,
-)
+from kernel_brute_force import TREATMENTS, brute_force_kernel, relative_error
+from kernel_cases import CASE, CASES, Case, disturb
+from kernel_graphs import Net
+from kernel_networks import mlp
 from torch import nn
 
 from probes import kernel_plan, tangent_kernel

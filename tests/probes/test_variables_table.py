@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from variable_cases import N, O, assert_same, case
 
 import probes.variables
-from probes import VARIABLES, collective_variables, spectrum
-from probes.variables import Variable, check_treatment, evaluate, givens_of
-from probes.variables.needs import GIVENS, NEEDS, known_from
+from probes import VARIABLES, collective_variables
+from probes.variables import check_treatment, givens_of
+from probes.variables.needs import GIVENS, NEEDS
 
-N, O, P = 6, 3, 40  # noqa: E741
 PROFILES = {"kinetic_energies": N, "eigenvalues_leading": 10}  # and their lengths; the others have one value per mode
 FULL_ONLY = {
     "kinetic_energy",
@@ -36,51 +35,8 @@ POWERS |= dict.fromkeys((name for name in VARIABLES if name.startswith("class_")
 POWERS |= {"projection_factors": 1, "kinetic_energy": 2, "kinetic_energies": 2, "kinetic_energy_bound": 2}
 
 
-def case(outputs: str = "full", points: int = N, width: int = O, seed: int = 0) -> tuple[Tensor, dict[str, Any]]:
-    """The kernel of a made-up Jacobian, and all that can be given with it."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-    J = normal(points, width, P) + 0.5
-    kernels = [as_treated(J + drift * normal(*J.shape), outputs) for drift in (0.0, 0.1, 0.5)]
-    classes = torch.arange(points) % max(width, 2)
-    labels = torch.nn.functional.one_hot(classes, width).double() if width > 1 else normal(points, 1)
-    p = normal(points, width).softmax(-1)
-    residual = p - labels if width > 1 else normal(points, 1)
-    hessian = torch.diag_embed(p) - p[:, :, None] * p[:, None, :] if width > 1 else torch.ones(points, 1, 1).double()
-    return kernels[0], {
-        "outputs": outputs,
-        "labels": labels,
-        "classes": classes,
-        "residual": residual,
-        "output_hessian": hessian,
-        "previous_kernel": kernels[1],
-        "initial_kernel": kernels[2],
-        "step": 8,
-        "previous_step": 4,
-    }
-
-
-def as_treated(J: Tensor, outputs: str) -> Tensor:
-    if outputs == "full":
-        J = J.flatten(0, 1)
-    elif outputs == "summed":
-        J = J.sum(1) / math.sqrt(J.shape[1])
-    else:
-        J = J.flatten(1) / math.sqrt(J.shape[1])
-    return J @ J.T
-
-
 def defined_for(outputs: str) -> list[str]:
     return [name for name, variable in VARIABLES.items() if outputs in variable.treatments]
-
-
-def assert_same(found: dict[str, Any], expected: dict[str, Any], rel: float = 1e-7) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=rel, atol=rel, err_msg=name)
 
 
 def test_the_table_is_complete_and_consistent():
@@ -213,39 +169,6 @@ def test_with_one_output_all_treatments_are_full(outputs: str):
     assert undefined == {"class_within_other", "class_between_other", "kernel_regression_accuracy"}
 
 
-@pytest.mark.parametrize("name", [name for name in VARIABLES if givens_of(name)])
-def test_a_missing_given_is_named(name: str):
-    kernel, given = case()
-    given |= {"points": N}
-    needed = givens_of(name)
-    collective_variables(kernel, [name], **{g: given[g] for g in needed})  # and they are enough
-    for missing in needed:
-        rest = {g: None if g == missing else value for g, value in given.items()}
-        if missing == "points":  # what else is given would tell
-            rest = {}
-        with pytest.raises(ValueError, match=rf"^{name} needs {missing}: pass [a-z_]+=") as caught:
-            collective_variables(kernel, [name], **rest)
-        assert "\n" not in str(caught.value)
-
-
-def test_givens_of():
-    assert givens_of("trace") == frozenset()
-    assert givens_of("label_alignment") == {"labels"}
-    assert givens_of("kernel_velocity") == {"previous_kernel", "step", "previous_step"}
-    assert givens_of("misalignment_subspace") == {"initial_kernel"}
-    assert givens_of("misalignment_rank") == frozenset()
-    assert givens_of("kinetic_energy_bound") == {"residual"}
-    assert givens_of("sharpness") == {"output_hessian"}
-    assert givens_of("kernel_regression_accuracy") == {"labels", "classes"}
-    assert givens_of("entropy_centred") == {"points"}
-
-
-def test_the_message_of_a_missing_given():
-    with pytest.raises(ValueError, match=r"^label_alignment needs labels: pass targets=") as caught:
-        collective_variables(torch.eye(4), ["trace", "label_alignment"])
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize("outputs", ["traced", "summed"])
 @pytest.mark.parametrize("name", sorted(FULL_ONLY))
 def test_treatments_are_refused(name: str, outputs: str):
@@ -285,60 +208,3 @@ def test_a_variable_does_not_depend_on_who_else_is_asked_for():
     together = collective_variables(kernel, VARIABLES, **given)
     alone = {name: collective_variables(kernel, [name], **given)[name] for name in VARIABLES}
     assert_same(alone, together, rel=1e-10)
-
-
-def test_needs_can_be_given():
-    kernel, given = case()
-    seeded = spectrum(2 * kernel)  # another one, to see that it is used
-    names = ("largest_eigenvalue", "projection_factors", "constant_overlap")
-    found = collective_variables(kernel, names, **given, spectrum=seeded)
-    plain = collective_variables(kernel, names, **given)
-    assert found["largest_eigenvalue"] == seeded.eigenvalues[0]
-    np.testing.assert_allclose(found["projection_factors"], 2 * plain["projection_factors"], rtol=1e-10)
-    assert found["constant_overlap"] == plain["constant_overlap"]
-    start = collective_variables(
-        kernel, "misalignment_subspace", initial_eigenvectors=np.eye(len(kernel)), misalignment_rank=float(len(kernel))
-    )
-    assert start["misalignment_subspace"] == pytest.approx(0, abs=1e-12)
-
-
-def test_a_variable_of_unknown_needs_is_told_so(monkeypatch: pytest.MonkeyPatch):
-    def gap(eigenvalue: float) -> float:
-        return eigenvalue
-
-    monkeypatch.setitem(VARIABLES, "gap", Variable("gap", version=1, source="test", compute=gap))  # type: ignore[arg-type]
-    with pytest.raises(
-        ValueError, match=r"^gap needs eigenvalue: expected one of kernel, .*eigenvalues.*labels"
-    ) as caught:
-        evaluate(["gap"], known_from(torch.eye(2)))
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("kind", [np.asarray, lambda given: given.float().requires_grad_()])
-def test_givens_of_other_kinds(kind: Any):
-    kernel, given = case()
-    others = {name: kind(given[name]) for name in ("residual", "labels", "output_hessian", "initial_kernel")}
-    found = collective_variables(kernel, VARIABLES, **given | others)
-    assert_same(found, collective_variables(kernel, VARIABLES, **given), rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("given", "error", "message"),
-    [
-        ({"targets": torch.eye(6)}, TypeError, "'targets' cannot be given with a kernel, only outputs, points, labels"),
-        ({"outputs": "mean"}, ValueError, "outputs='mean' is not an output treatment: use one of full, traced, summed"),
-        ({"points": 4}, ValueError, "a kernel of side 6 is not of 4 points"),
-        ({"points": 3, "labels": torch.ones(6, 1)}, ValueError, "numbers of points that differ: points 3, labels 6:"),
-        ({"outputs": "traced", "points": 3}, ValueError, "numbers of points that differ: points 3, kernel 6:"),
-        ({"residual": torch.ones(3, 1)}, ValueError, "outputs per point that differ: residual 1, kernel 2:"),
-        ({"residual": torch.ones(6)}, ValueError, r"residual: shape \[6\], expected \[points, outputs\]: reshape"),
-        ({"classes": torch.ones(6, 1)}, ValueError, r"classes: shape \[6, 1\], expected \[points\]"),
-        ({"initial_kernel": torch.eye(3)}, ValueError, r"initial_kernel has shape \[3, 3\], the kernel \[6, 6\]:"),
-        ({"previous_kernel": torch.ones(6, 2)}, ValueError, r"shape \[6, 2\], expected a square"),
-    ],
-)
-@pytest.mark.usefixtures("unchecked")
-def test_givens_that_do_not_fit(given: dict[str, Any], error: type[Exception], message: str):
-    with pytest.raises(error, match=message) as caught:
-        collective_variables(torch.eye(6), "trace", **given)
-    assert "\n" not in str(caught.value)

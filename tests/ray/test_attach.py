@@ -48,6 +48,9 @@ def test_a_plain_loop_is_watched_and_may_fail_first(tmp_path: Path):
     assert (outcome["state"], outcome["cause"]) == ("failed", "ValueError: diverged")
     assert "attached_loop.py" in outcome["traceback"]
     assert statuses(out) == ["FAILED"]
+    taken = pipeline.load(out)
+    assert (len(taken), set(taken["step"]), set(taken["state"])) == (3 * 2 * 4, {0, 5, 10}, {"measured"})
+    assert (out / "report.html").exists()
     before = store.plan["retried_at"][run["run"]]
 
     done = train(out, 22)  # the same states as before, and on to the end

