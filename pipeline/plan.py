@@ -227,8 +227,8 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
     """All runs of a study with their data loaded, in the order of the file; identical ones stand once.
 
     Raises:
-        UserError: A value that does not hold, data that are missing or damaged, more points in a draw than data,
-            variables that are not defined for the kernel or the task.
+        UserError: A value that does not hold, data that are missing or damaged, a network that cannot be built for
+            them, more points in a draw than data, variables that are not defined for the kernel or the task.
     """
     loaded: dict[str, tasks.TaskData] = {}
     runs: dict[str, Run] = {}
@@ -254,6 +254,10 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
         for seed in study.seed_list:
             run = Run(task, model, optimiser, train, seed, varied, data, probes, study)  # pyright: ignore
             runs.setdefault(run.id, run)
+        try:
+            _ = run.parameters  # every network can be built for its data
+        except models.ModelError as error:
+            raise UserError(f"{source}: model {model.name}: {error}") from None  # pyright: ignore
     return list(runs.values())
 
 
