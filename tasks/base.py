@@ -113,7 +113,8 @@ class Task(BaseModel, frozen=True, extra="forbid"):
             data_dir: where the user keeps data sets, each in the layout its field uses.
 
         Raises:
-            DataError: if data are missing (`MissingDataError` if nothing of them is there), damaged or fewer than asked for.
+            DataError: if data are missing (a `MissingDataError` if nothing of them is there), damaged or fewer than
+                asked for.
         """
 
     def augmented(self, inputs: Tensor) -> Tensor:

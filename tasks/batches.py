@@ -88,8 +88,8 @@ def _images(path: Path, content: bytes, key: str, classes: int) -> Images:
         raise DataError(f"{path} has {found} as data, expected uint8 [n, {PIXELS}]: put an undamaged copy there")
     if not isinstance(labels, list) or len(labels) != len(pixels) or not all(_is_label(k, classes) for k in labels):
         raise DataError(
-            f"{path} has no list of {len(pixels):,} {key}, one for each image, from 0 to {classes - 1}: put an undamaged "
-            "copy there"
+            f"{path} has no list of {len(pixels):,} {key}, one for each image, from 0 to {classes - 1}: put an "
+            "undamaged copy there"
         )
     return Images(pixels.reshape(-1, 3, SIDE, SIDE), np.array(labels))
 
