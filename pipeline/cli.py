@@ -204,6 +204,9 @@ def doctor(*, data_dir: DataDir = None, out: Out = None, address: Address = None
     return 0 if good else 1
 
 
+app.command("pipeline.datasets:app", name="data", help="Where the tasks' data sets lie, and getting them.")
+
+
 @app.command
 def cite() -> None:
     """Print what to cite."""

@@ -253,11 +253,10 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
         _check_variables(study, data, f"{source}: probes.variables", task.name)  # pyright: ignore
         for seed in study.seed_list:
             run = Run(task, model, optimiser, train, seed, varied, data, probes, study)  # pyright: ignore
-            runs.setdefault(run.id, run)
-        try:
-            _ = run.parameters  # every network can be built for its data
-        except models.ModelError as error:
-            raise UserError(f"{source}: model {model.name}: {error}") from None  # pyright: ignore
+            try:
+                _ = runs.setdefault(run.id, run).parameters  # the network can be built for these data
+            except models.ModelError as error:
+                raise UserError(f"{source}: model {model.name}: {error}") from None  # pyright: ignore
     return list(runs.values())
 
 

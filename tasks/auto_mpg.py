@@ -16,6 +16,7 @@ from tasks.base import DataError, Split, Task, TaskData
 from tasks.published import Published
 
 FILE = "auto-mpg.data"
+HOME = "https://archive.ics.uci.edu/dataset/9/auto+mpg"
 URL = "https://archive.ics.uci.edu/ml/machine-learning-databases/auto-mpg/auto-mpg.data"
 PUBLISHED_MD5 = {FILE: "b858f4580d0066c48e260dd3b96f1ed8"}
 COLUMNS = 8  # mpg, cylinders, displacement, horsepower, weight, acceleration, model year, origin; then the name
@@ -51,7 +52,7 @@ class AutoMpg(Task, frozen=True):
 
     version: ClassVar[int] = 1
     score_name: ClassVar[str] = "r2"
-    published: ClassVar[Published] = Published("auto_mpg", "Auto MPG", ".", PUBLISHED_MD5, _download)
+    published: ClassVar[Published] = Published("auto_mpg", "Auto MPG", ".", PUBLISHED_MD5, HOME, _download)
 
     def load(self, data_dir: Path | None = None) -> TaskData:
         """The cars; `TaskData.source` says where they came from and how many were left out.

@@ -14,6 +14,8 @@ from tasks.batches import read_batches
 from tasks.images import Images, ImageTask, crop_and_flip
 from tasks.published import Published
 
+HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
+
 
 class Cifar(ImageTask, frozen=True):
     """Classify 32×32 colour photographs: cross-entropy on a logit for each class, all of which the kernel sees.
@@ -109,7 +111,9 @@ class Cifar10(Cifar, frozen=True):
     name: Literal["cifar10"] = "cifar10"
 
     version: ClassVar[int] = 1
-    published: ClassVar[Published] = Published("cifar10", "CIFAR-10", "cifar-10-batches-py", PUBLISHED_MD5, _download)
+    published: ClassVar[Published] = Published(
+        "cifar10", "CIFAR-10", "cifar-10-batches-py", PUBLISHED_MD5, HOME, _download
+    )
     mean: ClassVar[tuple[float, ...]] = (0.4914, 0.4822, 0.4465)
     std: ClassVar[tuple[float, ...]] = (0.2470, 0.2435, 0.2616)
     train_batches: ClassVar[tuple[str, ...]] = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -143,7 +147,7 @@ class Cifar100(Cifar, frozen=True):
 
     version: ClassVar[int] = 1
     published: ClassVar[Published] = Published(
-        "cifar100", "CIFAR-100", "cifar-100-python", PUBLISHED_MD5_100, _download_100
+        "cifar100", "CIFAR-100", "cifar-100-python", PUBLISHED_MD5_100, HOME, _download_100
     )
     mean: ClassVar[tuple[float, ...]] = (0.5071, 0.4865, 0.4409)
     std: ClassVar[tuple[float, ...]] = (0.2673, 0.2564, 0.2762)

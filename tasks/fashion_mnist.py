@@ -38,7 +38,13 @@ class FashionMnist(ImageTask, frozen=True):
 
     version: ClassVar[int] = 1
     published: ClassVar[Published] = Published(
-        "fashion_mnist", "Fashion-MNIST", "FashionMNIST/raw", PUBLISHED_MD5, _download, compressed=True
+        "fashion_mnist",
+        "Fashion-MNIST",
+        "FashionMNIST/raw",
+        PUBLISHED_MD5,
+        "https://github.com/zalandoresearch/fashion-mnist",
+        _download,
+        compressed=True,
     )
     mean: ClassVar[tuple[float, ...]] = (0.2860,)
     std: ClassVar[tuple[float, ...]] = (0.3530,)

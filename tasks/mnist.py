@@ -49,7 +49,9 @@ class Mnist(ImageTask, frozen=True):
     pad: int = Field(default=0, ge=0)
 
     version: ClassVar[int] = 1
-    published: ClassVar[Published] = Published("mnist", "MNIST", "MNIST/raw", PUBLISHED_MD5, _download, compressed=True)
+    published: ClassVar[Published] = Published(
+        "mnist", "MNIST", "MNIST/raw", PUBLISHED_MD5, "http://yann.lecun.com/exdb/mnist/", _download, compressed=True
+    )
     mean: ClassVar[tuple[float, ...]] = (0.1307,)
     std: ClassVar[tuple[float, ...]] = (0.3081,)
 

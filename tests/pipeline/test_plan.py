@@ -195,5 +195,5 @@ def test_what_asks_for_classes_asks_a_classification(monkeypatch: pytest.MonkeyP
 
 def test_missing_data_are_told_with_the_study_and_the_task(tmp_path: Path):
     study = read_study(shipped()["quickstart"], ("task.source=idx",))
-    with pytest.raises(UserError, match=r"^mine\.yaml: task mnist: no MNIST idx files in "):
+    with pytest.raises(UserError, match=r"^mine\.yaml: task mnist: no MNIST in "):
         make_runs(study, tmp_path, "mine.yaml")
