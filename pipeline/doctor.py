@@ -117,6 +117,9 @@ def _storage(storage: Storage) -> Iterator[Check]:
 
 
 def _data(data_dir: Path | None) -> Iterator[Check]:
-    for found in datasets.look([], data_dir):
-        absent = "absent: " * (found.state == "absent")
-        yield Check(f"data of {found.task}", found.state != "WRONG", f"{absent}{found.told}")
+    try:
+        for found in datasets.look([], data_dir):
+            absent = "absent: " * (found.state == "absent")
+            yield Check(f"data of {found.task}", found.state != "WRONG", f"{absent}{found.told}")
+    except UserError as error:
+        yield Check("data", False, str(error))
