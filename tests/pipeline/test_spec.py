@@ -208,8 +208,3 @@ def test_seeds_are_a_number_or_a_list(tmp_path: Path):
 def test_every_form_of_schedule_is_read(form: str, tmp_path: Path):
     schedule = read(tmp_path, f"probes.schedule={{{form}}}").probes.schedule
     assert schedule.model_dump(mode="json", exclude_none=True) == yaml.safe_load(f"{{{form}}}")
-
-
-def test_every_shipped_study_is_one():
-    for name, path in shipped().items():
-        assert make_runs(read_study(path), None), name
