@@ -25,6 +25,7 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # `main` has a word to say about it
 )
+app.command("pipeline.datasets:app", name="data", help="Where the tasks' data sets lie, and getting them.")
 # What a storage says that is full, read-only or failing: no mistake of the code.
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES}
 console = Console(soft_wrap=True)
@@ -202,9 +203,6 @@ def doctor(*, data_dir: DataDir = None, out: Out = None, address: Address = None
         good &= check.good
         _say(f"{'ok   ' if check.good else 'WRONG'} {check.what}: {check.found}")
     return 0 if good else 1
-
-
-app.command("pipeline.datasets:app", name="data", help="Where the tasks' data sets lie, and getting them.")
 
 
 @app.command
