@@ -1,11 +1,11 @@
 """Architectures, one file each.
 
 A model is a frozen config whose fields a study file spells out, and whose `build` makes the `torch.nn.Module`. To
-add one, write `models/cnn.py`:
+add one, write `models/bottleneck.py`:
 
-    class CNN(Model, frozen=True):
-        name: Literal["cnn"] = "cnn"
-        channels: int = Field(ge=1)
+    class Bottleneck(Model, frozen=True):
+        name: Literal["bottleneck"] = "bottleneck"
+        waist: int = Field(ge=1)
 
         version: ClassVar[int] = 1
 
@@ -14,11 +14,19 @@ add one, write `models/cnn.py`:
 and add its line to `MODELS`. Models do not import each other.
 """
 
-from models.base import Model
+from models.base import Model, ModelError
+from models.cnn import CNN
 from models.mlp import MLP
+from models.resnet18 import ResNet18
+from models.vgg16 import VGG16
+from models.vit import ViT
 
 MODELS: dict[str, type[Model]] = {
     "mlp": MLP,
+    "cnn": CNN,
+    "resnet18": ResNet18,
+    "vgg16": VGG16,
+    "vit": ViT,
 }
 
-__all__ = ["MLP", "MODELS", "Model"]
+__all__ = ["CNN", "MLP", "MODELS", "VGG16", "Model", "ModelError", "ResNet18", "ViT"]

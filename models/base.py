@@ -1,10 +1,31 @@
-"""What every model has: a frozen config that builds a module."""
+"""What every model has: a frozen config that builds a module. And what several share: activations, initialisations."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from math import prod, sqrt
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel
-from torch import nn
+from torch import Tensor, nn
+
+Activation = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "identity"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "identity": nn.Identity,
+}
+
+Init = Literal["lecun", "lecun_uniform", "he", "he_uniform", "xavier", "xavier_uniform", "standard", "ntk"]
+
+
+class ModelError(ValueError):
+    """A network that cannot be built for a task's data: one line with what was got and expected, and what to do."""
 
 
 class Model(BaseModel, frozen=True, extra="forbid"):
@@ -22,4 +43,66 @@ class Model(BaseModel, frozen=True, extra="forbid"):
         """A freshly initialised network that maps `[n, *input_shape]` to `[n, outputs]`.
 
         All randomness comes from torch's global generator: `torch.manual_seed` before the call fixes every parameter.
+
+        Raises:
+            ModelError: if there is no such network for inputs of this shape.
         """
+
+
+def image_shape(input_shape: tuple[int, ...], model: str) -> tuple[int, int, int]:
+    """Channels, height and width of one input.
+
+    Raises:
+        ModelError: if inputs are no images.
+    """
+    if len(input_shape) != 3:
+        raise ModelError(
+            f"{model} takes images [channels, height, width], got inputs of shape {list(input_shape)}: "
+            "choose another task or model"
+        )
+    channels, height, width = input_shape
+    return channels, height, width
+
+
+def initialise(layer: nn.Linear | nn.Conv2d, init: Init) -> None:
+    """Draw the weights of a new layer from the distribution that `init` names (see `MLP`); biases become zero.
+
+    `standard` leaves the layer as torch made it. `ntk` needs a `Scale` of `1/√fan_in` before the layer.
+    """
+    if init == "standard":
+        return
+    outputs, *window = layer.weight.shape
+    fan_in, fan_out = prod(window), outputs * prod(window[1:])
+    variance = {
+        "lecun": 1 / fan_in,
+        "he": 2 / fan_in,
+        "xavier": 2 / (fan_in + fan_out),
+        "ntk": 1.0,
+    }[init.removesuffix("_uniform")]
+    if init.endswith("_uniform"):
+        bound = sqrt(3 * variance)
+        nn.init.uniform_(layer.weight, -bound, bound)
+    else:
+        nn.init.normal_(layer.weight, std=sqrt(variance))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+class Scale(nn.Module):
+    """Multiplies its input by a constant.
+
+    The NTK parameterisation is this in front of a plain layer, rather than a layer of its own, so that whatever has a
+    rule for the plain layer has one for these too.
+    """
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`factor · x`, of the shape of `x`."""
+        return self.factor * x
+
+    def extra_repr(self) -> str:
+        """The factor, for `print(module)`."""
+        return f"factor={self.factor:.4g}"

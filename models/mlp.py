@@ -6,22 +6,9 @@ from math import prod, sqrt
 from typing import ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from models.base import Model
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "selu": nn.SELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "identity": nn.Identity,
-}
+from models.base import ACTIVATIONS, Activation, Init, Model, Scale, initialise
 
 
 class MLP(Model, frozen=True):
@@ -48,10 +35,8 @@ class MLP(Model, frozen=True):
     name: Literal["mlp"] = "mlp"
     width: int = Field(ge=1)
     depth: int = Field(default=3, ge=1)
-    activation: Literal[
-        "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "identity"
-    ] = "relu"
-    init: Literal["lecun", "lecun_uniform", "he", "he_uniform", "xavier", "xavier_uniform", "standard", "ntk"] = "lecun"
+    activation: Activation = "relu"
+    init: Init = "lecun"
     bias: bool = True
 
     version: ClassVar[int] = 1
@@ -65,44 +50,7 @@ class MLP(Model, frozen=True):
                 modules[f"activation_{number - 1}"] = ACTIVATIONS[self.activation]()
             if self.init == "ntk":
                 modules[f"scale_{number}"] = Scale(1 / sqrt(fan_in))
-            modules[f"linear_{number}"] = self._linear(fan_in, fan_out)
+            layer = nn.Linear(fan_in, fan_out, bias=self.bias)
+            initialise(layer, self.init)
+            modules[f"linear_{number}"] = layer
         return nn.Sequential(modules)
-
-    def _linear(self, fan_in: int, fan_out: int) -> nn.Linear:
-        layer = nn.Linear(fan_in, fan_out, bias=self.bias)
-        if self.init == "standard":
-            return layer
-        variance = {
-            "lecun": 1 / fan_in,
-            "he": 2 / fan_in,
-            "xavier": 2 / (fan_in + fan_out),
-            "ntk": 1.0,
-        }[self.init.removesuffix("_uniform")]
-        if self.init.endswith("_uniform"):
-            bound = sqrt(3 * variance)
-            nn.init.uniform_(layer.weight, -bound, bound)
-        else:
-            nn.init.normal_(layer.weight, std=sqrt(variance))
-        if self.bias:
-            nn.init.zeros_(layer.bias)
-        return layer
-
-
-class Scale(nn.Module):
-    """Multiplies its input by a constant.
-
-    The NTK parameterisation is this in front of a plain `nn.Linear`, rather than a layer of its own, so that whatever
-    has a rule for `nn.Linear` has one for these layers too.
-    """
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`factor · x`, of the shape of `x`."""
-        return self.factor * x
-
-    def extra_repr(self) -> str:
-        """The factor, for `print(module)`."""
-        return f"factor={self.factor:.4g}"

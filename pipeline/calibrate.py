@@ -1,7 +1,7 @@
 """What a study will cost, from a short calibration on this host: seconds a step, an evaluation and a measurement.
 
-A few of the study's networks, spread over their sizes, are built, trained for some steps and probed once; what lies
-between them in size is interpolated.
+A few of the study's networks, spread over their sizes, are built, trained for some steps, evaluated and probed, on a
+part of the points and draws where all of them would take long; what lies between them in size is interpolated.
 """
 
 import os
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,9 +24,12 @@ from pipeline.snapshots import SnapshotBuffer, checksum, plain_state
 from pipeline.spec import Study
 from pipeline.training import evaluate, peak_memory
 from probes import VARIABLES, measure
+from tasks import Split
 
 _SAMPLES = 5  # networks calibrated at most
 _SECONDS = 0.2  # spent on each quantity, one repetition at least
+_LONG = 2.0  # seconds of a call beyond which the first one serves: what it sets up no longer counts
+_LEAST_POINTS = 64  # of an evaluation
 # A launch starts a chain of processes that each import torch and Ray, some of them side by side where there are cores.
 # Start-up and closing together took 14 times one such import on two cores; the split between the chain and what can be
 # shared out is a guess.
@@ -137,9 +141,11 @@ def _rates_of_training(run: Run) -> tuple[float, float, float]:
         (what.task.loss(module(inputs), targets).sum() / len(inputs)).backward()
         optimiser.step()
 
-    def both() -> None:
-        evaluate(what.task, module, run.data.train)
-        evaluate(what.task, module, run.data.test)
+    def evaluation(split: Split) -> float:
+        def some(count: int) -> None:
+            evaluate(what.task, module, Split(split.inputs[:count], split.targets[:count]))
+
+        return _seconds_of_all(some, len(split), _LEAST_POINTS)
 
     state = plain_state(module)
     buffer = SnapshotBuffer(state)
@@ -148,7 +154,7 @@ def _rates_of_training(run: Run) -> tuple[float, float, float]:
         buffer.copy_from(state)
         checksum(buffer.tensors)
 
-    return _seconds(step), _seconds(both), _seconds(snapshot)
+    return _seconds(step), evaluation(run.data.train) + evaluation(run.data.test), _seconds(snapshot)
 
 
 def _rate_of_probes(run: Run) -> float:
@@ -156,15 +162,16 @@ def _rate_of_probes(run: Run) -> float:
     total = 0.0
     for probe in run.probes:
         points = draw_points(getattr(run.data, probe.split), probe.kernel)
-        total += _seconds(lambda probe=probe, points=points: _measure(run, module, probe, points))
+        measuring = partial(_measure, run, module, probe, points)
+        total += _seconds_of_all(measuring, probe.kernel.draws)
     return total
 
 
-def _measure(run: Run, module: nn.Module, probe: Probe, points: dict[str, Tensor]) -> None:
+def _measure(run: Run, module: nn.Module, probe: Probe, points: dict[str, Tensor], draws: int) -> None:
     measure(
         module,
         points["inputs"],
-        points["draws"],
+        points["draws"][:draws],
         probe.kernel.outputs,
         probe.variables,
         targets=points["targets"],
@@ -179,13 +186,28 @@ def _measure(run: Run, module: nn.Module, probe: Probe, points: dict[str, Tensor
 
 def _seconds(action: Callable[[], object]) -> float:
     """Median seconds of a call, the first one apart."""
-    action()
+    if (first := _timed(action)) > _LONG:
+        return first
     times: list[float] = []
     while sum(times) < _SECONDS:
-        begun = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - begun)
+        times.append(_timed(action))
     return float(np.median(times))
+
+
+def _seconds_of_all(action: Callable[[int], None], count: int, least: int = 1) -> float:
+    """Seconds of ``action(count)``, in proportion from a smaller number where that takes long enough to tell."""
+    some = min(least, count)
+    while some < count:
+        if (spent := _seconds(lambda some=some: action(some))) > _SECONDS:
+            return spent * count / some
+        some = min(4 * some, count)
+    return _seconds(lambda: action(count))
+
+
+def _timed(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
 
 
 def _interpolate(rates: list[Rates], parameters: int) -> Rates:

@@ -25,6 +25,7 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # `main` has a word to say about it
 )
+app.command("pipeline.datasets:app", name="data", help="Where the tasks' data sets lie, and getting them.")
 # What a storage says that is full, read-only or failing: no mistake of the code.
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES}
 for command in COMMANDS:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from pipeline import provenance
+from pipeline import datasets, provenance
 from pipeline.errors import UserError, one_line
 from pipeline.storage import Storage
 from pipeline.tracking import check_server, default_uri
-from tasks import TASKS
 
 PACKAGES = ("pipeline", "probes", "models", "tasks", "studies")
 _LEAST_DISK = 2 * 10**9
@@ -118,8 +117,9 @@ def _storage(storage: Storage) -> Iterator[Check]:
 
 
 def _data(data_dir: Path | None) -> Iterator[Check]:
-    for name, task in TASKS.items():
-        try:
-            yield Check(f"data of {name}", True, task.model_validate({"name": name}).load(data_dir).source)
-        except Exception as error:
-            yield Check(f"data of {name}", False, one_line(error))
+    try:
+        for found in datasets.look([], data_dir):
+            absent = "absent: " * (found.state == "absent")
+            yield Check(f"data of {found.task}", found.state != "WRONG", f"{absent}{found.told}")
+    except UserError as error:
+        yield Check("data", False, str(error))

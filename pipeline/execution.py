@@ -114,6 +114,7 @@ def _do(work: Work, before: Sequence[Work], data_dir: Path | None, wait: Wait) -
     finally:
         # Also on the way out of an interrupt: no MLflow run may be left RUNNING.
         tracked = crew.finish_tracking()
+        crew.leave()
     return tracked
 
 

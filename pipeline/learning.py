@@ -111,13 +111,14 @@ class Alone:
     def update(self) -> None:
         """One step of the optimiser on this worker's share of the batch."""
         what, world = self._what, self._world
-        _seed(mix(what.seed, self.step, world.rank, "step"), world.device)
+        seed_generators(mix(what.seed, self.step, world.rank, "step"), world.device)
         everything = self._order.batch(self.step)
         inputs, targets = self._train.batch(everything[world.rank :: world.size])
         # Summed over this worker's share and divided by the global batch: unequal shares weigh by their points. DDP
         # divides by the number of workers, which the factor takes back.
         with updating(self.optimiser, what, self.step):
-            (what.task.loss(self._network(inputs), targets).sum() * (world.size / len(everything))).backward()
+            outputs = self._network(what.task.augmented(inputs))
+            (what.task.loss(outputs, targets).sum() * (world.size / len(everything))).backward()
         self.step += 1
 
     def state(self, member: int = 0) -> dict[str, Any]:
@@ -198,7 +199,8 @@ def _copy(value: Any) -> Any:
     return value
 
 
-def _seed(seed: int, device: torch.device) -> None:
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Set the generators that dropout and augmentation draw from."""
     # torch.manual_seed would visit every accelerator there might be, at each step.
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

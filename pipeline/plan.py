@@ -243,8 +243,8 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
     """All runs of a study with their data loaded, in the order of the file; identical ones stand once.
 
     Raises:
-        UserError: A value that does not hold, data that are missing or damaged, more points in a draw than data,
-            variables that are not defined for the kernel or the task.
+        UserError: A value that does not hold, data that are missing or damaged, a network that cannot be built for
+            them, more points in a draw than data, variables that are not defined for the kernel or the task.
     """
     loaded: dict[str, tasks.TaskData] = {}
     runs: dict[str, Run] = {}
@@ -266,7 +266,10 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
         _check_variables(study, data, f"{source}: probes.variables", task.name)  # pyright: ignore
         for seed in study.seed_list:
             run = Run(task, model, optimiser, train, seed, varied, data, probes, study)
-            runs.setdefault(run.id, run)
+            try:
+                _ = runs.setdefault(run.id, run).parameters  # the network can be built for these data
+            except models.ModelError as error:
+                raise UserError(f"{source}: model {model.name}: {error}") from None
     return list(runs.values())
 
 

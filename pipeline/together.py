@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from pipeline.learning import Order, Training, resumed, state_of, updating
+from pipeline.learning import Order, Training, mix, resumed, seed_generators, state_of, updating
 from tasks import Split
 
 
@@ -55,6 +55,8 @@ class Together:
             self.optimiser.load_state_dict(_stacked([optimiser.state_dict() for optimiser, _ in found]))
         self._skeleton = copy.deepcopy(modules[0]).to("meta")
         self._whats, self._train, self._device = whats, train, device
+        one = train.inputs[:1]
+        self._augments = whats[0].task.augmented(one) is not one
         self._orders = [Order(what, len(train), device) for what in whats]
 
     def update(self) -> None:
@@ -84,11 +86,21 @@ class Together:
     def _batch(self) -> tuple[Tensor, Tensor, bool]:
         """Inputs [networks, n, …], or [n, …] where all networks share them; targets [networks · n, …]; which it is."""
         places = torch.stack([order.batch(self.step) for order in self._orders])
-        if places.shape[1] == len(self._train):  # a full batch: its order is of no account
+        if places.shape[1] == len(self._train) and not self._augments:  # a full batch: its order is of no account
             inputs, targets = self._train.inputs, self._train.targets
             return inputs, targets.repeat(len(places), *[1] * (targets.dim() - 1)), True
         inputs, targets = self._train.batch(places.flatten())
-        return inputs.unflatten(0, places.shape), targets, False
+        inputs = inputs.unflatten(0, places.shape)
+        if self._augments:
+            inputs = torch.stack(
+                [self._augmented(what, of_one) for what, of_one in zip(self._whats, inputs, strict=True)]
+            )
+        return inputs, targets, False
+
+    def _augmented(self, what: Training, inputs: Tensor) -> Tensor:
+        """As the network would see them alone: every one has draws of its own."""
+        seed_generators(mix(what.seed, self.step, 0, "step"), self._device)
+        return what.task.augmented(inputs)
 
 
 def _stacked(states: Sequence[dict[str, Any]]) -> dict[str, Any]:

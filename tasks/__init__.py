@@ -16,11 +16,32 @@ A task is a frozen config whose fields a study file spells out. To add one, writ
 and add its line to `TASKS`.
 """
 
-from tasks.base import DataError, Split, Task, TaskData
+from tasks.auto_mpg import AutoMpg
+from tasks.base import DataError, MissingDataError, Split, Task, TaskData
+from tasks.cifar import Cifar10, Cifar100
+from tasks.fashion_mnist import FashionMnist
 from tasks.mnist import Mnist
+from tasks.published import Published
 
 TASKS: dict[str, type[Task]] = {
     "mnist": Mnist,
+    "fashion_mnist": FashionMnist,
+    "cifar10": Cifar10,
+    "cifar100": Cifar100,
+    "auto_mpg": AutoMpg,
 }
 
-__all__ = ["TASKS", "DataError", "Mnist", "Split", "Task", "TaskData"]
+__all__ = [
+    "TASKS",
+    "AutoMpg",
+    "Cifar10",
+    "Cifar100",
+    "DataError",
+    "FashionMnist",
+    "MissingDataError",
+    "Mnist",
+    "Published",
+    "Split",
+    "Task",
+    "TaskData",
+]

@@ -7,15 +7,22 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from tasks.published import Published
+
 
 class DataError(ValueError):
     """Data that are missing, damaged or too few: one line with the file, what was got and expected, what to do."""
+
+
+class MissingDataError(DataError):
+    """Nothing is there of a data set; what is there is not wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +97,13 @@ class Task(BaseModel, frozen=True, extra="forbid"):
 
     A subclass sets `name` to a `Literal` with its key in `tasks.TASKS`, `version` to an integer that goes up whenever
     the same fields begin to mean another loss, score or choice of data, and `score_name` to what its score is called.
+    `published` is the data set it reads, for `tangentscope data`.
     """
 
     name: str
     version: ClassVar[int]
     score_name: ClassVar[str]
+    published: ClassVar[Published | None] = None
 
     @abstractmethod
     def load(self, data_dir: Path | None = None) -> TaskData:
@@ -104,8 +113,17 @@ class Task(BaseModel, frozen=True, extra="forbid"):
             data_dir: where the user keeps data sets, each in the layout its field uses.
 
         Raises:
-            DataError: if data are missing, damaged or fewer than asked for.
+            DataError: if data are missing (a `MissingDataError` if nothing of them is there), damaged or fewer than
+                asked for.
         """
+
+    def augmented(self, inputs: Tensor) -> Tensor:
+        """The inputs `[m, *input_shape]` of a training batch as the network is to see them in this step.
+
+        Called in training only, never for evaluations or probes. Randomness comes from torch's generator of the inputs'
+        device, which the caller seeds by seed, step and rank.
+        """
+        return inputs
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

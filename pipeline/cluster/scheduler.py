@@ -11,7 +11,7 @@ import ray
 import ray.exceptions
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from pipeline.cluster.hub import Hub
@@ -150,6 +150,13 @@ class Crew:
             return ray.get(self._tracker.finish.remote(), timeout=_TRACKING_SECONDS)
         except (ray.exceptions.RayError, TimeoutError) as error:
             return None, one_line(error)
+
+    def leave(self) -> None:
+        """End the actors, so that others can have what they hold of the cluster."""
+        for actor in (*self.probers, self.hub, self._tracker):
+            if actor is not None:
+                ray.kill(actor)
+        remove_placement_group(self._pool)
 
     def status(self) -> dict[str, Any]:
         """The hub's counts; empty while it is starting."""

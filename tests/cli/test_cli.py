@@ -89,6 +89,7 @@ def test_cite_version_and_help(command: Command):
         "sync",
         "export",
         "ls",
+        "data",
         "doctor",
         "cite",
     )
@@ -227,6 +228,8 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "nowhere to export to": (["export", "{study}", "--to", "none/a.parquet"], r"export --to none/a\.parquet: "),
     "nowhere for csv": (["export", "{study}", "--to", "none/a.csv"], r"export --to none/a\.csv: "),
     "no such exported table": (["export", "{study}", "--to", "a.csv", "--table", "all"], '"all".*"history"'),
+    "no such task's data": (["data", "where", "mnst"], 'task "mnst" unknown; .* did you mean "mnist"'),
+    "nowhere to fetch to": (["data", "fetch", "mnist"], "no data directory; name one with --data-dir"),
     "nowhere to send": (["sync", "{study}"], "does not answer .*--offline"),
 }
 
@@ -241,6 +244,17 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     assert (said.code, said.out) == (2, "")
     assert re.fullmatch(r"error: .+\n", said.err), said.err
     assert re.search(expected, said.err)
+
+
+def test_data_where_and_fetch(command: Command, tmp_path: Path):
+    said = command("data", "where", "auto_mpg", "--data-dir", tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[0].startswith("ok       auto_mpg: Auto MPG, 314 train and 78 test cars")
+    folder = tmp_path / "mnist/MNIST/raw"
+    folder.mkdir(parents=True)
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(b"short")
+    assert command("data", "where", "--data-dir", tmp_path).code == 1
+    assert "t10k-labels-idx1-ubyte not as published" in command("data", "fetch", "mnist", "--data-dir", tmp_path).err
 
 
 def test_data_directory_from_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch):

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,9 @@ import pytest
 import study_on_disk
 
 from pipeline.storage import Storage
+
+# The synthetic data of the tasks' tests serve here too.
+sys.path.insert(0, str(Path(__file__).parent.parent / "tasks"))
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_requirements_against_what_is_installed(requirements: list[str], said: s
     assert said in packages.found
 
 
-def test_data_that_are_damaged(tmp_path: Path):
+def test_data_that_are_damaged_and_data_that_are_absent(tmp_path: Path):
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
     (folder / "train-images-idx3-ubyte").write_bytes(b"short")
@@ -52,6 +52,10 @@ def test_data_that_are_damaged(tmp_path: Path):
     assert not data.good
     assert "incomplete" in data.found
     assert "\n" not in data.found
+    absent = by_name(tmp_path)["data of cifar10"]
+    assert (absent.good, absent.found.startswith("absent: no CIFAR-10 in ")) == (True, True)
+    nowhere = by_name(tmp_path / "none")["data"]
+    assert (nowhere.good, "none: not there" in nowhere.found) == (False, True)
 
 
 def test_a_full_disk_and_an_odd_authentication(monkeypatch: pytest.MonkeyPatch):

@@ -82,6 +82,24 @@ def test_the_real_calibration_runs(monkeypatch: pytest.MonkeyPatch):
     assert cost.wall == max(cost.training, cost.probing)
 
 
+def test_what_takes_long_is_measured_in_part(monkeypatch: pytest.MonkeyPatch):
+    done: list[int] = []
+    monkeypatch.setattr(calibrate, "_SECONDS", 0.5)
+    monkeypatch.setattr(calibrate, "_seconds", lambda action: action() or done[-1] / 100)  # a hundred a second
+    assert calibrate._seconds_of_all(done.append, 200) == pytest.approx(2.0)
+    assert done == [1, 4, 16, 64]
+    assert calibrate._seconds_of_all(done.append, 10, least=64) == pytest.approx(0.1)
+    assert calibrate._seconds_of_all(done.append, 20) == pytest.approx(0.2)
+    assert done[4:] == [10, 1, 4, 16, 20]
+
+
+def test_a_long_call_is_made_once(monkeypatch: pytest.MonkeyPatch):
+    calls: list[int] = []
+    monkeypatch.setattr(calibrate, "_timed", lambda action: action() or 3.0)
+    assert calibrate._seconds(lambda: calls.append(1)) == 3.0
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e6, "2.5 MB"), (3e9, "3 GB"), (4e12, "4 TB")]
 )

@@ -195,5 +195,13 @@ def test_what_asks_for_classes_asks_a_classification(monkeypatch: pytest.MonkeyP
 
 def test_missing_data_are_told_with_the_study_and_the_task(tmp_path: Path):
     study = read_study(shipped()["quickstart"], ("task.source=idx",))
-    with pytest.raises(UserError, match=r"^mine\.yaml: task mnist: no MNIST idx files in "):
+    with pytest.raises(UserError, match=r"^mine\.yaml: task mnist: no MNIST in "):
         make_runs(study, tmp_path, "mine.yaml")
+
+
+def test_a_network_that_cannot_be_built_is_told_with_the_study_and_the_model():
+    study = read_study(shipped()["quickstart"], ("grid={}", "model={name: vgg16}"))
+    with pytest.raises(UserError, match=r"^mine\.yaml: model vgg16: .* got 28×28: set task\.pad"):
+        make_runs(study, None, "mine.yaml")
+    padded = read_study(shipped()["quickstart"], ("grid={}", "model={name: vgg16, width: 1}", "task.pad=2"))
+    assert make_runs(padded, None)[0].data.input_shape == (1, 32, 32)

@@ -145,8 +145,33 @@ def test_each_combination_of_further_fields_has_its_figure(tmp_path):
     assert all(len(drawing.figure.axes[0].lines) == 2 for drawing in drawings)
 
 
+def scan(width: int = 32, depth: int = 3, activation: str = "relu") -> dict:
+    return a_run(**{"model.width": width, "model.depth": depth, "model.activation": activation})
+
+
+def test_fields_varied_one_at_a_time_have_a_figure_each(tmp_path):
+    """As in CV fig. 1: a row of panels for each field, the base in all of them."""
+    runs = [scan(width=8), scan(), scan(width=128), scan(depth=2), scan(depth=5), scan(activation="tanh")]
+    drawings = curves(View(write_study(tmp_path, runs)))
+    found = {drawing.name: [text.get_text() for text in drawing.figure.legends[0].get_texts()] for drawing in drawings}
+    assert found == {
+        "curves-depth=3-activation=relu": ["8", "32", "128"],
+        "curves-width=32-activation=relu": ["2", "3", "5"],
+        "curves-width=32-depth=3": ["relu", "tanh"],
+    }
+    legends = [drawing.figure.legends[0].get_title().get_text() for drawing in drawings]
+    assert legends == ["width", "depth", "activation"]
+    assert all(f"Colour: {legend}. At " in drawing.caption for legend, drawing in zip(legends, drawings, strict=True))
+
+
+def test_two_fields_varied_together_are_no_scan(tmp_path):
+    drawings = curves(View(write_study(tmp_path, [scan(width=8), scan(depth=2)])))
+    names = ["curves-depth=3-activation=relu", "curves-depth=2-activation=relu"]
+    assert [drawing.name for drawing in drawings] == names
+
+
 def test_too_many_combinations_are_cut_and_the_caption_says_so(tmp_path):
-    runs = [a_run(**{"model.width": 8, "model.depth": depth}) for depth in range(12)]
+    runs = [a_run(**{"model.width": width, "model.depth": depth}) for depth in range(12) for width in (8, 32)]
     drawings = curves(View(write_study(tmp_path, runs)))
     assert len(drawings) == 8
     assert all("first 8 of 12 combinations" in drawing.caption for drawing in drawings)

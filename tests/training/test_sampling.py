@@ -1,13 +1,16 @@
 """Which points a worker sees in a step: all that matters for comparing runs and for going on after a death."""
 
+from collections.abc import Callable
+
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from training_cases import Dense, Noisy, Watched, points, training
+from training_cases import Dense, Noisy, Points, Watched, points, training
 
 from pipeline.learning import World, mix, permutation
-from pipeline.training import train
+from pipeline.optimisers import SGD
+from pipeline.training import evaluate, train
 from tasks import Split, TaskData
 
 
@@ -91,3 +94,49 @@ def test_what_dropout_draws_is_a_function_of_the_step_the_rank_and_the_seed() ->
 
     assert draws() == draws(before=5)
     assert len({*draws(), *draws(rank=1), *draws(seed=2)}) == 9
+
+
+class Shaken(Points, frozen=True):
+    """Adds noise to the inputs of each training batch, and tells which."""
+
+    on_noise: Callable[[Tensor], None]
+
+    def augmented(self, inputs: Tensor) -> Tensor:
+        noise = torch.randn(inputs.shape)
+        self.on_noise(noise)
+        return inputs + noise
+
+
+def test_what_augmentation_draws_is_a_function_of_the_step_the_rank_and_the_seed() -> None:
+    data = points(24, dtype=torch.float32)
+
+    def draws(rank: int = 0, seed: int = 1, before: int = 0) -> list[float]:
+        torch.manual_seed(before)
+        noise: list[Tensor] = []
+        train(
+            training(data, 3, 24, model=Noisy(), task=Shaken(on_noise=noise.append), seed=seed),
+            data,
+            None,
+            World(rank, 2),
+        )
+        assert {drawn.shape for drawn in noise} == {(12, 5)}
+        return [drawn[0, 0].item() for drawn in noise]
+
+    assert draws() == draws(before=5)
+    assert len({*draws(), *draws(rank=1), *draws(seed=2)}) == 9
+
+
+def test_the_network_learns_from_augmented_inputs_and_is_evaluated_on_others() -> None:
+    data, noise = points(24, dtype=torch.float32), list[Tensor]()
+    task = Shaken(on_noise=noise.append)
+    fields = {"model": Dense(double=False), "optimiser": SGD(lr=0.1)}
+    shaken, plain = (train(training(data, 1, 24, task=each, **fields), data, None)[0] for each in (task, Points()))
+    (only,) = noise
+    order = permutation(24, 3, 0, torch.device("cpu"))
+    moved = Split(data.train.inputs[order] + only, data.train.targets[order])
+    expected, _ = train(training(data, 1, 24, **fields), TaskData(moved, data.test, (5,), 3, "moved"), None)
+    for found, wanted, other in zip(shaken.parameters(), expected.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted)
+        assert not torch.allclose(found, other)
+    assert evaluate(task, plain, data.test) == evaluate(Points(), plain, data.test)
+    assert len(noise) == 1

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 import torch
 from torch import nn
-from training_cases import Dense, Noisy, points, training
+from training_cases import Dense, Noisy, Points, points, training
 
 from models import Model
 from pipeline import trial
@@ -86,6 +86,22 @@ def test_every_network_becomes_what_it_becomes_alone(model: Model, optimiser: Op
         assert (cost.steps, cost.together) == (what.steps, 3)
     first, second = (modules[k].state_dict() for k in (0, 1))
     assert not torch.equal(first["0.weight"], second["0.weight"])
+
+
+class Shaken(Points, frozen=True):
+    """Adds noise to the inputs of each training batch."""
+
+    def augmented(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs + 0.1 * torch.randn(inputs.shape, dtype=inputs.dtype)
+
+
+@pytest.mark.parametrize("batch_size", [23, 6], ids=["full batch", "unequal batches"])
+def test_every_network_has_the_augmentation_it_has_alone(batch_size: int) -> None:
+    data = points(23)
+    whats = seeds(data, batch_size=batch_size, task=Shaken())
+    modules, _ = train_together(whats, data, [None] * 3, CPU)
+    for what, module in zip(whats, modules, strict=True):
+        assert_close(module, train(what, data, None)[0])
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS, ids=lambda optimiser: optimiser.name)

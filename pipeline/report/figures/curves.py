@@ -12,6 +12,6 @@ _COLUMNS = [
 
 
 def curves(view: View) -> list[Drawing]:
-    """Entropy (nats), trace and loss on test and train data, one figure per combination of the fields but the first."""
+    """Entropy (nats), trace and loss on test and train data, one figure per facet of the study."""
     what = "Entropy of the tangent kernel's spectrum (CV eq. 9), its trace (CV eq. 10) and the loss, after CV fig. 1."
     return draw_panels(view, "curves", "Collective variables", what, _COLUMNS)

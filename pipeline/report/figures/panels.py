@@ -1,4 +1,4 @@
-"""Panels of curves: one column per variable, one row per split, one colour per value of the first varied field."""
+"""Panels of curves: one column per variable, one row per split, one colour per value of a varied field."""
 
 import math
 from collections.abc import Sequence
@@ -43,17 +43,17 @@ _Panels = dict[tuple[str, Column], dict[str, Curves]]
 
 
 def draw_panels(view: View, name: str, title: str, what: str, columns: Sequence[Column]) -> list[Drawing]:
-    """One drawing per combination of the varied fields beyond the first, and per way the kernel was taken.
+    """One drawing per facet: per field varied alone, or per combination of the varied fields beyond the first.
 
     Empty if the kernel's variables among `columns` are not in the plan, or nothing of them was measured.
     """
     columns = [column for column in columns if not column.kernel or view.kernels(column.variable)]
     there = facets(view, [column.variable for column in columns if column.kernel])
-    palette = colours([run["varied"][view.varied[0]] for run in view.runs] if view.varied else [""])
     drawings: list[Drawing] = []
     taken: set[str] = set()
     for facet in there[:_MOST]:
         panels = _panels(view, facet, columns)
+        palette = colours([run["varied"][facet.field] for run in view.runs] if facet.field else [""])
         with drawing_style():
             figure, used = _draw(view, facet, panels, palette)
         notes = [note for note in (MEAN, DRAWS, SEEDS) if note in used]
@@ -113,19 +113,19 @@ def _draw(view: View, facet: Facet, panels: _Panels, palette: dict[str, Any]) ->
 
 def _legend(figure: Figure, view: View, facet: Facet, palette: dict[str, Any]) -> None:
     labels = [label for label in palette if label in facet.groups]
-    if len(palette) < 2 or not labels:
+    if facet.field is None or len(palette) < 2 or not labels:
         return
     handles = [Line2D([], [], color=palette[label], linewidth=1.6, label=_plain(label)) for label in labels]
     longest = max(len(_plain(label)) for label in labels)
     fitting = max(1, int(figure.get_figwidth() * 13 / (longest + 6)))
     columns = math.ceil(len(labels) / math.ceil(len(labels) / fitting))
-    title = _plain(view.short(view.varied[0]))
+    title = _plain(view.short(facet.field))
     figure.legend(handles=handles, title=title, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _setting(view: View, facet: Facet) -> str:
     seeds = len({run["seed"] for run in facet.runs})
-    by = f" Colour: {view.short(view.varied[0])}." if view.varied else ""
+    by = f" Colour: {view.short(facet.field)}." if facet.field else ""
     fixed = f" At {', '.join(facet.parts)}." if facet.parts else ""
     return f"Study {view.name}, {seeds} seed{'s' * (seeds != 1)}; kernel: {facet.kernel}.{by}{fixed}"
 

@@ -1,0 +1,131 @@
+"""Every shipped study plans at each of its scales, trains, is measured and, marked slow, runs as a whole."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from published_files import write_batches, write_cars, write_idx
+
+import pipeline
+from pipeline import listing
+from pipeline.learning import training_of
+from pipeline.plan import Run, make_runs
+from pipeline.points import draw_points
+from pipeline.spec import read_study
+from pipeline.training import train
+from probes import kernel_plan, measure
+from probes.kernels.plan import PER_SAMPLE
+from studies import shipped
+from tasks import Split
+
+STUDIES = shipped()
+WRITTEN = {name: yaml.safe_load(path.read_text()) for name, path in STUDIES.items()}
+SCALES = [(name, scale) for name, study in WRITTEN.items() for scale in (None, *study.get("scales", {}))]
+# Each study once, as small as it ships.
+SMALL = [(name, "small" if "small" in study.get("scales", {}) else None) for name, study in WRITTEN.items()]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Synthetic data in the published layouts, as many as the studies' kernels take."""
+    folder = tmp_path_factory.mktemp("data")
+    write_idx(folder / "mnist/MNIST/raw", 60, 60)
+    write_batches(folder / "cifar10/cifar-10-batches-py", 50)
+    write_cars(folder / "auto_mpg")
+    return folder
+
+
+# What synthetic data need: by task, the fields that a study may have set for the real ones.
+ASKED = {
+    "mnist": ["task.train_size=60", "task.test_size=50", "task.source=auto"],
+    "cifar10": ["task.train_size=60", "task.test_size=50", "task.partial=true"],
+    "auto_mpg": ["task.source=mlxtend"],
+}
+
+
+def runs_of(name: str, scale: str | None, data_dir: Path, *overrides: str) -> list[Run]:
+    fields = (*ASKED[WRITTEN[name]["task"]["name"]], *overrides)
+    return make_runs(read_study(STUDIES[name], fields, scale), data_dir, f"{name}.yaml")
+
+
+def by_network(runs: list[Run]) -> list[Run]:
+    """One run of each network."""
+    return list({run.model: run for run in runs}.values())
+
+
+@pytest.mark.parametrize(("name", "scale"), SCALES)
+def test_a_shipped_study_plans(name: str, scale: str | None, data_dir: Path):
+    runs = runs_of(name, scale, data_dir)
+    assert len({run.name for run in runs}) == len(runs)
+    assert all(run.schedule[0] == 0 and run.schedule[-1] == run.steps for run in runs)
+    assert all(run.parameters > 0 for run in runs), "every network can be built"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_says_what_it_is(name: str):
+    study = read_study(STUDIES[name])
+    assert study.name == name
+    line = dict(listing.entries("studies"))[name]
+    assert 40 < len(line) <= 118
+    if name.startswith("cv-fig"):
+        assert re.match(r"CV fig\. \d", line)
+        assert "small" in study.scales
+        assert len(study.seed_list) >= 5, "the claims are decided over seeds"
+
+
+def test_a_scan_varies_one_field_at_a_time(data_dir: Path):
+    scans = [name for name in STUDIES if read_study(STUDIES[name]).zip]
+    assert len(scans) >= 3
+    for name, scale in [(name, scale) for name, scale in SCALES if name in scans]:
+        networks = list(dict.fromkeys(tuple(run.varied.values()) for run in runs_of(name, scale, data_dir)))
+        base = max(networks, key=lambda one: sum(differ(one, other) <= 1 for other in networks))
+        assert all(differ(base, other) <= 1 for other in networks), name
+        for field in range(3):
+            assert len({network[field] for network in networks}) >= 2
+
+
+def differ(one: tuple, other: tuple) -> int:
+    return sum(a != b for a, b in zip(one, other, strict=True))
+
+
+TINY = ("train.epochs=0.01", "train.batch_size=4", "probes.kernel.draws=2", "probes.kernel.size=2", "seeds=1")
+
+
+@pytest.mark.parametrize(("name", "scale"), SMALL)
+def test_every_network_of_a_small_study_trains_and_is_measured(name: str, scale: str | None, data_dir: Path):
+    torch.set_num_threads(1)
+    for run in by_network(runs_of(name, scale, data_dir, *TINY)):
+        few = replace(run.data, train=first(run.data.train), test=first(run.data.test))
+        module, costs = train(training_of(run.record()), few, None)
+        assert costs.steps == run.steps == 1
+        points = draw_points(run.data.test, run.study.probes.kernel)
+        kernel = run.study.probes.kernel.outputs
+        measured = measure(module, points["inputs"], points["draws"], kernel, run.study.probes.variables)
+        assert all(torch.isfinite(torch.tensor(measured.mean(v))) for v in run.study.probes.variables)
+        layers = kernel_plan(module, points["inputs"], kernel).layers
+        assert [layer.name for layer in layers if layer.path == PER_SAMPLE] == []
+
+
+def first(split: Split) -> Split:
+    return Split(*split.batch(torch.arange(8)))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize(("name", "scale"), SMALL)
+def test_a_shipped_study_runs(name: str, scale: str | None, data_dir: Path, tmp_path: Path):
+    fields = [*ASKED[WRITTEN[name]["task"]["name"]], *TINY, "probes.schedule={at: [1]}"]
+    options = ["--data-dir", data_dir, "--out", tmp_path, "--offline", *(["--scale", scale] if scale else [])]
+    command = [sys.executable, "-m", "pipeline.cli", "run", name, *fields, *map(str, options)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    measured = pipeline.load(tmp_path)
+    runs = runs_of(name, scale, data_dir, *TINY)
+    assert len(measured) == len(runs) * 2 * 2 * 3, "steps, splits, variables"
+    assert set(measured["run"]) == {run.id for run in runs}
+    assert (tmp_path / "report.html").exists()
