@@ -6,6 +6,7 @@ from typing import Any, cast
 import ray
 import torch
 
+from pipeline import pages
 from pipeline.errors import one_line
 from pipeline.ledger import Job
 from pipeline.measuring import Measurer
@@ -26,6 +27,7 @@ class Prober:
     """
 
     def __init__(self, storage: Storage, name: str, threads: int, memory_bytes: int, subject: Subject) -> None:
+        pages.keep_freed()
         torch.set_num_threads(threads)
         device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
         self.name = name

@@ -21,7 +21,7 @@ import ray.train.collective
 import ray.train.torch
 import torch
 
-from pipeline import attempts, layout, logs
+from pipeline import attempts, layout, logs, pages
 from pipeline.attempts import Attempt
 from pipeline.errors import Fenced, Stopped, UserError, one_line
 from pipeline.launch import Launch
@@ -67,6 +67,7 @@ def train_group(config: dict[str, Any]) -> None:
     group: Group = config["group"]
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    pages.keep_freed()
     torch.set_num_threads(group.cpu)
     records = {run["run"]: run for run in Store(group.launch.storage).runs}
     try:

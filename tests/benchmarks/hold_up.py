@@ -1,0 +1,98 @@
+"""How long a snapshot holds training up, by the size of the network.
+
+    python tests/benchmarks/hold_up.py [--sizes 1e5 1e6 47e6 350e6] [--snapshots 10] [--seconds 0.5]
+
+Trains for about `--seconds` between two snapshots (products of matrices on one thread), with a recorder and its
+thread at work and without one, in turns. Prints for each size: the plain copy into memory that has been written before,
+what training waited for the copy and for storage, both as shares of training time, and the steps a second with
+snapshots relative to those without. Not a test: times depend on the machine and its other work.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline import pages
+from pipeline.launch import Launch
+from pipeline.snapshots import Recorder
+from pipeline.storage import Storage
+
+_SIDE = 500  # of the matrices that training multiplies
+
+
+class Network(nn.Module):
+    """So many bytes of parameters, in twenty tensors."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        each = max(1, int(size / 4 / 20))
+        self.parts = nn.ParameterList([nn.Parameter(torch.rand(each)) for _ in range(20)])
+
+
+def train(seconds: float) -> int:
+    """Steps made in about so many seconds."""
+    matrix, steps, begun = torch.rand(_SIDE, _SIDE), 0, time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        matrix @ matrix
+        steps += 1
+    return steps
+
+
+def copy_seconds(network: Network) -> float:
+    """Median seconds of a copy of all parameters into memory that is there already."""
+    state = [parameter.detach() for parameter in network.parts]
+    there = [tensor.clone() for tensor in state]
+    times = []
+    for _ in range(11):
+        begun = time.perf_counter()
+        for to, tensor in zip(there, state, strict=True):
+            to.copy_(tensor)
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))
+
+
+def measure(size: float, snapshots: int, seconds: float) -> str:
+    """One line of the table."""
+    network = Network(size)
+    plain = copy_seconds(network)
+    alone = beside = 0
+    with tempfile.TemporaryDirectory() as directory:
+        launch = Launch(Storage.at(Path(directory)), 1)
+        with Recorder(launch, "0" * 12, 1, 1, 0, network) as recorder:
+            for step in range(2 * snapshots):
+                if step % 2:
+                    recorder.snapshot(step, network)
+                    beside += train(seconds)
+                else:
+                    recorder.snapshot(step, network)  # its file is being written while nobody trains
+                    while recorder._free.qsize() < 2:
+                        time.sleep(0.01)
+                    alone += train(seconds)
+        copies = np.array(recorder.copy_seconds[2:]) * 1e3  # the first into each buffer meets fresh memory
+    share = 100 * copies.mean() / 1e3 / seconds
+    return (
+        f"{size / 1e6:8.1f} MB  plain copy {plain * 1e3:8.3f} ms  held up {np.median(copies):8.3f} ms "
+        f"({copies.min():.3f} … {copies.max():.3f})  {share:6.3f} % of training  waited for storage "
+        f"{recorder.wait_seconds * 1e3:8.3f} ms in all  steps a second beside a write / alone {beside / alone:.3f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=float, nargs="+", default=[1e5, 1e6, 47e6, 350e6])
+    parser.add_argument("--snapshots", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    pages.keep_freed()
+    for size in given.sizes:
+        print(measure(size, given.snapshots, given.seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
