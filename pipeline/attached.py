@@ -28,8 +28,9 @@ from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.planned import attached_record
 from pipeline.points import draw_points
+from pipeline.recorder import Recorder
 from pipeline.resources import Resources
-from pipeline.snapshots import Recorder, unwrapped
+from pipeline.snapshots import unwrapped
 from pipeline.spec import Probes, validate
 from pipeline.storage import Storage
 from pipeline.store import Store

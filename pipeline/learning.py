@@ -62,6 +62,10 @@ def training_of(record: Mapping[str, Any]) -> Training:
     )
 
 
+def nothing() -> None:
+    """What there is to do before a step if nobody wants anything."""
+
+
 class Learner(Protocol):
     """Networks, one a run, and how they are updated."""
 
@@ -73,8 +77,8 @@ class Learner(Protocol):
         """The networks, unwrapped; each update changes them in place."""
         ...
 
-    def update(self) -> None:
-        """Make one update of every network."""
+    def update(self, before_step: Callable[[], None] = nothing) -> None:
+        """Make one update of every network; `before_step` is called right before their parameters change."""
         ...
 
     def state(self, member: int) -> dict[str, Any]:
@@ -108,7 +112,7 @@ class Alone:
         self._what, self._train, self._world, self._network = what, train, world, wrap(module)
         self._order = Order(what, len(train), world.device)
 
-    def update(self) -> None:
+    def update(self, before_step: Callable[[], None] = nothing) -> None:
         """One step of the optimiser on this worker's share of the batch."""
         what, world = self._what, self._world
         seed_generators(mix(what.seed, self.step, world.rank, "step"), world.device)
@@ -116,7 +120,7 @@ class Alone:
         inputs, targets = self._train.batch(everything[world.rank :: world.size])
         # Summed over this worker's share and divided by the global batch: unequal shares weigh by their points. DDP
         # divides by the number of workers, which the factor takes back.
-        with updating(self.optimiser, what, self.step):
+        with updating(self.optimiser, what, self.step, before_step):
             outputs = self._network(what.task.augmented(inputs))
             (what.task.loss(outputs, targets).sum() * (world.size / len(everything))).backward()
         self.step += 1
@@ -161,13 +165,16 @@ def permutation(count: int, seed: int, epoch: int, device: torch.device) -> Tens
 
 
 @contextmanager
-def updating(optimiser: torch.optim.Optimizer, what: Training, step: int) -> Iterator[None]:
+def updating(
+    optimiser: torch.optim.Optimizer, what: Training, step: int, before_step: Callable[[], None]
+) -> Iterator[None]:
     """One step of the optimiser, at the rate that the schedule has for it, on the gradients that the block makes."""
     scale = what.optimiser.schedule.scale(step, what.epoch_steps, what.steps)
     for group in optimiser.param_groups:
         group["lr"] = what.optimiser.lr * scale
     optimiser.zero_grad(set_to_none=True)
     yield
+    before_step()
     optimiser.step()
 
 

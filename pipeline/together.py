@@ -1,14 +1,14 @@
 """Several networks of one architecture, trained in one pass over stacks of their parameters."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from pipeline.learning import Order, Training, mix, resumed, seed_generators, state_of, updating
+from pipeline.learning import Order, Training, mix, nothing, resumed, seed_generators, state_of, updating
 from tasks import Split
 
 
@@ -59,11 +59,11 @@ class Together:
         self._augments = whats[0].task.augmented(one) is not one
         self._orders = [Order(what, len(train), device) for what in whats]
 
-    def update(self) -> None:
+    def update(self, before_step: Callable[[], None] = nothing) -> None:
         """One step of the optimiser, which works entry by entry and so on each network as alone."""
         task = self._whats[0].task
         inputs, targets, shared = self._batch()
-        with updating(self.optimiser, self._whats[0], self.step):
+        with updating(self.optimiser, self._whats[0], self.step, before_step):
             outputs = vmap(self._forward, in_dims=(0, 0, None if shared else 0))(
                 self._parameters, self._buffers, inputs
             )

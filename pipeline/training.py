@@ -4,7 +4,7 @@ import dataclasses
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.errors import Stopped
 from pipeline.learning import Alone, Learner, Training, World, initialise
-from pipeline.snapshots import Recorder
+from pipeline.recorder import Recorder
 from pipeline.together import Together
 from tasks import Split, Task, TaskData
 
@@ -122,7 +122,7 @@ def _loop(
                 with _adding(cost, "evaluate_seconds"):
                     _record(recorder, what.task, module, data, step)
             if step in what.schedule:
-                recorder.snapshot(step, module)
+                recorder.snapshot(step, module, overlap=True)
             stopping = recorder.stopping and step < what.steps  # read once: the thread may set it between two questions
             if due or stopping:
                 with _adding(cost, "checkpoint_seconds"):
@@ -133,7 +133,7 @@ def _loop(
                 del recorded[k]
         if step == what.steps or len(stopped) == len(whats):
             break
-        learner.update()
+        learner.update(lambda: _settle(recorded.values()))
     elapsed = time.perf_counter() - begun
     for cost, recorder in zip(costs, recorders, strict=True):
         if recorder is not None:
@@ -180,6 +180,11 @@ def _record(recorder: Recorder, task: Task, module: nn.Module, data: TaskData, s
         loss, score = evaluate(task, module, getattr(data, name))
         recorder.row(step, name, "loss", loss)
         recorder.row(step, name, task.score_name, score)
+
+
+def _settle(recorders: Iterable[Recorder]) -> None:
+    for recorder in recorders:
+        recorder.settle()
 
 
 @contextmanager

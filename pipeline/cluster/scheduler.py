@@ -59,8 +59,12 @@ class Crew:
             bundle_label_selector=[dict(probe.labels) for _ in range(probe.actors)],
         )
         reserved = self._pool.ready()
-        while not ray.wait([reserved], timeout=0.5)[0]:
-            wait({})  # for nodes to join, or for other jobs to end
+        try:
+            while not ray.wait([reserved], timeout=0.5)[0]:
+                wait({})  # for nodes to join, or for other jobs to end
+        except BaseException:
+            remove_placement_group(self._pool)
+            raise
         # Ray starts a dead actor again and repeats the calls it missed; both rebuild what they knew from storage.
         survive = {"max_restarts": -1, "max_task_retries": -1}
         actors: Any = {cls: ray.remote(cls) for cls in (Hub, Prober, TrackerActor)}

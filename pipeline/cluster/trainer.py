@@ -30,7 +30,8 @@ from pipeline.learning import World, initialise, training_of
 from pipeline.packing import Unit
 from pipeline.plan import restore
 from pipeline.provenance import host
-from pipeline.snapshots import Recorder, read_checkpoint
+from pipeline.recorder import Recorder
+from pipeline.snapshots import read_checkpoint
 from pipeline.store import Store
 from pipeline.training import train, train_together
 from pipeline.trial import better_together

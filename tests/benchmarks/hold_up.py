@@ -19,7 +19,7 @@ from torch import nn
 
 from pipeline import pages
 from pipeline.launch import Launch
-from pipeline.snapshots import Recorder
+from pipeline.recorder import Recorder
 from pipeline.storage import Storage
 
 _SIDE = 500  # of the matrices that training multiplies

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from long_study import LONG
 from small_study import SMALL
 
 from pipeline.storage import Storage
@@ -98,5 +99,13 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., L
 def undisturbed(launch: Callable[..., Launch], tmp_path_factory: pytest.TempPathFactory) -> Launch:
     """The small study, run once to its end: what disturbed launches are compared with."""
     done = launch(tmp_path_factory.mktemp("undisturbed") / "results" / "small")
+    done.printed = done.finish()
+    return done
+
+
+@pytest.fixture(scope="module")
+def straight(launch, tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    """The long run, undisturbed."""
+    done = launch(tmp_path_factory.mktemp("straight") / "small", "--offline", **LONG)
     done.printed = done.finish()
     return done

@@ -4,46 +4,17 @@ Five rounds for each victim. A moment is a number of snapshots on storage, drawn
 round that fails can be had again. Run with ``pytest -m chaos``.
 """
 
-import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import mlflow
 import psutil
 import pytest
-from long_study import LONG, same_numbers, started, the_run
+from chaos import ROUNDS, check_mlflow, strike
+from long_study import LONG, same_numbers
 from processes import cluster, end, free_port, mlflow_server
 
-from pipeline import layout
-
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
-
-ROUNDS = range(5)
-
-
-@pytest.fixture(scope="module")
-def straight(launch, tmp_path_factory):
-    """The long run, undisturbed."""
-    done = launch(tmp_path_factory.mktemp("straight") / "small", "--offline", **LONG)
-    done.finish()
-    return done
-
-
-def moment(number: int, victim: str, most: int) -> int:
-    """How many snapshots are on storage when the round strikes."""
-    return random.Random(f"{victim} {number}").randrange(1, most)
-
-
-def snapshots(one) -> int:
-    return len(layout.current_snapshots(one.storage, the_run(one))) if started(one) else 0
-
-
-def strike(one, number: int, victim: str) -> None:
-    """Wait for the round's moment."""
-    one.until(lambda: started(one))
-    when = moment(number, victim, len(one.store.runs[0]["schedule"]))
-    one.until(lambda: snapshots(one) >= when)
 
 
 def titled(title: str) -> Callable:
@@ -121,15 +92,3 @@ def test_a_node_dies(launch, straight, tmp_path_factory, tmp_path, number: int):
         again.finish()
     same_numbers(again, straight)
     check_mlflow(f"sqlite:///{tmp_path / 'mlflow.db'}", again)
-
-
-def check_mlflow(uri: str, one) -> None:
-    """One run, finished, with one point for each step that has a value."""
-    client = mlflow.MlflowClient(uri)
-    experiment = client.get_experiment_by_name("small")
-    assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id])
-    assert run.info.status == "FINISHED"
-    for name in ("train/trace", "test/entropy"):
-        steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
-        assert sorted(steps) == one.store.runs[0]["schedule"]

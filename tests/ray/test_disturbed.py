@@ -19,14 +19,6 @@ from pipeline import layout, tables
 pytestmark = pytest.mark.ray
 
 
-@pytest.fixture(scope="module")
-def straight(launch, tmp_path_factory):
-    """The long run, undisturbed."""
-    done = launch(tmp_path_factory.mktemp("straight") / "small", "--offline", **LONG)
-    done.printed = done.finish()
-    return done
-
-
 def mlflow_runs(one) -> tuple[mlflow.MlflowClient, list]:
     client = mlflow.MlflowClient(f"sqlite:///{one.out.parent / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("small")

@@ -20,7 +20,7 @@ from pipeline.learning import Training, initialise
 from pipeline.packing import Unit
 from pipeline.plan import make_runs
 from pipeline.planned import plan_record
-from pipeline.snapshots import Recorder
+from pipeline.recorder import Recorder
 from pipeline.spec import Study
 from pipeline.storage import Storage
 from tasks import TaskData
@@ -110,8 +110,8 @@ def dying(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseExc
     plain = trainer.Recorder.snapshot
 
     def arrange(error: BaseException | None) -> None:
-        def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module) -> None:
-            plain(self, step, module)
+        def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
+            plain(self, step, module, **how)
             if error is not None and self.run == runs[1] and step == 2:
                 raise error
 

@@ -14,7 +14,7 @@ from pipeline import layout
 from pipeline.launch import Launch
 from pipeline.learning import Training, World, initialise
 from pipeline.optimisers import SGD
-from pipeline.snapshots import Recorder
+from pipeline.recorder import Recorder
 from pipeline.storage import Storage
 from pipeline.training import train
 from tasks import TaskData

@@ -105,8 +105,8 @@ def test_one_that_is_stopped_leaves_the_others(
 ) -> None:
     plain = trainer.Recorder.snapshot
 
-    def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module) -> None:
-        plain(self, step, module)
+    def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
+        plain(self, step, module, **how)
         if self.run == runs[1] and step == 2:
             self.stopping = True
 
@@ -121,8 +121,8 @@ def test_a_launch_that_stops_ends_no_run(
 ) -> None:
     plain = trainer.Recorder.snapshot
 
-    def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module) -> None:
-        plain(self, step, module)
+    def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
+        plain(self, step, module, **how)
         if step == 2:
             Launch(storage, 1).stop()
             self.stopping = True

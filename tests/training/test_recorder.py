@@ -15,11 +15,13 @@ from gated_storage import GatedStorage
 from torch import nn
 from training_cases import RUN, Points, filled, history, points, publish_plan, states, training
 
-from pipeline import layout, snapshots
+from pipeline import layout
+from pipeline import recorder as recording
 from pipeline.errors import Fenced
 from pipeline.launch import Launch
 from pipeline.layout import Notice
-from pipeline.snapshots import Recorder, SnapshotBuffer
+from pipeline.recorder import Recorder
+from pipeline.snapshots import SnapshotBuffer
 from pipeline.store import Store
 from pipeline.training import train
 
@@ -63,9 +65,9 @@ def test_two_snapshots_do_not_wait_for_storage_and_the_third_does(
 ) -> None:
     gated.holds.append("/snapshots/")
     clock = SimpleNamespace(now=0.0)
-    real = snapshots.time
+    real = recording.time
     stopped = SimpleNamespace(perf_counter=lambda: clock.now, monotonic=real.monotonic, time=real.time)
-    monkeypatch.setattr(snapshots, "time", stopped)
+    monkeypatch.setattr(recording, "time", stopped)
 
     def copy(buffer: SnapshotBuffer, state: Any, plain: Any = SnapshotBuffer.copy_from) -> None:
         clock.now += 7.0

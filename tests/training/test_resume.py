@@ -16,7 +16,7 @@ from pipeline.errors import Stopped
 from pipeline.launch import Launch
 from pipeline.learning import Training, initialise
 from pipeline.optimisers import SGD, Adam, RateSchedule
-from pipeline.snapshots import Recorder
+from pipeline.recorder import Recorder
 from pipeline.storage import Storage
 from pipeline.training import train
 from tasks import TaskData

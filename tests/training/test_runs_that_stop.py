@@ -21,8 +21,8 @@ def during(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[Callab
     plain = trainer.Recorder.snapshot
 
     def arrange(happens: Callable[[Any], None]) -> None:
-        def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module) -> None:
-            plain(self, step, module)
+        def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
+            plain(self, step, module, **how)
             if self.run == runs[1] and step == 2:
                 happens(self)
 

@@ -164,11 +164,13 @@ class Stopping:
         self.checkpoints: list[int] = []
         self.copy_seconds, self.wait_seconds = [], 0.0
 
-    def snapshot(self, step: int, module: nn.Module) -> None:
+    def snapshot(self, step: int, module: nn.Module, overlap: bool) -> None:
         self.snapshots[step] = module.state_dict()["0.weight"].clone()
         self.stopping = step >= self.after
 
     def row(self, *row: Any) -> None: ...
+
+    def settle(self) -> None: ...
 
     def checkpoint(self, step: int, state: Any) -> None:
         self.checkpoints.append(step)

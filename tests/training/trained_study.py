@@ -13,7 +13,7 @@ from pipeline.ledger import Job
 from pipeline.plan import Run, make_runs
 from pipeline.planned import plan_record
 from pipeline.points import store_points
-from pipeline.snapshots import Recorder
+from pipeline.recorder import Recorder
 from pipeline.spec import Study
 from pipeline.storage import Storage
 from pipeline.training import train

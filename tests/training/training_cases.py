@@ -11,7 +11,8 @@ from models import Model
 from pipeline import layout
 from pipeline.learning import Training
 from pipeline.optimisers import SGD
-from pipeline.snapshots import Recorder, read_snapshot
+from pipeline.recorder import Recorder
+from pipeline.snapshots import read_snapshot
 from pipeline.storage import Storage
 from pipeline.store import Store
 from tasks import Split, Task, TaskData

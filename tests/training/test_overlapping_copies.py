@@ -1,0 +1,97 @@
+"""Large parameters are copied while the next batch is computed: never after they have changed."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from training_cases import Noisy, filled, points, states, training
+
+from pipeline import recorder as recording
+from pipeline.optimisers import SGD
+from pipeline.recorder import Recorder
+from pipeline.snapshots import SnapshotBuffer, parameters_of
+from pipeline.storage import Storage
+from pipeline.training import train
+
+
+@pytest.fixture(autouse=True)
+def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_OVERLAP_BYTES", 0)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Holds copies back that are made in another thread."""
+    gate, plain = threading.Event(), SnapshotBuffer.copy_from
+    main = threading.current_thread()
+
+    def copy(buffer: SnapshotBuffer, state: Any) -> None:
+        if threading.current_thread() is not main:
+            assert gate.wait(60)
+        plain(buffer, state)
+
+    monkeypatch.setattr(SnapshotBuffer, "copy_from", copy)
+    return gate
+
+
+def test_training_goes_on_before_the_copy_and_waits_before_parameters_change(
+    storage: Storage, recorder_of: Callable[..., Recorder], gate: threading.Event
+) -> None:
+    network = nn.BatchNorm1d(3)
+    with recorder_of(network) as recorder:
+        recorder.snapshot(0, filled(network, 1.0), overlap=True)  # comes back though nothing has been copied
+        assert list(storage.list("runs/0123456789ab/snapshots")) == []
+        network(torch.rand(5, 3))  # a forward pass changes buffers: they had to be copied at once
+        threading.Timer(0.0, gate.set).start()
+        recorder.settle()
+        filled(network, 2.0)
+        recorder.settle()  # there is nothing to wait for
+    (state,) = states(storage).values()
+    assert torch.equal(state["weight"], torch.ones(3))
+    assert torch.equal(state["running_mean"], torch.zeros(3))
+    assert int(state["num_batches_tracked"]) == 0
+    assert len(recorder.copy_seconds) == 1
+
+
+@pytest.mark.parametrize("then", ["snapshot", "checkpoint", "leave"])
+def test_whatever_comes_next_waits_for_the_copy(
+    then: str, storage: Storage, recorder_of: Callable[..., Recorder], gate: threading.Event
+) -> None:
+    network = nn.Linear(2, 2)
+    with recorder_of(network) as recorder:
+        recorder.snapshot(0, filled(network, 1.0), overlap=True)
+        gate.set()
+        if then == "snapshot":
+            recorder.snapshot(1, filled(network, 1.0))
+        elif then == "checkpoint":
+            recorder.checkpoint(1, {})
+    assert set(states(storage)) == ({0, 1} if then == "snapshot" else {0})
+    assert bool(storage.list("runs/0123456789ab/checkpoints")) == (then == "checkpoint")
+
+
+def test_every_snapshot_of_a_training_is_of_its_moment(storage: Storage, recorder_of: Callable[..., Recorder]) -> None:
+    data = points(23, dtype=torch.float32)
+    what = training(data, model=Noisy(), optimiser=SGD(lr=0.5, momentum=0.9))
+    expected: dict[int, dict[str, torch.Tensor]] = {}
+
+    class Keeping(Recorder):
+        def snapshot(self, step: int, module: nn.Module, overlap: bool = False) -> None:
+            expected[step] = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+            super().snapshot(step, module, overlap)
+
+    with recorder_of(what, data, cls=Keeping) as recorder:
+        train(what, data, recorder)
+    found = states(storage)
+    assert found.keys() == expected.keys()
+    for step, state in found.items():
+        assert all(torch.equal(state[name], tensor) for name, tensor in expected[step].items())
+
+
+def test_parameters_are_told_from_buffers_by_the_names_they_have_without_wrappers() -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    network.register_module("tied", network[0])
+    names = {"0.weight", "0.bias", "1.weight", "1.bias", "tied.weight", "tied.bias"}
+    assert parameters_of(network) == parameters_of(nn.DataParallel(network)) == names
