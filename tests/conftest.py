@@ -11,7 +11,7 @@ hypothesis.settings.load_profile("shared machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts a real Ray comes first, one test after another in one process; of the rest each file has a process."""
+    """What starts a real Ray comes first, one test after another in one process; any other file stays in one, too."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
     for item in items:
         group = "ray" if item.get_closest_marker("ray") else item.path.name
