@@ -2,10 +2,11 @@
 
     python tests/benchmarks/hold_up.py [--sizes 1e5 1e6 47e6 350e6] [--snapshots 10] [--seconds 0.5]
 
-Trains for about `--seconds` between two snapshots (products of matrices on one thread), with a recorder and its
-thread at work and without one, in turns. Prints for each size: the plain copy into memory that has been written before,
-what training waited for the copy and for storage, both as shares of training time, and the steps a second with
-snapshots relative to those without. Not a test: times depend on the machine and its other work.
+Trains for about `--seconds` between two snapshots (products of matrices on one thread), with the copy and the writing
+of a snapshot beside it and without, in turns. Prints for each size, with the copy made at once and made while the next
+batch is computed: the plain copy into memory that has been written before, what training waited for the copy, also as
+a share of training time, and for storage, and the steps a second beside a snapshot relative to those without.
+Not a test: times depend on the machine and its other work.
 """
 
 import argparse
@@ -56,7 +57,7 @@ def copy_seconds(network: Network) -> float:
     return float(np.median(times))
 
 
-def measure(size: float, snapshots: int, seconds: float) -> str:
+def measure(size: float, snapshots: int, seconds: float, overlap: bool) -> str:
     """One line of the table."""
     network = Network(size)
     plain = copy_seconds(network)
@@ -64,21 +65,19 @@ def measure(size: float, snapshots: int, seconds: float) -> str:
     with tempfile.TemporaryDirectory() as directory:
         launch = Launch(Storage.at(Path(directory)), 1)
         with Recorder(launch, "0" * 12, 1, 1, 0, network) as recorder:
-            for step in range(2 * snapshots):
-                if step % 2:
-                    recorder.snapshot(step, network)
-                    beside += train(seconds)
-                else:
-                    recorder.snapshot(step, network)  # its file is being written while nobody trains
-                    while recorder._free.qsize() < 2:
-                        time.sleep(0.01)
-                    alone += train(seconds)
-        copies = np.array(recorder.copy_seconds[2:]) * 1e3  # the first into each buffer meets fresh memory
-    share = 100 * copies.mean() / 1e3 / seconds
+            for step in range(snapshots):
+                recorder.snapshot(step, network, overlap)
+                beside += train(seconds)
+                recorder.settle()
+                while recorder._free.qsize() < 2:  # until its file is written, so that nothing disturbs what follows
+                    time.sleep(0.01)
+                alone += train(seconds)
+        copies = np.array(recorder.copy_seconds[2:])  # the first into each buffer meets fresh memory
     return (
-        f"{size / 1e6:8.1f} MB  plain copy {plain * 1e3:8.3f} ms  held up {np.median(copies):8.3f} ms "
-        f"({copies.min():.3f} … {copies.max():.3f})  {share:6.3f} % of training  waited for storage "
-        f"{recorder.wait_seconds * 1e3:8.3f} ms in all  steps a second beside a write / alone {beside / alone:.3f}"
+        f"{size / 1e6:8.1f} MB  {'overlapping' if overlap else 'at once':<12} plain copy {plain * 1e3:8.3f} ms  "
+        f"held up {np.median(copies) * 1e3:8.3f} ms ({copies.min() * 1e3:.3f} … {copies.max() * 1e3:.3f}), "
+        f"{100 * copies.mean() / seconds:6.3f} % of training  waited for storage {recorder.wait_seconds * 1e3:8.3f} ms "
+        f"in all  steps a second beside copy and write / alone {beside / alone:.3f}"
     )
 
 
@@ -91,7 +90,8 @@ def main() -> None:
     torch.set_num_threads(1)
     pages.keep_freed()
     for size in given.sizes:
-        print(measure(size, given.snapshots, given.seconds), flush=True)
+        for overlap in (False, True):
+            print(measure(size, given.snapshots, given.seconds, overlap), flush=True)
 
 
 if __name__ == "__main__":
