@@ -15,6 +15,7 @@ from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.ledger import Ledger
+from pipeline.pace import Seldom
 from pipeline.plan import Run, make_runs
 from pipeline.planned import named, plan_record
 from pipeline.points import store_points
@@ -85,14 +86,18 @@ def run_studies(
                 publish(storage, launch)
                 done[k] = ended(Store(storage), begun, uri, *track(storage, uri))
 
+        looks = [Seldom() for _ in works]
+
         def wait(work: Work, status: dict[str, Any]) -> None:
             interrupt.check()
-            if fail_fast:
-                for store, other in zip(stores, works, strict=True):
-                    stop_at_failure(store, other.todo)
             if work.launch.stopping:
                 raise Stopped("stopped on request; run the same command again to go on")
-            watch(stores[works.index(work)], status)
+            k = works.index(work)
+            if looks[k].is_due:
+                with looks[k]:
+                    for store, other in zip(stores, works, strict=True) if fail_fast else ():
+                        stop_at_failure(store, other.todo)
+                    watch(stores[k], status)
 
         if missing := [k for k in range(len(works)) if k not in done]:
             found = execute([works[k] for k in missing], data_dir, address, wait)

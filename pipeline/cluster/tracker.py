@@ -4,10 +4,11 @@ import asyncio
 from contextlib import suppress
 
 from pipeline.errors import one_line
+from pipeline.pace import Seldom
 from pipeline.storage import Storage
 from pipeline.tracking import Tracker
 
-_SECONDS = 2.0
+_SECONDS, _MOST_SECONDS = 2.0, 60.0
 
 
 class TrackerActor:
@@ -34,8 +35,9 @@ class TrackerActor:
                 return None, one_line(error)
 
     async def _follow(self) -> None:
+        look = Seldom()
         while not self._finishing:
             async with self._busy:
-                with suppress(Exception):  # the next round tries again, and `finish` tells what is wrong by then
+                with look, suppress(Exception):  # the next round tries again, and `finish` tells what is wrong by then
                     await asyncio.to_thread(self._tracker.follow)
-            await asyncio.sleep(_SECONDS)
+            await asyncio.sleep(max(_SECONDS, min(look.seconds_left, _MOST_SECONDS)))

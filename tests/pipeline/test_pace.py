@@ -1,5 +1,6 @@
 """How fast a launch is: what was done since it began, and what is left."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,3 +85,20 @@ def test_at_the_end_nothing_is_left(running):
     found = pace.of_launch(Store(storage))
     assert found is not None
     assert found.seconds_left == 0
+
+
+def test_the_longer_a_look_takes_the_later_comes_the_next(monkeypatch: pytest.MonkeyPatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    look = pace.Seldom()
+    assert look.is_due
+    with look:
+        clock.now += 2.0
+    assert look.seconds_left == pytest.approx(50.0)
+    clock.now += 49.0
+    assert not look.is_due
+    clock.now += 2.0
+    assert look.is_due
+    with look:
+        pass
+    assert look.is_due  # what costs nothing may be done at any time
