@@ -10,6 +10,7 @@ hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts a real Ray comes first, one test after another in one process; any other file stays in one, too."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
