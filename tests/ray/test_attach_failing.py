@@ -75,6 +75,7 @@ def test_a_failure_waits_for_measurements_no_longer_than_it_may(tmp_path: Path, 
     assert len(pipeline.load(out)) == 0
 
 
+@pytest.mark.slow
 def test_an_interrupt_waits_for_no_measurement_and_is_no_failure(tmp_path: Path):
     error, out = KeyboardInterrupt(), tmp_path / "mine"
     assert ended(out, error, loss=stuck(tmp_path / "gate")) is error
@@ -93,6 +94,7 @@ def test_a_loop_that_fails_before_its_first_step_has_failed(tmp_path: Path):
     assert (out / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_after_a_failure_does_not_hide_it(tmp_path: Path, monkeypatch):
     def refuse(*args: object) -> None:
         raise OSError("No space left on device")
@@ -123,6 +125,7 @@ with pipeline.attach(torch.nn.Linear(3, 1), place / "mine", train=points, loss=s
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_wait_after_a_failure(tmp_path: Path, number: signal.Signals):
     os.mkfifo(tmp_path / "gate")

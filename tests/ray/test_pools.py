@@ -32,6 +32,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             end(node)
 
 
+@pytest.mark.slow
 def test_training_and_probes_stay_on_their_nodes(launch, undisturbed, nodes: Cluster, tmp_path: Path):
     there = launch(tmp_path / "small", "--address", nodes.address, env=nodes.env, resources=POOLS)
     there.finish()

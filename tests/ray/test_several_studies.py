@@ -48,6 +48,7 @@ def test_two_studies_share_a_cluster_by_their_order(launch: Any, other: Path, tm
     assert begun(out / "small")[-1] < begun(out / "other")[0]  # no room for both on as many cores as one needs
 
 
+@pytest.mark.slow
 def test_a_signal_stops_all_and_the_same_command_goes_on(launch: Any, other: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     stopped = launch(out, str(other), "--offline", "train.epochs=2000")
