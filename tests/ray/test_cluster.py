@@ -9,7 +9,7 @@ from processes import Cluster, cluster
 from small_study import keys, planned_keys
 
 import pipeline
-from pipeline.cluster.scheduler import check_seen
+from pipeline.cluster.connection import check_seen
 from pipeline.errors import UserError
 from pipeline.storage import Storage
 
