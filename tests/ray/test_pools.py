@@ -50,6 +50,7 @@ def test_training_and_probes_stay_on_their_nodes(launch, undisturbed, nodes: Clu
     assert ours.equals(theirs)
 
 
+@pytest.mark.slow
 def test_labels_that_no_node_has_are_told_before_anything_starts(launch, nodes: Cluster, tmp_path: Path):
     before: list[Actor] = nodes.actors()
     arguments = ("--offline", "--address", nodes.address, "resources.probe.labels.zone=a")
@@ -70,6 +71,7 @@ def test_on_this_machine_alone_labels_are_refused(launch, tmp_path: Path):
     ) in " ".join(printed.split())
 
 
+@pytest.mark.slow
 def test_doctor_tells_each_nodes_labels(nodes: Cluster):
     command = [sys.executable, "-m", "pipeline.cli", "doctor", "--address", nodes.address]
     done = subprocess.run(command, env=nodes.surroundings, capture_output=True, text=True, timeout=200)

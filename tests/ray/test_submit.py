@@ -17,7 +17,7 @@ import pipeline
 from pipeline.storage import Storage
 from pipeline.store import Store
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 COMMIT = "0123abcd" * 5
 
@@ -120,7 +120,6 @@ def test_it_runs_there_as_it_would_here(submit, head: Cluster):
     assert there == {"pipeline", "probes", "models", "tasks", "studies", "study.yaml"}
 
 
-@pytest.mark.slow
 def test_the_job_goes_on_when_its_client_is_killed(submit):
     one = submit({**SMALL, **LONG})
     one.until(lambda: half_trained(one))
@@ -133,7 +132,6 @@ def test_the_job_goes_on_when_its_client_is_killed(submit):
     assert then < set(keys(pipeline.load(one.out))) == planned_keys(one.store)
 
 
-@pytest.mark.slow
 def test_a_stopped_job_has_checkpointed_and_the_same_command_goes_on(submit):
     fewer = {**LONG["probes"], "schedule": {"every": {"epochs": 50}}}
     longer = {**SMALL, **LONG, "train": {"epochs": 1500, "batch_size": 50}, "probes": fewer}
