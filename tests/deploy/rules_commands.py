@@ -44,7 +44,8 @@ def our_commands(root: Path) -> set[str]:
 
 def study_of(arguments: dict) -> Study:
     """The study that `tangentscope run` or `submit` would run, its fields set."""
-    return read_study(shipped()[arguments["study"]], arguments.get("overrides", ()), arguments.get("scale"))
+    fields = arguments.get("more", arguments.get("overrides", ()))  # `run` takes further studies beside them
+    return read_study(shipped()[arguments["study"]], fields, arguments.get("scale"))
 
 
 def others_commands(root: Path) -> set[str]:

@@ -129,7 +129,7 @@ def test_the_study_runs_on_all_nodes_with_a_token_and_threads(start: Start, tmp_
     fields = ["resources.shared=true", "train.epochs=5"]
     assert command == ["run", "quickstart", *fields, "--address", "auto", "--out", results, "--offline"]
     _, bound, *_ = app.parse_args(command, exit_on_error=False, print_error=False)
-    assert bound.arguments["overrides"] == tuple(fields)
+    assert bound.arguments["more"] == tuple(fields)
     (ray,) = job.said("ray")
     assert ray[: ray.index("--")] == [
         *("symmetric-run", "--address", "node1:6379", "--min-nodes", "2"),
