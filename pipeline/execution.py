@@ -11,9 +11,9 @@ from pipeline import layout
 from pipeline.ending import publish
 from pipeline.errors import Stopped
 from pipeline.launch import Launch
+from pipeline.pace import Seldom
 from pipeline.packing import pack
 from pipeline.spec import Study
-from pipeline.storage import Storage
 from pipeline.store import Store
 
 Tracked = tuple[str | None, str | None]
@@ -30,15 +30,12 @@ class Work:
 
     study: Study
     launch: Launch
+    store: Store
     todo: Sequence[str]  # ids of runs to train
     uri: str | None  # MLflow's
+    look: Seldom = field(default_factory=Seldom)  # at the store, for people
     placed: threading.Event = field(default_factory=threading.Event)
     trained: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def storage(self) -> Storage:
-        """The study's."""
-        return self.launch.storage
 
 
 Wait = Callable[[Work, dict[str, Any]], None]
@@ -71,7 +68,7 @@ def execute(works: Sequence[Work], data_dir: Path | None, address: str | None, w
             works[k].placed.set()
             works[k].trained.set()
 
-    with connected(address, [(work.study.resources, work.storage) for work in works]):
+    with connected(address, [(work.study.resources, work.store.storage) for work in works]):
         if len(works) == 1:
             do(0)
             return found
@@ -94,7 +91,7 @@ def _do(work: Work, before: Sequence[Work], data_dir: Path | None, wait: Wait) -
             break
         wait(work, {})
         time.sleep(0.5)
-    records = [run for run in Store(work.storage).runs if run["run"] in work.todo]
+    records = [run for run in work.store.runs if run["run"] in work.todo]
     units = pack(records, train.groups, train.together and train.workers == 1)
 
     def training(status: dict[str, Any]) -> None:
@@ -110,7 +107,7 @@ def _do(work: Work, before: Sequence[Work], data_dir: Path | None, wait: Wait) -
         work.placed.set()
         work.trained.set()
         crew.drain(lambda status: wait(work, status))
-        publish(work.storage, work.launch)
+        publish(work.store.storage, work.launch)
     finally:
         # Also on the way out of an interrupt: no MLflow run may be left RUNNING.
         tracked = crew.finish_tracking()

@@ -15,7 +15,6 @@ from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.ledger import Ledger
-from pipeline.pace import Seldom
 from pipeline.plan import Run, make_runs
 from pipeline.planned import named, plan_record
 from pipeline.points import store_points
@@ -74,36 +73,31 @@ def run_studies(
         launches = [stack.enter_context(claim(storage)) for storage, _, _ in planned]
         interrupt = stack.enter_context(interruptible())
         works: list[Work] = []
-        stores: list[Store] = []
         done: dict[int, Ended | Exception] = {}
         for k, (order, launch, (storage, uri, runs)) in enumerate(zip(orders, launches, planned, strict=True)):
             again = set() if retry is None else _chosen(runs, retry)
             _prepare(storage, launch, order.study, runs, command, begun, again)
             todo, unread = _missing(storage, runs, again)
-            works.append(Work(order.study, launch, todo, uri))
-            stores.append(Store(storage))
+            works.append(Work(order.study, launch, Store(storage), todo, uri))
             if not todo and not unread:
                 publish(storage, launch)
                 done[k] = ended(Store(storage), begun, uri, *track(storage, uri))
-
-        looks = [Seldom() for _ in works]
 
         def wait(work: Work, status: dict[str, Any]) -> None:
             interrupt.check()
             if work.launch.stopping:
                 raise Stopped("stopped on request; run the same command again to go on")
-            k = works.index(work)
-            if looks[k].is_due:
-                with looks[k]:
-                    for store, other in zip(stores, works, strict=True) if fail_fast else ():
-                        stop_at_failure(store, other.todo)
-                    watch(stores[k], status)
+            if work.look.is_due:
+                with work.look:
+                    for other in works if fail_fast else ():
+                        stop_at_failure(other.store, other.todo)
+                    watch(work.store, status)
 
         if missing := [k for k in range(len(works)) if k not in done]:
             found = execute([works[k] for k in missing], data_dir, address, wait)
             for k, outcome in zip(missing, found, strict=True):
                 failed = isinstance(outcome, Exception)
-                done[k] = outcome if failed else ended(Store(works[k].storage), begun, works[k].uri, *outcome)
+                done[k] = outcome if failed else ended(Store(works[k].store.storage), begun, works[k].uri, *outcome)
         return [done[k] for k in range(len(works))]
 
 

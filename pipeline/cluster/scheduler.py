@@ -157,10 +157,11 @@ class Crew:
 
     def leave(self) -> None:
         """End the actors, so that others can have what they hold of the cluster."""
-        for actor in (*self.probers, self.hub, self._tracker):
-            if actor is not None:
-                ray.kill(actor)
-        remove_placement_group(self._pool)
+        with suppress(Exception):  # of a cluster that is gone there is nothing to give back, and no error to hide
+            for actor in (*self.probers, self.hub, self._tracker):
+                if actor is not None:
+                    ray.kill(actor)
+            remove_placement_group(self._pool)
 
     def status(self) -> dict[str, Any]:
         """The hub's counts; empty while it is starting."""

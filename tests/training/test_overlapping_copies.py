@@ -1,7 +1,7 @@
 """Large parameters are copied while the next batch is computed: never after they have changed."""
 
-import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from training_cases import Noisy, filled, points, states, training
 from pipeline import recorder as recording
 from pipeline.optimisers import SGD
 from pipeline.recorder import Recorder
-from pipeline.snapshots import SnapshotBuffer, parameters_of
+from pipeline.snapshots import parameters_of
 from pipeline.storage import Storage
 from pipeline.training import train
 
@@ -22,48 +22,58 @@ def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "_OVERLAP_BYTES", 0)
 
 
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Holds copies back that are made in another thread."""
-    gate, plain = threading.Event(), SnapshotBuffer.copy_from
-    main = threading.current_thread()
+@pytest.fixture(autouse=True)
+def as_late_as_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes each copy only when somebody waits for it, the last moment that a slow thread may have."""
 
-    def copy(buffer: SnapshotBuffer, state: Any) -> None:
-        if threading.current_thread() is not main:
-            assert gate.wait(60)
-        plain(buffer, state)
+    class Late:
+        def __init__(self, *about: Any) -> None: ...
 
-    monkeypatch.setattr(SnapshotBuffer, "copy_from", copy)
-    return gate
+        def submit(self, copy: Callable[..., None], *given: Any) -> Any:
+            return SimpleNamespace(result=lambda: copy(*given))
+
+        def shutdown(self) -> None: ...
+
+    monkeypatch.setattr(recording, "ThreadPoolExecutor", Late)
 
 
-def test_training_goes_on_before_the_copy_and_waits_before_parameters_change(
-    storage: Storage, recorder_of: Callable[..., Recorder], gate: threading.Event
+def test_parameters_are_copied_when_they_are_waited_for_and_buffers_at_once(
+    storage: Storage, recorder_of: Callable[..., Recorder]
 ) -> None:
     network = nn.BatchNorm1d(3)
     with recorder_of(network) as recorder:
-        recorder.snapshot(0, filled(network, 1.0), overlap=True)  # comes back though nothing has been copied
-        assert list(storage.list("runs/0123456789ab/snapshots")) == []
-        network(torch.rand(5, 3))  # a forward pass changes buffers: they had to be copied at once
-        threading.Timer(0.0, gate.set).start()
+        recorder.snapshot(0, filled(network, 1.0), overlap=True)
+        filled(network, 2.0)  # which nobody may do before `settle`: it shows when the copy is made
+        network(torch.rand(5, 3))  # a forward pass changes buffers
         recorder.settle()
-        filled(network, 2.0)
+        filled(network, 3.0)
         recorder.settle()  # there is nothing to wait for
     (state,) = states(storage).values()
-    assert torch.equal(state["weight"], torch.ones(3))
+    assert torch.equal(state["weight"], torch.full((3,), 2.0))
     assert torch.equal(state["running_mean"], torch.zeros(3))
     assert int(state["num_batches_tracked"]) == 0
     assert len(recorder.copy_seconds) == 1
 
 
+def test_small_networks_are_copied_at_once(
+    storage: Storage, recorder_of: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = nn.Linear(2, 2)
+    monkeypatch.setattr(recording, "_OVERLAP_BYTES", 24)  # what it has
+    with recorder_of(network) as recorder:
+        recorder.snapshot(0, filled(network, 1.0), overlap=True)
+        filled(network, 2.0)
+    (state,) = states(storage).values()
+    assert torch.equal(state["weight"], torch.ones(2, 2))
+
+
 @pytest.mark.parametrize("then", ["snapshot", "checkpoint", "leave"])
 def test_whatever_comes_next_waits_for_the_copy(
-    then: str, storage: Storage, recorder_of: Callable[..., Recorder], gate: threading.Event
+    then: str, storage: Storage, recorder_of: Callable[..., Recorder]
 ) -> None:
     network = nn.Linear(2, 2)
     with recorder_of(network) as recorder:
         recorder.snapshot(0, filled(network, 1.0), overlap=True)
-        gate.set()
         if then == "snapshot":
             recorder.snapshot(1, filled(network, 1.0))
         elif then == "checkpoint":

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -243,9 +244,17 @@ def test_networks_that_come_out_differently_are_trained_alone(timed: Any, monkey
     assert not better_together(whats, data, CPU)
 
 
-def test_a_real_trial_leaves_generators_and_numbers_alone() -> None:
+@pytest.mark.parametrize(("seconds_alone", "pays"), [(0.5, True), (0.4, False)])
+def test_a_trial_times_whole_updates(seconds_alone: float, pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three networks in 1 s, against three times the seconds of one."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(trial, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    for learner, seconds in ((Together, 1.0), (Alone, seconds_alone)):
+
+        def update(self: Any, plain: Any = learner.update, seconds: float = seconds) -> None:
+            clock.now += seconds
+            plain(self)
+
+        monkeypatch.setattr(learner, "update", update)
     data = points(23)
-    whats = seeds(data, epochs=20)
-    before = initialise(whats[0], data, CPU).state_dict()
-    better_together(whats, data, CPU)
-    assert all(torch.equal(before[name], value) for name, value in initialise(whats[0], data, CPU).state_dict().items())
+    assert better_together(seeds(data, epochs=20), data, CPU) is pays
