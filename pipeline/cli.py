@@ -148,7 +148,7 @@ def _launch(orders: "list[Order]", data_dir: Path | None, offline: bool, address
 
     command = shlex.join(["tangentscope", *sys.argv[1:]])
     with progress.shown(console, several=len(orders) > 1) as watch:
-        found = run_studies(orders, data_dir, offline, address, command, watch, **how)
+        found = run_studies(orders, data_dir, offline, address, command, watch, say, **how)
     code = 0
     for order, ended in zip(orders, found, strict=True):
         if not isinstance(ended, Exception):

@@ -1,7 +1,7 @@
 """Running studies: what is missing is trained and measured, the rest is left alone, and the report is made anew."""
 
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from pipeline.storage import Storage
 from pipeline.store import Store
 from pipeline.tracking import check_server, default_uri
 
+_MOST_NAMES = 5  # of runs, in a line
+
 
 @dataclass(frozen=True)
 class Order:
@@ -40,6 +42,7 @@ def run_studies(
     address: str | None = None,
     command: str = "",
     watch: Callable[[Store, dict[str, Any]], None] = lambda store, status: None,
+    tell: Callable[[str], None] = lambda line: None,
     retry: Sequence[str] | None = None,
     fail_fast: bool = False,
 ) -> list[Ended | Exception]:
@@ -52,6 +55,7 @@ def run_studies(
         address: Of a Ray cluster; by default one is started on this machine and ended with the studies.
         command: The command line, for the record.
         watch: Called about twice a second with a store and its hub's status; from several threads if there are several.
+        tell: Called with what a user should know before work starts: which runs are trained again, and why.
         retry: Names or ids of runs to take up again where they failed or were stopped, with their failed measurements;
             an empty one means all runs.
         fail_fast: Stop everything as soon as one run fails.
@@ -77,7 +81,10 @@ def run_studies(
         for k, (order, launch, (storage, uri, runs)) in enumerate(zip(orders, launches, planned, strict=True)):
             again = set() if retry is None else _chosen(runs, retry)
             _prepare(storage, launch, order.study, runs, command, begun, again)
+            before = Store(storage).outcomes()
             todo, unread = _missing(storage, runs, again)
+            if again_trained := _retrained(runs, todo, before):
+                tell(f"{order.study.name}: {again_trained}")
             works.append(Work(order.study, launch, Store(storage), todo, uri))
             if not todo and not unread:
                 publish(storage, launch)
@@ -165,3 +172,12 @@ def _missing(storage: Storage, runs: list[Run], again: Container[str] = ()) -> t
                     storage.remove(f"runs/{run.id}/checkpoints/{file}")
         todo.append(run)
     return [run.id for run in todo], unread
+
+
+def _retrained(runs: Sequence[Run], todo: Container[str], before: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """What to say of runs that had finished and have to be trained again; None if there are none."""
+    names = [run.name for run in runs if run.id in todo and before.get(run.id, {}).get("state") == "finished"]
+    if not names:
+        return None
+    shown = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else "")
+    return f"retrain {shown}: a snapshot that is wanted now was not taken or not kept"

@@ -1,17 +1,16 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import pytest
 import torch
+from command_line import Command, Said
 
 import pipeline
 from models import MODELS
-from pipeline import calibrate, cli, layout, tables
+from pipeline import calibrate, layout, tables
 from pipeline.errors import Stopped
 from pipeline.optimisers import OPTIMISERS
 from pipeline.plan import make_runs
@@ -21,32 +20,6 @@ from pipeline.store import Store
 from probes import VARIABLES, kernel_plan
 from studies import shipped
 from tasks import TASKS
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run the command line in this process, in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("TANGENTSCOPE_DATA", raising=False)
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["tangentscope", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Said(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
-
 
 TABLES = {"tasks": TASKS, "models": MODELS, "optimisers": OPTIMISERS, "variables": VARIABLES, "studies": shipped()}
 
@@ -244,17 +217,6 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     assert (said.code, said.out) == (2, "")
     assert re.fullmatch(r"error: .+\n", said.err), said.err
     assert re.search(expected, said.err)
-
-
-def test_data_where_and_fetch(command: Command, tmp_path: Path):
-    said = command("data", "where", "auto_mpg", "--data-dir", tmp_path)
-    assert (said.code, said.err) == (0, "")
-    assert said.out.splitlines()[0].startswith("ok       auto_mpg: Auto MPG, 314 train and 78 test cars")
-    folder = tmp_path / "mnist/MNIST/raw"
-    folder.mkdir(parents=True)
-    (folder / "t10k-labels-idx1-ubyte").write_bytes(b"short")
-    assert command("data", "where", "--data-dir", tmp_path).code == 1
-    assert "t10k-labels-idx1-ubyte not as published" in command("data", "fetch", "mnist", "--data-dir", tmp_path).err
 
 
 def test_data_directory_from_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ import pytest
 from study_on_disk import checksum, small_plan, small_study, write_study
 
 from pipeline import cli, ending, execution, layout, study
-from pipeline.errors import Fenced, UserError
+from pipeline.errors import Fenced, Stopped, UserError
 from pipeline.launch import Launch
 from pipeline.layout import SnapshotName
 from pipeline.storage import Storage
@@ -54,6 +54,22 @@ def test_a_new_comparison_trains_again_what_was_not_kept(freed: list[int], asked
     assert sorted(todo) == sorted(run["run"] for run in plan["runs"] if trained)
     assert unread == (0 if trained or asked == ["trace"] else 2 * 4)
     assert all(storage.exists(layout.outcome(run["run"])) != trained for run in plan["runs"])
+
+
+@pytest.mark.parametrize("freed", [[], [1]])
+def test_what_is_trained_again_is_told_before(freed: list[int], tmp_path, monkeypatch: pytest.MonkeyPatch):
+    storage, plan = write_study(tmp_path, "probes.variables=[trace]")
+    for run in (run["run"] for run in plan["runs"][1:]):
+        for name in (SnapshotName(step, 1, checksum(step)) for step in freed):
+            storage.write(layout.snapshot(run, replace(name, freed=True)), b"")
+            storage.remove(layout.snapshot(run, name))
+    monkeypatch.setattr(study, "execute", lambda works, *given: [Stopped()])  # nothing is trained here
+    told: list[str] = []
+    order = study.Order(small_study("probes.variables=[trace, entropy_cosine]")[0], "small.yaml", tmp_path)
+    study.run_studies([order], offline=True, tell=told.append)
+    names = ", ".join(run["name"] for run in plan["runs"][1:])
+    again = f"{plan['study']}: retrain {names}: a snapshot that is wanted now was not taken or not kept"
+    assert told == ([again] if freed else [])
 
 
 def test_what_mlflow_refuses_is_told_in_one_line(finished: Study):
