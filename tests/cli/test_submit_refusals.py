@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import ray
+from ray._raylet import AuthenticationTokenLoader
 
 from pipeline import cli
 
@@ -50,7 +51,9 @@ def head() -> Iterator[Head]:
 
 
 @pytest.fixture
-def refused(head: Head, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def refused(
+    head: Head, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., str]]:
     """Submit what is to be refused; its one line, after checking that nothing was sent."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 32)
@@ -69,7 +72,9 @@ def refused(head: Head, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         assert {method for method, _ in head.asked} <= {"GET"}
         return printed.err
 
-    return submit
+    yield submit
+    # Ray remembers a token as long as the process lives: the next Ray of this process would be asked with this one.
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @pytest.mark.parametrize(
