@@ -1,6 +1,6 @@
 """What every model has: a frozen config that builds a module. And what several share: activations, initialisations."""
 
-from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from math import prod, sqrt
 from typing import ClassVar, Literal
 
@@ -21,6 +21,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
 }
 
+Codes = Mapping[str, tuple[int, ...]]
+"""Of each part of an input, how many codes each of its features has."""
+
 Init = Literal["lecun", "lecun_uniform", "he", "he_uniform", "xavier", "xavier_uniform", "standard", "ntk"]
 
 
@@ -32,21 +35,40 @@ class Model(BaseModel, frozen=True, extra="forbid"):
     """The fields of an architecture, as a study file gives them.
 
     A subclass sets `name` to a `Literal` with its key in `models.MODELS`, and `version` to an integer that goes up
-    whenever the same fields and seed begin to mean another network: both are part of a run's identity.
+    whenever the same fields and seed begin to mean another network: both are part of a run's identity. It overrides
+    `build`, `build_for_codes` or, if it takes both kinds of inputs, both.
     """
 
     name: str
     version: ClassVar[int]
 
-    @abstractmethod
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        """A freshly initialised network that maps `[n, *input_shape]` to `[n, outputs]`.
+        """A freshly initialised network that maps numbers `[n, *input_shape]` to `[n, outputs]`.
 
         All randomness comes from torch's global generator: `torch.manual_seed` before the call fixes every parameter.
 
         Raises:
             ModelError: if there is no such network for inputs of this shape.
         """
+        raise ModelError(f"{self.name} takes codes, such as words, got numbers: choose another task or model")
+
+    def build_for_codes(self, input_shape: tuple[int, ...], outputs: int, codes: Codes) -> nn.Module:
+        """The same for inputs that are whole numbers from 0, which stand for words, atoms and the like.
+
+        Args:
+            input_shape, outputs: as in `build`.
+            codes: of each part of an input, how many codes each of its features has.
+
+        Raises:
+            ModelError: if there is no such network for inputs of this shape or these parts.
+        """
+        raise ModelError(f"{self.name} takes numbers, got codes ({', '.join(codes)}): choose another task or model")
+
+    def network(self, input_shape: Sequence[int], outputs: int, codes: Mapping[str, Sequence[int]]) -> nn.Module:
+        """The one of `build` and `build_for_codes` that a task's data ask for: the former where there are no codes."""
+        if not codes:
+            return self.build(tuple(input_shape), outputs)
+        return self.build_for_codes(tuple(input_shape), outputs, {part: tuple(n) for part, n in codes.items()})
 
 
 def image_shape(input_shape: tuple[int, ...], model: str) -> tuple[int, int, int]:

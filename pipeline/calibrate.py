@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.learning import initialise, training_of
 from pipeline.plan import Probe, Run
-from pipeline.points import draw_points
+from pipeline.points import draw_points, inputs_of
 from pipeline.snapshots import SnapshotBuffer, checksum, plain_state
 from pipeline.spec import Study
 from pipeline.training import evaluate, peak_memory
@@ -138,12 +138,12 @@ def _rates_of_training(run: Run) -> tuple[float, float, float]:
     def step() -> None:
         inputs, targets = run.data.train.batch(places)
         optimiser.zero_grad(set_to_none=True)
-        (what.task.loss(module(inputs), targets).sum() / len(inputs)).backward()
+        (what.task.loss(module(inputs), targets).sum() / len(targets)).backward()
         optimiser.step()
 
     def evaluation(split: Split) -> float:
         def some(count: int) -> None:
-            evaluate(what.task, module, Split(split.inputs[:count], split.targets[:count]))
+            evaluate(what.task, module, split.take(torch.arange(count)))
 
         return _seconds_of_all(some, len(split), _LEAST_POINTS)
 
@@ -158,7 +158,7 @@ def _rates_of_training(run: Run) -> tuple[float, float, float]:
 
 
 def _rate_of_probes(run: Run) -> float:
-    module = initialise(training_of(run.record()), run.data, torch.device("cpu")).eval()
+    module = run.task.observed(initialise(training_of(run.record()), run.data, torch.device("cpu")).eval())
     total = 0.0
     for probe in run.probes:
         points = draw_points(getattr(run.data, probe.split), probe.kernel)
@@ -170,12 +170,12 @@ def _rate_of_probes(run: Run) -> float:
 def _measure(run: Run, module: nn.Module, probe: Probe, points: dict[str, Tensor], draws: int) -> None:
     measure(
         module,
-        points["inputs"],
+        inputs_of(points),
         points["draws"][:draws],
         probe.kernel.outputs,
         probe.variables,
         targets=points["targets"],
-        loss=run.task.loss,
+        loss=run.task.observed_loss,
         initial=module,  # what is compared with costs as much, whatever it is
         previous=module,
         step=1,

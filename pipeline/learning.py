@@ -134,7 +134,7 @@ def initialise(what: Training, data: TaskData, device: torch.device) -> nn.Modul
     """The network at step 0, fixed by the seed; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(what.seed, 0, 0, "init"))
-        return what.model.build(data.input_shape, data.outputs).to(device)
+        return what.model.network(data.input_shape, data.outputs, data.codes).to(device)
 
 
 def mix(*parts: int | str) -> int:

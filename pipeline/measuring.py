@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.layout import SnapshotName
 from pipeline.ledger import Job, compared_with
-from pipeline.points import read_points
+from pipeline.points import inputs_of, read_points
 from pipeline.snapshots import read_snapshot
 from pipeline.storage import Storage
 from pipeline.subjects import Planned, Subject
@@ -40,7 +40,7 @@ class Measurer:
     _run: str | None = None
     _networks: dict[str, nn.Module] = field(default_factory=dict)  # of that run, by role: present, initial, previous
     _loaded: dict[str, SnapshotName] = field(default_factory=dict)
-    _points: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    _points: dict[str, tuple[Any, dict[str, Tensor]]] = field(default_factory=dict)  # inputs, and all as stored
 
     def measure(self, job: Job) -> Rows:
         """Rows of the tables ``measurements``, ``spectra`` and ``profiles`` for all that the job wants."""
@@ -51,18 +51,17 @@ class Measurer:
         earlier = {way: self._earlier(run, name, way) for way, name in job.earlier.items()}
         rows: Rows = {"measurements": [], "spectra": [], "profiles": []}
         for probe_id, variables in job.wanted.items():
-            probe, points = probes[probe_id], self._read_points(probe_id)
+            probe, (inputs, points) = probes[probe_id], self._read_points(probe_id)
             begun = time.perf_counter()
             result = measure(
-                module,
-                points["inputs"],
+                self.subject.observed(run, module),
+                inputs,
                 points["draws"],
                 probe["outputs"],
                 variables,
                 targets=points["targets"],
                 loss=loss,
-                initial=earlier.get("initial"),
-                previous=earlier.get("previous"),
+                **{role: self.subject.observed(run, network) for role, network in earlier.items()},
                 step=job.name.step,
                 previous_step=job.earlier["previous"].step if "previous" in earlier else None,
                 memory_bytes=self.memory_bytes,
@@ -113,10 +112,11 @@ class Measurer:
         # The initial network is that of every job of a run.
         return self._networks[role] if self._loaded.get(role) == name else self.load(run, name, role)[0]
 
-    def _read_points(self, probe: str) -> dict[str, Tensor]:
+    def _read_points(self, probe: str) -> tuple[Any, dict[str, Tensor]]:
         if probe not in self._points:
             read = read_points(self.storage, probe)
-            self._points[probe] = {name: tensor.to(self.device) for name, tensor in read.items()}
+            points = {name: tensor.to(self.device) for name, tensor in read.items()}
+            self._points[probe] = inputs_of(points), points
         return self._points[probe]
 
     def _when(self, taken_at: float) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class Run:
     def _empty(self) -> nn.Module:
         # On the meta device a network has shapes and no numbers: building even a large one is free.
         with torch.device("meta"):
-            return self.model.build(self.data.input_shape, self.data.outputs)
+            return self.model.network(self.data.input_shape, self.data.outputs, self.data.codes)
 
     def config(self) -> dict[str, Any]:
         """The scientific config with every field at its value, for people and for MLflow."""
@@ -144,12 +144,13 @@ class Run:
             "data": {
                 "source": data.source,
                 "fingerprint": data.fingerprint,
-                "train": len(data.train),
-                "test": len(data.test),
+                **{name: len(split) for name, split in data.splits.items()},
                 "input_shape": list(data.input_shape),
                 "outputs": data.outputs,
+                "codes": {part: list(counts) for part, counts in data.codes.items()},
             },
             "score": self.task.score_name,
+            "observes": self.task.observes,
         }
 
 

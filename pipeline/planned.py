@@ -86,5 +86,5 @@ def _measured(probes: Probes, kinds: Sequence[Mapping[str, Any]]) -> dict[str, A
 def _fingerprint(splits: Mapping[str, Split]) -> str:
     tensors: dict[str, Tensor] = {}
     for name, split in splits.items():
-        tensors |= {f"{name}.inputs": split.inputs.cpu(), f"{name}.targets": split.targets.cpu()}
+        tensors |= {f"{name}.{part}": tensor.cpu() for part, tensor in split.tensors().items()}
     return checksum(tensors)

@@ -10,7 +10,7 @@ from pipeline.calibrate import Estimate, estimate, side
 from pipeline.errors import UserError
 from pipeline.learning import initialise, training_of
 from pipeline.plan import Run, make_runs
-from pipeline.points import draw_points
+from pipeline.points import draw_points, inputs_of
 from pipeline.spec import Study, read_study
 from pipeline.units import clock, human
 from probes import kernel_plan
@@ -76,7 +76,8 @@ def _shapes(runs: list[Run]) -> list[Run]:
 def _kernel(run: Run) -> str:
     """How the kernel of one draw of points is computed, layer by layer."""
     kernel = run.probes[0].kernel
-    module = initialise(training_of(run.record()), run.data, torch.device("cpu")).eval()
+    observed = run.task.observed(initialise(training_of(run.record()), run.data, torch.device("cpu")).eval())
     points = draw_points(getattr(run.data, run.probes[0].split), kernel.model_copy(update={"draws": 1}))
-    found = kernel_plan(module, points["inputs"], kernel.outputs, memory_bytes=run.study.resources.probe.memory_bytes)
+    memory = run.study.resources.probe.memory_bytes
+    found = kernel_plan(observed, inputs_of(points), kernel.outputs, memory_bytes=memory)
     return f"kernel of {run.name} ({kernel.size} points, {kernel.outputs})\n{found}"

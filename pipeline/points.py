@@ -1,5 +1,8 @@
 """The data points of a probe: drawn once by the driver, stored, and the same at every step of every run."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -16,13 +19,24 @@ def draw_points(split: Split, kernel: Kernel) -> dict[str, Tensor]:
     """The points that a kernel is taken of.
 
     Returns:
-        ``inputs`` and ``targets`` [M, …] of all points that any draw has, each once; ``indices`` [M], their places in
-        the split; ``draws`` [draws, size], places in these M.
+        ``inputs`` and ``targets`` [M, …] of all points that any draw has, each once, as ``Split.tensors`` names them;
+        ``indices`` [M], their places in the split; ``draws`` [draws, size], places in these M.
     """
     drawn = torch.as_tensor(draw_indices(len(split), kernel.draws, kernel.size, kernel.seed))
     indices, draws = torch.unique(drawn, return_inverse=True)
-    inputs, targets = split.batch(indices)
-    return {"inputs": inputs.contiguous(), "targets": targets.contiguous(), "indices": indices, "draws": draws}
+    points = {name: tensor.contiguous() for name, tensor in split.take(indices).tensors().items()}
+    return {**points, "indices": indices, "draws": draws}
+
+
+def inputs_of(points: Mapping[str, Tensor]) -> Any:
+    """The inputs among points that were drawn, as networks take them: a tensor, or a mini-batch of graphs."""
+    if "inputs" in points:
+        return points["inputs"]
+    from tasks.graphs import Graphs  # loads PyTorch Geometric
+
+    parts = {name.removeprefix("inputs."): tensor for name, tensor in points.items() if name.startswith("inputs.")}
+    graphs = Graphs.from_tensors(parts)
+    return graphs[torch.arange(len(graphs))]
 
 
 def store_points(storage: Storage, runs: list[Run]) -> None:

@@ -20,8 +20,12 @@ class Subject(Protocol):
         """A network of its own for each call; its parameters are of no account."""
         ...
 
+    def observed(self, run: Mapping[str, Any], network: nn.Module) -> nn.Module:
+        """What the kernel is of: `network`, or one made around it."""
+        ...
+
     def loss(self, run: Mapping[str, Any]) -> Loss | None:
-        """None where nothing that is measured needs one."""
+        """Of what is observed; None where nothing that is measured needs one."""
         ...
 
 
@@ -31,11 +35,16 @@ class Planned:
 
     def network(self, run: Mapping[str, Any]) -> nn.Module:
         """As the run's model builds it."""
-        return restore(run["config"])[1].build(tuple(run["data"]["input_shape"]), run["data"]["outputs"])
+        data = run["data"]
+        return restore(run["config"])[1].network(data["input_shape"], data["outputs"], data.get("codes", {}))
+
+    def observed(self, run: Mapping[str, Any], network: nn.Module) -> nn.Module:
+        """As the run's task wants it."""
+        return restore(run["config"])[0].observed(network)
 
     def loss(self, run: Mapping[str, Any]) -> Loss | None:
         """The task's."""
-        return restore(run["config"])[0].loss
+        return restore(run["config"])[0].observed_loss
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,10 @@ class Attached:
     def network(self, run: Mapping[str, Any]) -> nn.Module:
         """A copy."""
         return copy.deepcopy(self.module)
+
+    def observed(self, run: Mapping[str, Any], network: nn.Module) -> nn.Module:
+        """All of the network's outputs."""
+        return network
 
     def loss(self, run: Mapping[str, Any]) -> Loss | None:
         """The user's."""

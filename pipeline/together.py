@@ -55,6 +55,9 @@ class Together:
             self.optimiser.load_state_dict(_stacked([optimiser.state_dict() for optimiser, _ in found]))
         self._skeleton = copy.deepcopy(modules[0]).to("meta")
         self._whats, self._train, self._device = whats, train, device
+        if not isinstance(train.inputs, Tensor):
+            raise RuntimeError("graphs are of different sizes: networks of them are trained one by one")
+        self._inputs = train.inputs
         one = train.inputs[:1]
         self._augments = whats[0].task.augmented(one) is not one
         self._orders = [Order(what, len(train), device) for what in whats]
@@ -87,7 +90,7 @@ class Together:
         """Inputs [networks, n, …], or [n, …] where all networks share them; targets [networks · n, …]; which it is."""
         places = torch.stack([order.batch(self.step) for order in self._orders])
         if places.shape[1] == len(self._train) and not self._augments:  # a full batch: its order is of no account
-            inputs, targets = self._train.inputs, self._train.targets
+            inputs, targets = self._inputs, self._train.targets
             return inputs, targets.repeat(len(places), *[1] * (targets.dim() - 1)), True
         inputs, targets = self._train.batch(places.flatten())
         inputs = inputs.unflatten(0, places.shape)

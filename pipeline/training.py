@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from pipeline.errors import Stopped
-from pipeline.learning import Alone, Learner, Training, World, initialise
+from pipeline.learning import Alone, Learner, Training, World, initialise, seed_generators
 from pipeline.recorder import Recorder
 from pipeline.together import Together
 from tasks import Split, Task, TaskData
+
+_EVALUATION_SEED = 0
 
 
 @dataclass
@@ -147,20 +149,24 @@ def _loop(
     return [None if k in stopped else cost for k, cost in enumerate(costs)]
 
 
-def evaluate(task: Task, module: nn.Module, split: Split, chunk: int = 512) -> tuple[float, float]:
-    """Mean loss and score on a split, in eval mode; the module's mode is restored.
+def evaluate(task: Task, module: nn.Module, split: Split, chunk: int = 512) -> dict[str, float]:
+    """Mean loss and all scores on a split, by name, in eval mode; the module's mode is restored.
 
-    `chunk` points at a time: a residual network for 32×32 images holds about a megabyte for each.
+    `chunk` points at a time: a residual network for 32×32 images holds about a megabyte for each. What a network draws
+    (a variational one does) it draws alike in each evaluation, so that a curve shows the network's change.
     """
     was_training = module.training
     module.eval()
+    seed_generators(_EVALUATION_SEED, split.device)
     try:
         with torch.no_grad():
-            places = torch.arange(len(split), device=split.inputs.device).split(chunk)
+            places = torch.arange(len(split), device=split.device).split(chunk)
             parts = [(module(inputs), targets) for inputs, targets in map(split.batch, places)]
             outputs = torch.cat([part[0] for part in parts])
             targets = torch.cat([part[1] for part in parts])
-            return task.loss(outputs, targets).double().mean().item(), task.score(outputs, targets)
+            found = {"loss": task.loss(outputs, targets).double().mean().item()}
+            found[task.score_name] = task.score(outputs, targets)
+            return found | task.further_scores(outputs, targets)
     finally:
         module.train(was_training)
 
@@ -172,14 +178,13 @@ def peak_memory() -> int:
 
 
 def _on(device: torch.device, data: TaskData) -> TaskData:
-    return dataclasses.replace(data, train=data.train.to(device), test=data.test.to(device))
+    return dataclasses.replace(data, **{name: split.to(device) for name, split in data.splits.items()})
 
 
 def _record(recorder: Recorder, task: Task, module: nn.Module, data: TaskData, step: int) -> None:
-    for name in ("train", "test"):
-        loss, score = evaluate(task, module, getattr(data, name))
-        recorder.row(step, name, "loss", loss)
-        recorder.row(step, name, task.score_name, score)
+    for name, split in data.splits.items():
+        for variable, value in evaluate(task, module, split).items():
+            recorder.row(step, name, variable, value)
 
 
 def _settle(recorders: Iterable[Recorder]) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from tasks.graphs import Graphs
     from tasks.published import Published
 
 
@@ -30,14 +32,14 @@ class Split:
     """One part of a task's data, in memory.
 
     Args:
-        inputs: `[n, *input_shape]`.
+        inputs: `[n, *input_shape]`, or n graphs.
         targets: `[n, ...]`, whatever the task's loss takes.
 
     Raises:
         ValueError: if there are not as many targets as inputs.
     """
 
-    inputs: Tensor
+    inputs: Tensor | Graphs
     targets: Tensor
 
     def __post_init__(self):
@@ -50,13 +52,32 @@ class Split:
         """How many points there are."""
         return len(self.inputs)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs and targets at `indices` (integers, `[m]`, on the split's device), in that order."""
+    @property
+    def device(self) -> torch.device:
+        """Where the points lie."""
+        return self.targets.device
+
+    def batch(self, indices: Tensor) -> tuple[Any, Tensor]:
+        """Inputs as networks take them, and targets, at `indices` (integers, `[m]`, on the split's device), in order.
+
+        Inputs are a tensor, or of graphs a mini-batch of PyTorch Geometric.
+        """
         return self.inputs[indices], self.targets[indices]
+
+    def take(self, indices: Tensor) -> Split:
+        """The points at `indices`, as a split."""
+        inputs = self.inputs
+        return Split(inputs[indices] if isinstance(inputs, Tensor) else inputs.take(indices), self.targets[indices])
 
     def to(self, device: torch.device | str) -> Split:
         """The same points on another device."""
         return Split(self.inputs.to(device), self.targets.to(device))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All the numbers of it, by name: `inputs` and `targets`; of graphs, `inputs.…` for each of their parts."""
+        inputs = self.inputs
+        parts = {"inputs": inputs} if isinstance(inputs, Tensor) else inputs.tensors("inputs.")
+        return {**parts, "targets": self.targets}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +87,12 @@ class TaskData:
     Args:
         train: points to learn from.
         test: points that training never sees.
-        input_shape: shape of one input.
+        input_shape: shape of one input; of graphs, that of a node.
         outputs: how many outputs per point the kernel differentiates, which is also how many the model must have.
         source: a sentence for people: exactly which data these are and where they came from.
+        codes: where inputs are codes from 0 and no numbers: of each part of an input, how many codes each of its
+            features has.
+        valid: points to choose by (an epoch, a rate), which training never sees either.
     """
 
     train: Split
@@ -76,16 +100,24 @@ class TaskData:
     input_shape: tuple[int, ...]
     outputs: int
     source: str
+    codes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    valid: Split | None = None
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The parts there are, by name."""
+        parts = {"train": self.train, "test": self.test}
+        return parts if self.valid is None else parts | {"valid": self.valid}
 
     @cached_property
     def fingerprint(self) -> str:
-        """Which data these are, for machines: 16 hex digits of the SHA-256 over both splits.
+        """Which data these are, for machines: 16 hex digits of the SHA-256 over all splits.
 
         Values, order, shapes and dtypes count.
         """
         digest = hashlib.sha256()
-        for split in (self.train, self.test):
-            for tensor in (split.inputs, split.targets):
+        for split in self.splits.values():
+            for tensor in split.tensors().values():
                 array = tensor.cpu().contiguous().numpy()
                 digest.update(f"{array.dtype}{array.shape}".encode())
                 digest.update(array.data)
@@ -97,13 +129,15 @@ class Task(BaseModel, frozen=True, extra="forbid"):
 
     A subclass sets `name` to a `Literal` with its key in `tasks.TASKS`, `version` to an integer that goes up whenever
     the same fields begin to mean another loss, score or choice of data, and `score_name` to what its score is called.
-    `published` is the data set it reads, for `tangentscope data`.
+    `published` is the data set it reads, for `tangentscope data`. `observes` says which outputs the kernel is of, where
+    `observed` has something to say.
     """
 
     name: str
     version: ClassVar[int]
     score_name: ClassVar[str]
     published: ClassVar[Published | None] = None
+    observes: ClassVar[str] = "the network's outputs"
 
     @abstractmethod
     def load(self, data_dir: Path | None = None) -> TaskData:
@@ -117,8 +151,8 @@ class Task(BaseModel, frozen=True, extra="forbid"):
                 asked for.
         """
 
-    def augmented(self, inputs: Tensor) -> Tensor:
-        """The inputs `[m, *input_shape]` of a training batch as the network is to see them in this step.
+    def augmented(self, inputs: Any) -> Any:
+        """The inputs of a training batch, as in `Split.batch`, as the network is to see them in this step.
 
         Called in training only, never for evaluations or probes. Randomness comes from torch's generator of the inputs'
         device, which the caller seeds by seed, step and rank.
@@ -137,3 +171,18 @@ class Task(BaseModel, frozen=True, extra="forbid"):
     @abstractmethod
     def score(self, outputs: Tensor, targets: Tensor) -> float:
         """Score of a whole split at once (it need not be a mean over points). Arguments as in `loss`."""
+
+    def further_scores(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """What else to record of a whole split, by name. Arguments as in `loss`."""
+        return {}
+
+    def observed(self, network: nn.Module) -> nn.Module:
+        """The network whose outputs the kernel differentiates: `network` itself, or one made around it.
+
+        Its outputs are `[n, ...]`, `TaskData.outputs` numbers for each point.
+        """
+        return network
+
+    def observed_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every point, `[n]`, as a function of the outputs observed; for variables that need its gradient."""
+        return self.loss(outputs, targets)

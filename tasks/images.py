@@ -58,7 +58,7 @@ class ImageTask(Task, frozen=True):
         return TaskData(
             train=drawn_train,
             test=drawn_test,
-            input_shape=tuple(drawn_train.inputs.shape[1:]),
+            input_shape=(len(self.mean), *(side + 2 * pad for side in train.pixels.shape[2:])),
             outputs=classes,
             source=f"{self.published.title}, {len(drawn_train):,} of {len(train.labels):,} train and "
             f"{len(drawn_test):,} of {len(test.labels):,} test images (data_seed {self.data_seed}) from {origin}",

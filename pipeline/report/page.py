@@ -107,14 +107,15 @@ def _span(view: View) -> tuple[float, float] | None:
 
 
 def _data(view: View) -> list[str]:
-    """What the runs trained on, one sentence per distinct data set, its sizes where the plan knows them."""
+    """What the runs trained on, one sentence per distinct data set, its sizes and which outputs kernels are of."""
     sentences = []
     for run in view.runs:
         data = run.get("data") or {}
         sizes = [f"{data[key]:,} {what}" for key, what in _SIZES.items() if data.get(key) is not None]
-        sentences.append(": ".join(filter(None, [data.get("source"), ", ".join(sizes)])))
+        sentence = ": ".join(filter(None, [data.get("source"), ", ".join(sizes)]))
+        sentences.append("; kernels of ".join(filter(None, [sentence, run.get("observes")])))
     known = [sentence for sentence in dict.fromkeys(sentences) if sentence]
     return known or [str(sentence) for sentence in (view.provenance.get("data") or {}).values()]
 
 
-_SIZES = {"train": "for training", "test": "for testing", "outputs": "outputs"}
+_SIZES = {"train": "for training", "test": "for testing", "valid": "for choosing", "outputs": "outputs"}

