@@ -16,6 +16,8 @@ and add its line to `MODELS`. Models do not import each other.
 
 from models.base import Model, ModelError
 from models.cnn import CNN
+from models.gcn import GCN
+from models.gin import GIN
 from models.mlp import MLP
 from models.resnet18 import ResNet18
 from models.vgg16 import VGG16
@@ -27,6 +29,8 @@ MODELS: dict[str, type[Model]] = {
     "resnet18": ResNet18,
     "vgg16": VGG16,
     "vit": ViT,
+    "gin": GIN,
+    "gcn": GCN,
 }
 
-__all__ = ["CNN", "MLP", "MODELS", "VGG16", "Model", "ModelError", "ResNet18", "ViT"]
+__all__ = ["CNN", "GCN", "GIN", "MLP", "MODELS", "VGG16", "Model", "ModelError", "ResNet18", "ViT"]

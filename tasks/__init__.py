@@ -21,6 +21,7 @@ from tasks.base import DataError, MissingDataError, Split, Task, TaskData
 from tasks.cifar import Cifar10, Cifar100
 from tasks.fashion_mnist import FashionMnist
 from tasks.mnist import Mnist
+from tasks.molecules import MoleculeLabels
 from tasks.published import Published
 
 TASKS: dict[str, type[Task]] = {
@@ -29,6 +30,7 @@ TASKS: dict[str, type[Task]] = {
     "cifar10": Cifar10,
     "cifar100": Cifar100,
     "auto_mpg": AutoMpg,
+    "molecules": MoleculeLabels,
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "FashionMnist",
     "MissingDataError",
     "Mnist",
+    "MoleculeLabels",
     "Published",
     "Split",
     "Task",

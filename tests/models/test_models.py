@@ -1,9 +1,11 @@
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
 
 from models import MODELS, Model, ModelError
 from probes import kernel_plan, tangent_kernel
@@ -11,16 +13,39 @@ from probes.kernels.plan import PER_SAMPLE
 
 
 class Case(NamedTuple):
-    """A small network of each architecture, and images it takes."""
+    """A small network of each architecture, and what it takes: images, or molecules where there are codes."""
 
     name: str
     fields: dict[str, Any]
-    input_shape: tuple[int, int, int] = (1, 8, 8)
+    input_shape: tuple[int, ...] = (1, 8, 8)
+    codes: Mapping[str, tuple[int, ...]] = {}
 
     def model(self) -> Model:
         return MODELS[self.name](name=self.name, **self.fields)
 
+    def network(self) -> nn.Module:
+        return self.model().network(self.input_shape, OUTPUTS, self.codes)
 
+    def points(self, n: int, dtype: torch.dtype = torch.float32) -> Tensor | Batch:
+        if not self.codes:
+            return torch.randn(n, *self.input_shape, dtype=dtype)
+        return Batch.from_data_list([self._molecule(atoms) for atoms in (4, 1, 3, 6, 2)[:n]])
+
+    def _molecule(self, atoms: int) -> Data:
+        """A chain and, of many atoms, a bond across; one atom has no bond."""
+        ends = torch.tensor([[k, k + 1] for k in range(atoms - 1)] + [[0, 3]] * (atoms > 3)).reshape(-1, 2)
+        pairs = torch.stack([ends, ends.flip(1)], 1).reshape(-1, 2).long()
+        return Data(
+            x=self._draw("atoms", atoms),
+            edge_index=pairs.T,
+            edge_attr=self._draw("bonds", len(ends)).repeat_interleave(2, 0),
+        )
+
+    def _draw(self, part: str, rows: int) -> Tensor:
+        return torch.stack([torch.randint(count, (rows,), dtype=torch.int32) for count in self.codes[part]], 1)
+
+
+MOLECULES = ((2,), {"atoms": (5, 3), "bonds": (4, 2)})
 CASES = {
     "mlp": Case("mlp", {"width": 8}),
     "cnn": Case("cnn", {"width": 4, "depth": 3}),
@@ -32,7 +57,13 @@ CASES = {
     "vgg16": Case("vgg16", {"width": 2}, (3, 32, 32)),
     "vgg16, plain": Case("vgg16", {"width": 2, "batch_norm": False}, (1, 32, 32)),
     "vit": Case("vit", {"patch": 4, "dim": 6, "depth": 2, "heads": 2, "mlp_ratio": 2}, (3, 8, 8)),
+    "gin": Case("gin", {"width": 6, "depth": 2}, *MOLECULES),
+    "gin, virtual node": Case("gin", {"width": 4, "depth": 3, "virtual_node": True, "pooling": "sum"}, *MOLECULES),
+    "gin, layer": Case("gin", {"width": 6, "depth": 1, "norm": "layer", "virtual_node": True}, *MOLECULES),
+    "gcn": Case("gcn", {"width": 6, "depth": 2}, *MOLECULES),
+    "gcn, none": Case("gcn", {"width": 5, "depth": 3, "norm": "none", "virtual_node": True}, *MOLECULES),
 }
+IMAGES = ("cnn", "resnet18", "vgg16", "vit")
 OUTPUTS = 3
 
 
@@ -43,7 +74,11 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def built(case: Case, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return case.model().build(case.input_shape, OUTPUTS)
+    return case.network()
+
+
+def first(points: Tensor | Batch, n: int) -> Tensor | Batch:
+    return points[:n] if isinstance(points, Tensor) else Batch.from_data_list(points[:n])
 
 
 def disturbed(network: nn.Module) -> nn.Module:
@@ -74,11 +109,11 @@ def test_a_model_is_known_by_the_name_of_its_line_in_the_table(name: str):
 
 def test_a_model_maps_points_to_outputs_and_depends_on_its_parameters_only(case: Case):
     network = disturbed(built(case)).eval()
-    x = torch.randn(5, *case.input_shape)
+    x = case.points(5)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with torch.no_grad():
         outputs = network(x)
-        torch.testing.assert_close(network(x[:2]), outputs[:2], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(network(first(x, 2)), outputs[:2], rtol=1e-4, atol=1e-5)
     assert outputs.shape == (5, OUTPUTS)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
@@ -93,7 +128,7 @@ def test_the_global_seed_fixes_every_parameter(case: Case):
 
 def test_a_fresh_network_tells_points_apart_and_all_of_it_learns(case: Case):
     network = built(case)
-    outputs = network(torch.randn(4, *case.input_shape))
+    outputs = network(case.points(4))
     outputs.square().sum().backward()
     assert (outputs.std(0) > 1e-3).all()
     assert outputs.abs().max() < 100
@@ -102,22 +137,23 @@ def test_a_fresh_network_tells_points_apart_and_all_of_it_learns(case: Case):
 
 def test_sizes_are_known_without_numbers(case: Case):
     with torch.device("meta"):
-        empty = case.model().build(case.input_shape, OUTPUTS)
+        empty = case.network()
     shapes = {name: tensor.shape for name, tensor in empty.state_dict().items()}
     assert shapes == {name: tensor.shape for name, tensor in built(case).state_dict().items()}
 
 
-def brute_force_kernel(network: nn.Module, x: Tensor) -> Tensor:
+def brute_force_kernel(network: nn.Module, x: Tensor | Batch) -> Tensor:
     """The definition, one gradient at a time."""
     parameters = list(network.parameters())
-    rows = [torch.autograd.grad(value, parameters, retain_graph=True) for value in network(x).flatten()]
+    values = network(x).flatten()
+    rows = [torch.autograd.grad(v, parameters, retain_graph=True, materialize_grads=True) for v in values]
     jacobian = torch.stack([torch.cat([gradient.flatten() for gradient in row]) for row in rows])
     return jacobian @ jacobian.T
 
 
 def test_the_kernel_is_exact_layer_by_layer(case: Case):
     network = disturbed(built(case)).double().eval()
-    x = torch.randn(3, *case.input_shape, dtype=torch.float64)
+    x = case.points(3, torch.float64)
     expected = brute_force_kernel(network, x)
     torch.testing.assert_close(tangent_kernel(network, x), expected, rtol=1e-9, atol=1e-9 * expected.max().item())
     layers = kernel_plan(network, x).layers
@@ -125,7 +161,7 @@ def test_the_kernel_is_exact_layer_by_layer(case: Case):
     assert sum(layer.parameters for layer in layers) == sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "mlp"])
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_network_of_images_refuses_other_inputs(name: str):
     with pytest.raises(ModelError, match=r"^" + name + r" takes images .*, got inputs of shape \[9\]: choose another"):
         CASES[name].model().build((9,), OUTPUTS)
