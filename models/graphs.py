@@ -76,6 +76,8 @@ def added(rows: Tensor, owners: Tensor, count: int) -> Tensor:
 class Embedded(nn.Module):
     """The sum of a vector for each of several features, given by their codes; one table has the vectors of all."""
 
+    first: Tensor
+
     def __init__(self, counts: Sequence[int], width: int):
         super().__init__()
         self.table = nn.Embedding(sum(counts), width)
@@ -104,10 +106,10 @@ class _Network(nn.Module):
     def forward(self, graphs: Any) -> Tensor:
         edges, owners, count = graphs.edge_index, graphs.batch, graphs.num_graphs
         x = self.atoms(graphs.x)
-        virtual = None if self.virtual is None else self.virtual.start(count)
+        virtual = self.virtual.start(count) if self.virtual else None
         last = len(self.layers) - 1
         for k, (bonds, layer, norm) in enumerate(zip(self.bonds, self.layers, self.norms, strict=True)):
-            if virtual is not None:
+            if self.virtual is not None and virtual is not None:
                 x = x + virtual[owners]
                 virtual = self.virtual(k, added(x, owners, count) + virtual) if k < last else None
             x = norm(layer(x, edges, bonds(graphs.edge_attr)))
