@@ -4,6 +4,7 @@ A folder has `mapping/mol.csv.gz`, a table of labels (0, 1 or nothing), SMILES a
 `split/scaffold/{train,valid,test}.csv.gz`, the numbers of its rows from 0. The graphs that OGB adds are not read.
 """
 
+import functools
 import gzip
 import hashlib
 import io
@@ -11,7 +12,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +80,7 @@ def molecules_of(dataset: str, title: str) -> Published:
         layout=dataset,
         md5=dict(zip(files, MOLECULENET_MD5.get(dataset, [None] * len(files)), strict=True)),
         home=f"{ARCHIVES}/{own}.zip",
-        download=partial(_download, own, dataset),
+        download=functools.partial(_download, own, dataset),
         also=(f"ogbg_mol{own}",),
         dataset=dataset,
     )

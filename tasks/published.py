@@ -59,7 +59,7 @@ class Published:
     def missing(self, data_dir: Path | None, instead: str = "") -> MissingDataError:
         """What to say if there is no such folder; `instead` ends the sentence that says what to do."""
         files = f"{', '.join(self.md5)}{' (plain or as .gz)' if self.compressed else ''}"
-        instead = f" (`tangentscope data fetch {self.name}` puts them there){instead}"
+        instead = f" (`tangentscope data fetch {self.name}` gets them or says where from){instead}"
         if data_dir is None:
             return MissingDataError(
                 f"no data directory was given: name one (--data-dir, TANGENTSCOPE_DATA) that holds {files} in "
