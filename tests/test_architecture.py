@@ -74,11 +74,13 @@ def beyond_the_store(root: Path) -> set[str]:
 
 def across_models(root: Path) -> set[str]:
     """Architectures know nothing of each other."""
-    own = {"models/__init__.py", "models/base.py"}
+    shared = ("models.base", "models.sequences")
     found = set()
     for file, path in sources(root).items():
-        if file.startswith("models/") and file not in own:
-            others = {m for m in imported(path, root) if names(m, "models") and not names(m, "models.base")}
+        if file.startswith("models/") and file != "models/__init__.py":
+            others = {
+                m for m in imported(path, root) if names(m, "models") and not any(names(m, own) for own in shared)
+            }
             found |= {f"{file}: {module}" for module in others}
     return found
 
