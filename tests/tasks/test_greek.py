@@ -185,7 +185,7 @@ def test_there_must_be_sentences_to_train_and_to_test_on(gone: list[str], folder
 
 
 def test_another_treebank_is_looked_for_in_its_own_folder(folder: Path, tmp_path: Path):
-    with pytest.raises(DataError, match=r"no UD Ancient Greek PROIEL .*put grc_proiel-ud-train\.conllu, .*, from https:"):
+    with pytest.raises(DataError, match=r"no UD Ancient Greek PROIEL .*put grc_proiel.*, from https:"):
         Greek(treebank="proiel", partial=True).load(tmp_path)
     home = TREEBANKS["proiel"].folders(tmp_path)[1]
     home.mkdir(parents=True)
