@@ -18,6 +18,7 @@ from models.base import Model, ModelError
 from models.cnn import CNN
 from models.mlp import MLP
 from models.resnet18 import ResNet18
+from models.vae import VAE
 from models.vgg16 import VGG16
 from models.vit import ViT
 
@@ -27,6 +28,7 @@ MODELS: dict[str, type[Model]] = {
     "resnet18": ResNet18,
     "vgg16": VGG16,
     "vit": ViT,
+    "vae": VAE,
 }
 
-__all__ = ["CNN", "MLP", "MODELS", "VGG16", "Model", "ModelError", "ResNet18", "ViT"]
+__all__ = ["CNN", "MLP", "MODELS", "VAE", "VGG16", "Model", "ModelError", "ResNet18", "ViT"]

@@ -17,14 +17,16 @@ and add its line to `TASKS`.
 """
 
 from tasks.auto_mpg import AutoMpg
-from tasks.base import DataError, MissingDataError, Split, Task, TaskData
+from tasks.base import DataError, MissingDataError, NetworkError, Split, Task, TaskData
 from tasks.cifar import Cifar10, Cifar100
 from tasks.fashion_mnist import FashionMnist
 from tasks.mnist import Mnist
+from tasks.mnist_vae import MnistVae
 from tasks.published import Published
 
 TASKS: dict[str, type[Task]] = {
     "mnist": Mnist,
+    "mnist_vae": MnistVae,
     "fashion_mnist": FashionMnist,
     "cifar10": Cifar10,
     "cifar100": Cifar100,
@@ -40,6 +42,8 @@ __all__ = [
     "FashionMnist",
     "MissingDataError",
     "Mnist",
+    "MnistVae",
+    "NetworkError",
     "Published",
     "Split",
     "Task",

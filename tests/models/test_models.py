@@ -57,11 +57,15 @@ def disturbed(network: nn.Module) -> nn.Module:
     return network
 
 
+# Networks that draw at random, or put out other things than what the kernel is of: their tests are in their own files.
+APART = {"vae"}
+
+
 def test_every_model_has_a_case():
-    assert {case.name for case in CASES.values()} == set(MODELS)
+    assert {case.name for case in CASES.values()} == set(MODELS) - APART
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(set(MODELS) - APART))
 def test_a_model_is_known_by_the_name_of_its_line_in_the_table(name: str):
     model = CASES[name].model()
     assert MODELS[model.name] is type(model)
@@ -125,7 +129,7 @@ def test_the_kernel_is_exact_layer_by_layer(case: Case):
     assert sum(layer.parameters for layer in layers) == sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "mlp"])
+@pytest.mark.parametrize("name", sorted(set(MODELS) - APART - {"mlp"}))
 def test_a_network_of_images_refuses_other_inputs(name: str):
     with pytest.raises(ModelError, match=r"^" + name + r" takes images .*, got inputs of shape \[9\]: choose another"):
         CASES[name].model().build((9,), OUTPUTS)

@@ -25,7 +25,7 @@ def found(name: str, data_dir: Path | None) -> datasets.Found:
 
 def test_without_data_only_what_packages_ship_is_there():
     states = {each.task: each.state for each in look([], None)}
-    assert states == dict.fromkeys(TASKS, "absent") | {"mnist": "ok", "auto_mpg": "ok"}
+    assert states == dict.fromkeys(TASKS, "absent") | {"mnist": "ok", "mnist_vae": "ok", "auto_mpg": "ok"}
 
 
 @pytest.mark.parametrize("name", EVERY)

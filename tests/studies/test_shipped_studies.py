@@ -42,6 +42,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # What synthetic data need: by task, the fields that a study may have set for the real ones.
 ASKED = {
+    "mnist_vae": ["task.train_size=60", "task.test_size=50", "task.source=auto"],
     "mnist": ["task.train_size=60", "task.test_size=50", "task.source=auto"],
     "cifar10": ["task.train_size=60", "task.test_size=50", "task.partial=true"],
     "auto_mpg": ["task.source=mlxtend"],
@@ -105,9 +106,10 @@ def test_every_network_of_a_small_study_trains_and_is_measured(name: str, scale:
         assert costs.steps == run.steps == 1
         points = draw_points(run.data.test, run.study.probes.kernel)
         kernel = run.study.probes.kernel.outputs
-        measured = measure(module, points["inputs"], points["draws"], kernel, run.study.probes.variables)
+        observed = run.task.observed(module)
+        measured = measure(observed, points["inputs"], points["draws"], kernel, run.study.probes.variables)
         assert all(torch.isfinite(torch.tensor(measured.mean(v))) for v in run.study.probes.variables)
-        layers = kernel_plan(module, points["inputs"], kernel).layers
+        layers = kernel_plan(observed, points["inputs"], kernel).layers
         assert [layer.name for layer in layers if layer.path == PER_SAMPLE] == []
 
 

@@ -86,6 +86,7 @@ def write_cars(folder: Path) -> Path:
 
 WRITERS = {
     "mnist": write_idx,
+    "mnist_vae": write_idx,
     "fashion_mnist": write_idx,
     "cifar10": write_batches,
     "cifar100": write_hundred,
