@@ -16,6 +16,8 @@ and add its line to `MODELS`. Models do not import each other.
 
 from models.base import Model, ModelError
 from models.cnn import CNN
+from models.gcn import GCN
+from models.gin import GIN
 from models.lstm import LSTM
 from models.mlp import MLP
 from models.resnet18 import ResNet18
@@ -33,10 +35,14 @@ MODELS: dict[str, type[Model]] = {
     "transformer": Transformer,
     "lstm": LSTM,
     "s4d": S4D,
+    "gin": GIN,
+    "gcn": GCN,
 }
 
 __all__ = [
     "CNN",
+    "GCN",
+    "GIN",
     "LSTM",
     "MLP",
     "MODELS",

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning import initialise, training_of
+from pipeline.learning import initialise, outputs_of, training_of
 from pipeline.plan import Probe, Run
 from pipeline.points import draw_points, inputs_of
 from pipeline.snapshots import SnapshotBuffer, checksum, plain_state
@@ -138,12 +138,12 @@ def _rates_of_training(run: Run) -> tuple[float, float, float]:
     def step() -> None:
         inputs, targets = run.data.train.batch(places)
         optimiser.zero_grad(set_to_none=True)
-        (what.task.loss(module(inputs), targets).sum() / len(targets)).backward()
+        (what.task.loss(outputs_of(module, inputs, what.precision), targets).sum() / len(targets)).backward()
         optimiser.step()
 
     def evaluation(split: Split) -> float:
         def some(count: int) -> None:
-            evaluate(what.task, module, split.take(torch.arange(count)))
+            evaluate(what.task, module, split.take(torch.arange(count)), what.precision)
 
         return _seconds_of_all(some, len(split), _LEAST_POINTS)
 

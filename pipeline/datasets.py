@@ -30,9 +30,14 @@ def where(*tasks: Annotated[str, Parameter(help="Names of tasks; all by default.
 
 
 @app.command
-def fetch(task: str, *, data_dir: DataDir = None) -> None:
+def fetch(
+    task: str,
+    dataset: Annotated[str, Parameter(help="Which of the task's data sets, where it has several.")] = "",
+    *,
+    data_dir: DataDir = None,
+) -> None:
     """Download a task's data from their publisher into the data directory; nothing lies there with a wrong sum."""
-    print(get(task, data_dir))
+    print(get(task, data_dir, dataset))
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Found:
     """What a task would be trained on, or why it cannot be.
 
     Args:
+        task: its name and, where it has several, that of the data set.
         state: `partial` data serve only if a study asks for them; `WRONG` ones are damaged.
         told: which data these are, or what is wrong and what to do, in one line.
         places: the folders they are looked for in.
@@ -61,37 +67,41 @@ def look(names: Sequence[str], data_dir: Path | None) -> Iterator[Found]:
     if data_dir is not None and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir}: not there; give the directory that holds the data sets")
     for name, task in tasks.items():
-        published = task.published
-        places = published.folders(data_dir or Path("$TANGENTSCOPE_DATA")) if published else []
-        yield Found(name, *_state(task, name, data_dir), places)
+        for dataset, published in (task.data_sets or {"": task.published}).items():
+            fields = {"name": name} | ({"dataset": dataset} if dataset else {})
+            places = published.folders(data_dir or Path("$TANGENTSCOPE_DATA")) if published else []
+            yield Found(f"{name} {dataset}".strip(), *_state(task, fields, data_dir), places)
 
 
-def _state(task: type[Task], name: str, data_dir: Path | None) -> tuple[State, str]:
+def _state(task: type[Task], fields: dict[str, str], data_dir: Path | None) -> tuple[State, str]:
     try:
-        return "ok", task.model_validate({"name": name}).load(data_dir).source
+        return "ok", task.model_validate(fields).checked(data_dir)
     except MissingDataError as error:
         return "absent", str(error)
     except Exception as error:  # a task of the user's own may fail in any way
         wrong = one_line(error)
     if "partial" in task.model_fields:
         try:
-            asking = task.model_validate({"name": name, "partial": True})
-            return "partial", f"{asking.load(data_dir).source}; only with task.partial=true"
+            asking = task.model_validate({**fields, "partial": True})
+            return "partial", f"{asking.checked(data_dir)}; only with task.partial=true"
         except DataError as error:
             wrong = one_line(error)
     return "WRONG", wrong
 
 
-def get(name: str, data_dir: Path | None) -> str:
+def get(name: str, data_dir: Path | None, dataset: str = "") -> str:
     """Download a task's data from their publisher to where the task looks for them, and say so.
 
     Nothing lies there before its sum was found right, and no file that is there is changed.
 
     Raises:
-        UserError: An unknown task, or one without published data; no data directory; other files where these belong;
-            no network, or a publisher that gives something else.
+        UserError: An unknown task or data set, or none that is published; no data directory; other files where these
+            belong; no network, or a publisher that gives something else.
     """
-    published = _task(name).published
+    task = _task(name)
+    if dataset and dataset not in task.data_sets:
+        raise UserError(f'task {name}: data set "{dataset}" unknown; {nearest(dataset, task.data_sets)}')
+    published = task.data_sets[dataset] if dataset else task.published
     if published is None:
         raise UserError(f"task {name}: reads no published data; there is nothing to fetch")
     if data_dir is None:
@@ -111,10 +121,11 @@ def get(name: str, data_dir: Path | None) -> str:
             got = Path(root) / published.layout
             if any(wrong := published.compared(got)):
                 raise RuntimeError(f"{', '.join(wrong[0] + wrong[1])} not as published")
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in sorted(got.iterdir()):
-                if path.is_file() and not (folder / path.name).exists() and path.suffix != ".gz":
-                    path.rename(folder / path.name)
+            for name in absent:
+                path = published.located(got)[name]
+                target = folder / path.relative_to(got)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
     except (OSError, RuntimeError, HTTPException) as error:  # torchvision's own, and what it lets through
         raise UserError(
             f"{published.title} could not be fetched ({one_line(error)}); get {', '.join(published.md5)} from "

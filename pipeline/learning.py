@@ -19,6 +19,7 @@ from models import Model
 from pipeline.optimisers import Optimiser
 from pipeline.plan import restore
 from pipeline.snapshots import plain_state
+from pipeline.spec import Precision
 from tasks import Split, Task, TaskData
 
 
@@ -44,6 +45,7 @@ class Training:
     steps: int
     schedule: frozenset[int]  # steps with a snapshot
     evaluations: frozenset[int]  # steps with a row of loss and score
+    precision: Precision = "float32"
 
 
 def training_of(record: Mapping[str, Any]) -> Training:
@@ -59,6 +61,7 @@ def training_of(record: Mapping[str, Any]) -> Training:
         record["steps"],
         frozenset(record["schedule"]),
         frozenset(record["evaluations"]),
+        record["config"]["train"].get("precision", "float32"),
     )
 
 
@@ -121,7 +124,7 @@ class Alone:
         # Summed over this worker's share and divided by the global batch: unequal shares weigh by their points. DDP
         # divides by the number of workers, which the factor takes back.
         with updating(self.optimiser, what, self.step, before_step):
-            outputs = self._network(what.task.augmented(inputs))
+            outputs = outputs_of(self._network, what.task.augmented(inputs), what.precision)
             (what.task.loss(outputs, targets).sum() * (world.size / len(everything))).backward()
         self.step += 1
 
@@ -135,6 +138,17 @@ def initialise(what: Training, data: TaskData, device: torch.device) -> nn.Modul
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(what.seed, 0, 0, "init"))
         return what.model.network(data.input_shape, data.outputs, data.codes).to(device)
+
+
+def outputs_of(network: nn.Module, inputs: Any, precision: Precision) -> Tensor:
+    """What a network makes of inputs; in bfloat16 on images with their channels last, as tensor units take them."""
+    if precision == "float32":
+        return network(inputs)
+    if isinstance(inputs, Tensor) and inputs.dim() == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(next(network.parameters()).device.type, torch.bfloat16):
+        outputs = network(inputs)
+    return outputs.float()  # losses are sums over many: they keep their digits
 
 
 def mix(*parts: int | str) -> int:

@@ -22,7 +22,7 @@ import tasks
 from pipeline.errors import UserError
 from pipeline.optimisers import Optimiser
 from pipeline.spec import Kernel, Study, Train, named, put, validate
-from probes import givens_of
+from probes import givens_of, layer_names
 from probes.variables import check_treatment
 
 
@@ -141,6 +141,7 @@ class Run:
             "schedule": self.schedule,
             "evaluations": self.evaluations,
             "probes": [probe.id for probe in self.probes],
+            "layers": list(layer_names(self.task.observed(self._empty))),
             "data": {
                 "source": data.source,
                 "fingerprint": data.fingerprint,

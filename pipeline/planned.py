@@ -12,7 +12,7 @@ from pipeline.errors import UserError, nearest
 from pipeline.plan import Probe, Run
 from pipeline.snapshots import checksum, plain_state
 from pipeline.spec import Probes, Report, Study
-from probes import VARIABLES, givens_of
+from probes import VARIABLES, givens_of, layer_names
 from tasks import Split
 
 _EARLIER = ("initial", "previous")  # networks of its run with which a variable can compare
@@ -61,7 +61,7 @@ def attached_record(
     run |= {"config": {kind: {"name": part} for kind, part in parts.items()} | {"seed": 0}}
     run |= {"parameters": sum(parameter.numel() for parameter in module.parameters()), "batch_size": 1}
     run |= {"schedule": probes.schedule.steps(steps, epoch_steps), "evaluations": [], "score": "score"}
-    run |= {"probes": [kind.id for kind in kinds]}
+    run |= {"probes": [kind.id for kind in kinds], "layers": list(layer_names(module))}
     run |= {"data": {"source": "points given to attach()", "fingerprint": fingerprint}}
     run["data"] |= {split: len(points) for split, points in splits.items()}
     about = {"study": name, "launch": launch, "retried_at": {}, "varied": []}

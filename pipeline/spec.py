@@ -24,17 +24,25 @@ from tasks import TASKS
 TABLES: dict[str, dict[str, Any]] = {"task": TASKS, "model": MODELS, "optimiser": OPTIMISERS}
 
 
+Precision = Literal["float32", "bfloat16"]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Train(_Part):
-    """How long and on which batches. ``batch_size: full`` is full-batch descent. Part of a run's identity."""
+    """How long, on which batches and how exactly. ``batch_size: full`` is full-batch descent. Part of a run's identity.
+
+    With ``precision: bfloat16`` networks compute in it where torch's autocast finds that safe, in training and
+    evaluations; parameters, their updates and kernels stay as they are.
+    """
 
     version: typing.ClassVar[int] = 1
     epochs: float = Field(gt=0)
     batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = 128
     evaluate_every: float = Field(default=1.0, gt=0)  # epochs between two rows of loss and score
+    precision: Precision = "float32"
 
 
 class Kernel(_Part):

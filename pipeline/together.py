@@ -57,6 +57,8 @@ class Together:
         self._whats, self._train, self._device = whats, train, device
         if not isinstance(train.inputs, Tensor):
             raise RuntimeError("graphs are of different sizes: networks of them are trained one by one")
+        if whats[0].precision != "float32":
+            raise RuntimeError(f"networks of {whats[0].precision} are trained one by one")
         self._inputs = train.inputs
         one = train.inputs[:1]
         self._augments = whats[0].task.augmented(one) is not one

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from pipeline.errors import Stopped
-from pipeline.learning import Alone, Learner, Training, World, initialise, seed_generators
+from pipeline.learning import Alone, Learner, Training, World, initialise, outputs_of, seed_generators
 from pipeline.recorder import Recorder
+from pipeline.spec import Precision
 from pipeline.together import Together
 from tasks import Split, Task, TaskData
 
@@ -122,7 +123,7 @@ def _loop(
             cost, module = costs[k], learner.modules[k]
             if step in what.evaluations:
                 with _adding(cost, "evaluate_seconds"):
-                    _record(recorder, what.task, module, data, step)
+                    _record(recorder, what, module, data, step)
             if step in what.schedule:
                 recorder.snapshot(step, module, overlap=True)
             stopping = recorder.stopping and step < what.steps  # read once: the thread may set it between two questions
@@ -149,7 +150,9 @@ def _loop(
     return [None if k in stopped else cost for k, cost in enumerate(costs)]
 
 
-def evaluate(task: Task, module: nn.Module, split: Split, chunk: int = 512) -> dict[str, float]:
+def evaluate(
+    task: Task, module: nn.Module, split: Split, precision: Precision = "float32", chunk: int = 512
+) -> dict[str, float]:
     """Mean loss and all scores on a split, by name, in eval mode; the module's mode is restored.
 
     `chunk` points at a time: a residual network for 32×32 images holds about a megabyte for each. What a network draws
@@ -161,7 +164,7 @@ def evaluate(task: Task, module: nn.Module, split: Split, chunk: int = 512) -> d
     try:
         with torch.no_grad():
             places = torch.arange(len(split), device=split.device).split(chunk)
-            parts = [(module(inputs), targets) for inputs, targets in map(split.batch, places)]
+            parts = [(outputs_of(module, inputs, precision), targets) for inputs, targets in map(split.batch, places)]
             outputs = torch.cat([part[0] for part in parts])
             targets = torch.cat([part[1] for part in parts])
             found = {"loss": task.loss(outputs, targets).double().mean().item()}
@@ -181,9 +184,9 @@ def _on(device: torch.device, data: TaskData) -> TaskData:
     return dataclasses.replace(data, **{name: split.to(device) for name, split in data.splits.items()})
 
 
-def _record(recorder: Recorder, task: Task, module: nn.Module, data: TaskData, step: int) -> None:
+def _record(recorder: Recorder, what: Training, module: nn.Module, data: TaskData, step: int) -> None:
     for name, split in data.splits.items():
-        for variable, value in evaluate(task, module, split).items():
+        for variable, value in evaluate(what.task, module, split, what.precision).items():
             recorder.row(step, name, variable, value)
 
 

@@ -17,7 +17,9 @@ from probes.kernels import (
     draw_kernels,
     kernel_plan,
     layer_kernels,
+    layer_names,
     layer_traces,
+    point_traces,
     tangent_kernel,
 )
 from probes.measure import Measurement, draw_indices, measure
@@ -39,8 +41,10 @@ __all__ = [
     "givens_of",
     "kernel_plan",
     "layer_kernels",
+    "layer_names",
     "layer_traces",
     "measure",
+    "point_traces",
     "spectrum",
     "tangent_kernel",
 ]

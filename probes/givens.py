@@ -26,13 +26,15 @@ def givens_at(
     Args:
         model: as for ``tangent_kernel``; left as it was.
         inputs: M data points.
-        targets: [M] classes, [M, ...] classes of several positions (negative ones count as none), or [M, ...] numbers.
+        targets: [M] classes, [M, ...] classes of several positions (negative ones count as none), or [M, ...] numbers
+            (NaN where there is none; a loss that knows so has residuals and curvatures of 0 there).
         loss: needed for ``residual`` and ``output_hessian``.
         wanted: names out of ``OF_POINTS``.
 
     Returns:
-        By name, in float64: labels [M, O], one-hot for classes; classes [M] if every point has one; residual [M, O],
-        r = ∂L/∂f of the loss L summed over points; output_hessian [M, O, O], ∂²L/∂f∂f of each point.
+        By name, in float64: labels [M, O], one-hot for classes, 0 where there is none; classes [M] if every point has
+        one; residual [M, O], r = ∂L/∂f of the loss L summed over points; output_hessian [M, O, O], ∂²L/∂f∂f of each
+        point.
 
     Raises:
         ValueError: targets that do not fit the outputs.
@@ -80,4 +82,4 @@ def _labels(outputs: Tensor, targets: Tensor) -> Tensor:
             f"targets of shape {list(targets.shape)} do not fit outputs of shape {list(outputs.shape)}: "
             "pass class numbers for all but the last dimension, or as many numbers as there are outputs"
         )
-    return targets.double().reshape(len(outputs), -1)
+    return torch.where(targets.isnan(), 0.0, targets.double()).reshape(len(outputs), -1)

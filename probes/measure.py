@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from probes.givens import OF_POINTS, Loss, givens_at, outputs_of
-from probes.kernels import OutputTreatment, draw_kernels
+from probes.kernels import OutputTreatment, draw_kernels, point_traces
 from probes.kernels.batch import as_batch, checked_draws
 from probes.spectrum import spectra
 from probes.variables import VARIABLES, check_names, check_treatment, evaluate, givens_of
@@ -137,6 +137,9 @@ def measure(
             else draw_kernels(previous, points, place, outputs, memory_bytes=memory_bytes)
         )
     about = {"outputs": outputs, "points": place.shape[1], "step": step, "previous_step": previous_step or 0}
+    if "layer_parts" in needed:
+        parts = torch.stack([*point_traces(model, points, outputs, memory_bytes=memory_bytes).values()], 1)
+        beside["layer_parts"] = parts[place.to(parts.device)].sum(1)
     solved = spectra(present)
     drawn = [
         evaluate(
@@ -158,7 +161,7 @@ def measure(
 def _check_given(
     names: Iterable[str], targets: Tensor | None, loss: Loss | None, initial: nn.Module | None, step: int | None
 ) -> None:
-    given = {"outputs", "points", "previous_kernel", "previous_step"}
+    given = {"outputs", "points", "previous_kernel", "previous_step", "layer_parts"}
     if targets is not None:
         given |= {"labels"} if targets.is_floating_point() or targets.dim() != 1 else {"labels", "classes"}
         given |= set() if loss is None else {"residual", "output_hessian"}

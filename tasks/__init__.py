@@ -22,6 +22,7 @@ from tasks.cifar import Cifar10, Cifar100
 from tasks.fashion_mnist import FashionMnist
 from tasks.greek import Greek
 from tasks.mnist import Mnist
+from tasks.molecules import MoleculeLabels
 from tasks.published import Published
 
 TASKS: dict[str, type[Task]] = {
@@ -31,6 +32,7 @@ TASKS: dict[str, type[Task]] = {
     "cifar100": Cifar100,
     "auto_mpg": AutoMpg,
     "greek": Greek,
+    "molecules": MoleculeLabels,
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Greek",
     "MissingDataError",
     "Mnist",
+    "MoleculeLabels",
     "Published",
     "Split",
     "Task",

@@ -130,7 +130,8 @@ class Task(BaseModel, frozen=True, extra="forbid"):
 
     A subclass sets `name` to a `Literal` with its key in `tasks.TASKS`, `version` to an integer that goes up whenever
     the same fields begin to mean another loss, score or choice of data, and `score_name` to what its score is called.
-    `published` is the data set it reads, for `tangentscope data`. `observes` says which outputs the kernel is of, where
+    `published` is the data set it reads, for `tangentscope data`; where a field `dataset` chooses among several,
+    `data_sets` has each and `published` is the default's. `observes` says which outputs the kernel is of, where
     `observed` has something to say.
     """
 
@@ -138,6 +139,7 @@ class Task(BaseModel, frozen=True, extra="forbid"):
     version: ClassVar[int]
     score_name: ClassVar[str]
     published: ClassVar[Published | None] = None
+    data_sets: ClassVar[Mapping[str, Published]] = {}
     observes: ClassVar[str] = "the network's outputs"
 
     @abstractmethod
@@ -151,6 +153,13 @@ class Task(BaseModel, frozen=True, extra="forbid"):
             DataError: if data are missing (a `MissingDataError` if nothing of them is there), damaged or fewer than
                 asked for.
         """
+
+    def checked(self, data_dir: Path | None = None) -> str:
+        """What `load` says in `TaskData.source`, with what it raises for files that are missing or damaged.
+
+        A task whose data take long to prepare overrides it and only reads them.
+        """
+        return self.load(data_dir).source
 
     def augmented(self, inputs: Any) -> Any:
         """The inputs of a training batch, as in `Split.batch`, as the network is to see them in this step.
@@ -171,7 +180,10 @@ class Task(BaseModel, frozen=True, extra="forbid"):
 
     @abstractmethod
     def score(self, outputs: Tensor, targets: Tensor) -> float:
-        """Score of a whole split at once (it need not be a mean over points). Arguments as in `loss`."""
+        """Score of a whole split at once (it need not be a mean over points). Arguments as in `loss`.
+
+        Of a task with validation points the larger score is the better one: the report chooses an epoch by it.
+        """
 
     def further_scores(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """What else to record of a whole split, by name. Arguments as in `loss`."""

@@ -20,23 +20,33 @@ class Published:
         task: name of the task, and of the data set's folder in a data directory.
         title: what people call it.
         layout: the folder of its files below that one, as torchvision lays it out; `.` for none.
-        md5: sums of the uncompressed files; those of 40 digits are git's (SHA-1), for what is published by git alone.
+        md5: sums of the uncompressed files, by their names in that folder; those of 40 digits are git's (SHA-1), for
+            what is published by git alone. None where no sum is known.
         home: where people find it.
         download: gets it from its publisher into `layout` below the given folder.
         compressed: whether a file may also be there as `.gz`.
+        also: other names that the folder of its files goes by.
+        dataset: which of a task's data sets this is, where it has several.
     """
 
     task: str
     title: str
     layout: str
-    md5: Mapping[str, str]
+    md5: Mapping[str, str | None]
     home: str
     download: Callable[[Path], object]
     compressed: bool = False
+    also: tuple[str, ...] = ()
+    dataset: str = ""
+
+    @property
+    def name(self) -> str:
+        """What `tangentscope data` calls it: its task and, if that has several, which of them it is."""
+        return f"{self.task} {self.dataset}".strip()
 
     def folders(self, data_dir: Path) -> list[Path]:
         """Where the files are looked for. The first is where they belong."""
-        return [data_dir / self.task / self.layout, data_dir / self.layout]
+        return [place / name for name in (self.layout, *self.also) for place in (data_dir / self.task, data_dir)]
 
     def located(self, folder: Path) -> dict[str, Path]:
         """Those of the files that are in a folder, by name."""
@@ -52,7 +62,7 @@ class Published:
     def missing(self, data_dir: Path | None, instead: str = "") -> MissingDataError:
         """What to say if there is no such folder; `instead` ends the sentence that says what to do."""
         files = f"{', '.join(self.md5)}{' (plain or as .gz)' if self.compressed else ''}"
-        instead = f" (`tangentscope data fetch {self.task}` puts them there){instead}"
+        instead = f" (`tangentscope data fetch {self.name}` gets them or says where from){instead}"
         if data_dir is None:
             return MissingDataError(
                 f"no data directory was given: name one (--data-dir, TANGENTSCOPE_DATA) that holds {files} in "
@@ -64,16 +74,19 @@ class Published:
     def compared(self, folder: Path) -> tuple[list[str], list[str]]:
         """Which files are not in a folder, and which are there but not as published."""
         located = self.located(folder)
-        strange = [name for name, path in located.items() if not self.is_published(name, _uncompressed(path))]
+        strange = [
+            name
+            for name, path in located.items()
+            if self.md5[name] and not self.is_published(name, _uncompressed(path))
+        ]
         return [name for name in self.md5 if name not in located], strange
 
     def is_published(self, name: str, content: bytes) -> bool:
-        """Whether these are the bytes of the published file."""
-        if len(self.md5[name]) == GIT_DIGITS:
-            return (
-                hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == self.md5[name]
-            )
-        return hashlib.md5(content, usedforsecurity=False).hexdigest() == self.md5[name]
+        """Whether these are known to be the (uncompressed) bytes of the published file."""
+        known = self.md5[name]
+        if known is not None and len(known) == GIT_DIGITS:
+            return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == known
+        return hashlib.md5(content, usedforsecurity=False).hexdigest() == known
 
 
 def _uncompressed(path: Path) -> bytes:

@@ -74,13 +74,12 @@ def beyond_the_store(root: Path) -> set[str]:
 
 def across_models(root: Path) -> set[str]:
     """Architectures know nothing of each other."""
-    shared = ("models.base", "models.sequences")
+    shared = ("models.base", "models.graphs", "models.sequences")
+    own = {"models/__init__.py", *(f"{module.replace('.', '/')}.py" for module in shared)}
     found = set()
     for file, path in sources(root).items():
-        if file.startswith("models/") and file != "models/__init__.py":
-            others = {
-                m for m in imported(path, root) if names(m, "models") and not any(names(m, own) for own in shared)
-            }
+        if file.startswith("models/") and file not in own:
+            others = {m for m in imported(path, root) if names(m, "models") and not any(names(m, s) for s in shared)}
             found |= {f"{file}: {module}" for module in others}
     return found
 

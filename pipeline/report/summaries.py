@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from pipeline.report.view import SPLITS, Kernel, View, column, where
+from pipeline.report.view import SPLITS, Kernel, View, column, value_label, where
 from probes.trajectories import Regime, learning_regime
 
 
@@ -25,6 +25,22 @@ class RunRow:
     regime: Regime | None
     trace_start: float | None
     trace_end: float | None
+    chosen: "Chosen | None"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A run's scores where that of the validation points was best, for the first time.
+
+    Args:
+        at: epoch or step, as on the report's x axis.
+        valid: the best score.
+        test: the test points' score there; None where there is none.
+    """
+
+    at: float
+    valid: float
+    test: float | None
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,35 @@ def _run_row(view: View, run: dict[str, Any]) -> RunRow:
         regime=_regime(entropy),
         trace_start=_initial(trace),
         trace_end=_last(trace),
+        chosen=_chosen(view, run),
     )
+
+
+def _chosen(view: View, run: dict[str, Any]) -> Chosen | None:
+    """None without validation points, or if none of their scores is a number."""
+    valid, test = (view.curve(run, split, "score", None) for split in ("valid", "test"))
+    scores = column(valid, "value")
+    if not np.isfinite(scores).any():
+        return None
+    best = valid.iloc[int(np.nanargmax(scores))]
+    there = column(where(test, step=best["step"]), "value")
+    return Chosen(float(best["x"]), float(best["value"]), float(there[0]) if there.size else None)
+
+
+def chosen_scores(view: View, rows: list[RunRow]) -> dict[str, tuple[float, float | None, int]]:
+    """Of finished runs, by what is varied: mean and deviation over seeds of the test scores chosen, and how many.
+
+    The standard deviation of one is None.
+    """
+    scores: dict[str, list[float]] = {}
+    for run, row in zip(view.runs, rows, strict=True):
+        if row.state == "finished" and row.chosen and row.chosen.test is not None:
+            varied = " ".join(f"{view.short(key)}={value_label(value)}" for key, value in run["varied"].items())
+            scores.setdefault(varied, []).append(row.chosen.test)
+    return {
+        name: (float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else None, len(found))
+        for name, found in scores.items()
+    }
 
 
 def _regime(entropy: pd.DataFrame) -> Regime | None:

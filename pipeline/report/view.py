@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -48,7 +49,7 @@ class View:
     """One study as it stands on storage. Every frame has the column `x`: epoch or step, as the study's report asks."""
 
     def __init__(self, storage: Storage) -> None:
-        store = Store(storage)
+        store = self._store = Store(storage)
         self.plan, self.name, self.varied, self.runs = store.plan, store.name, store.varied, store.runs
         self.outcomes = store.outcomes()
         self.provenance = store.provenance()
@@ -79,6 +80,18 @@ class View:
     def numbers(self) -> pd.DataFrame:
         """Those of the measurements that are numbers, as profiles are not."""
         return self.measured.loc[~tables.without_number(self.measured)]
+
+    def profile(self, runs: Sequence[dict[str, Any]], split: str, variable: str, kernel: Kernel) -> pd.DataFrame:
+        """All draws of a variable that is a profile, in order of step: columns ``run, step, draw, x, values``."""
+        rows = where(self._profiles, split=split, variable=variable, kernel=kernel)
+        of_runs = rows["run"].isin([run["run"] for run in runs])
+        return rows.loc[of_runs].sort_values(["run", "step", "draw"])[["run", "step", "draw", "x", "values"]]
+
+    @cached_property
+    def _profiles(self) -> pd.DataFrame:
+        rows = self._store.profiles()
+        rows = rows.loc[rows["probe"].isin(list(self.probes))]
+        return rows.assign(kernel=[self.kernel_of(str(probe)) for probe in rows["probe"]], x=rows[self.x])
 
     @cached_property
     def failed(self) -> pd.DataFrame:

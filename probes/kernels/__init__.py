@@ -1,7 +1,7 @@
 """Exact empirical tangent kernels of any module, layer by layer where a rule exists."""
 
 from probes.kernels.plan import KernelPlan, LayerPlan, kernel_plan
-from probes.kernels.tangent import draw_kernels, layer_kernels, layer_traces, tangent_kernel
+from probes.kernels.tangent import draw_kernels, layer_kernels, layer_names, layer_traces, point_traces, tangent_kernel
 from probes.kernels.treatment import OutputTreatment
 
 __all__ = [
@@ -11,6 +11,8 @@ __all__ = [
     "draw_kernels",
     "kernel_plan",
     "layer_kernels",
+    "layer_names",
     "layer_traces",
+    "point_traces",
     "tangent_kernel",
 ]

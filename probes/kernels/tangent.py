@@ -5,10 +5,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from probes.kernels.batch import checked_draws
+from probes.kernels.checks import trainable_parameters
 from probes.kernels.run import begin
 from probes.kernels.treatment import OutputTreatment
 
@@ -91,12 +92,37 @@ def layer_traces(
 
     Same arguments and errors; their sum is the trace of the kernel (CV eq. 10).
     """
+    found = point_traces(model, inputs, outputs, by=by, memory_bytes=memory_bytes)
+    return {name: float(traces.sum()) for name, traces in found.items()}
+
+
+def point_traces(
+    model: nn.Module,
+    inputs: Any,
+    outputs: OutputTreatment = "full",
+    *,
+    by: Parts = "layer",
+    memory_bytes: int | None = None,
+) -> dict[str, Float64[Tensor, " N"]]:
+    """What each data point adds to ``layer_traces``, Σ_a ‖∂f_a(x_i)/∂θ_layer‖² in the treatment's unit.
+
+    Same arguments and errors; NaN where an output of the point is not finite.
+    """
     # The trace of the full kernel needs no products of different outputs: it is O times that of the traced one.
     treatment: OutputTreatment = "traced" if outputs == "full" else outputs
     with begin(model, inputs, None, treatment, memory_bytes, _naming(by)) as run:
         found = run.draws(torch.arange(len(run.left))[:, None])
     scale = run.network.rows.outputs if outputs == "full" else 1
-    return {name: scale * float(found[name].double().sum()) for name in run.names}
+    return {name: scale * found[name].double().flatten() for name in run.names}
+
+
+def layer_names(model: nn.Module) -> tuple[str, ...]:
+    """The layers that ``layer_kernels`` has, in its order; a model on the meta device will do.
+
+    Raises:
+        ValueError: no trainable parameters.
+    """
+    return tuple(dict.fromkeys(name.rpartition(".")[0] for name in trainable_parameters(model)))
 
 
 def draw_kernels(

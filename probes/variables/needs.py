@@ -25,6 +25,7 @@ GIVENS: dict[str, str] = {
     "output_hessian": "pass targets= and loss=",
     "initial_kernel": "pass initial=",
     "previous_kernel": "pass previous=",
+    "layer_parts": "pass model= to measure()",
     "step": "pass step=",
     "previous_step": "pass previous_step=",
 }
@@ -76,6 +77,7 @@ def known_from(kernel: Tensor | np.ndarray, **given: Any) -> dict[str, Any]:
             output_hessian: [N, O, O], ∂²L_n/∂f∂f of each point's loss.
             initial_kernel, previous_kernel: of the same points and treatment, at step 0 and at the step measured
                 before; all NaN if not finite.
+            layer_parts: [layers], the trace of each layer's part of the kernel, see ``probes.point_traces``.
             step, previous_step: the steps of the kernel and of the previous one.
 
             Any need (``NEEDS``) can be given too, such as a ``spectrum`` that was solved in a batch.
@@ -91,6 +93,8 @@ def known_from(kernel: Tensor | np.ndarray, **given: Any) -> dict[str, Any]:
             raise TypeError(f"{name!r} cannot be given with a kernel, only {', '.join(GIVENS)} or a need can")
     if known["outputs"] not in TREATMENTS:
         raise ValueError(f"outputs={known['outputs']!r} is not an output treatment: use one of {', '.join(TREATMENTS)}")
+    if "layer_parts" in known:
+        known["layer_parts"] = torch.as_tensor(known["layer_parts"]).detach().to(matrix.device, torch.float64)
     for name in ("initial_kernel", "previous_kernel"):
         if name in known:
             known[name] = _kernel(known[name]).to(matrix.device)

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
-from published_files import TEST_LABELS, made_published, written
+from published_files import TEST_LABELS, made_published, write_molecules, written
 
 from pipeline import datasets
 from pipeline.datasets import get, look
@@ -19,13 +19,18 @@ EVERY = list(TASKS)
 
 
 def found(name: str, data_dir: Path | None) -> datasets.Found:
-    (only,) = look([name], data_dir)
-    return only
+    """Of a task with several data sets, the default one."""
+    return next(look([name], data_dir))
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def test_without_data_only_what_packages_ship_is_there():
     states = {each.task: each.state for each in look([], None)}
-    assert states == dict.fromkeys(TASKS, "absent") | {"mnist": "ok", "auto_mpg": "ok"}
+    every = [f"{name} {data_set}".strip() for name, task in TASKS.items() for data_set in task.data_sets or [""]]
+    assert states == dict.fromkeys(every, "absent") | {"mnist": "ok", "auto_mpg": "ok"}
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -37,16 +42,18 @@ def test_data_are_found_where_they_are_looked_for(name: str, tmp_path: Path, mon
     assert str(folder) in there.told
     made_published(monkeypatch, TASKS[name], folder)
     assert found(name, tmp_path).state == "ok"
-    for path in folder.iterdir():
+    for path in files(folder):
         path.write_bytes(b"damaged")
     assert found(name, tmp_path).state == "WRONG"
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "cifar100", "molecules"])
 def test_data_that_are_absent_are_told_with_what_to_do(name: str, tmp_path: Path):
     absent = found(name, tmp_path)
     assert absent.state == "absent"
-    assert f"`tangentscope data fetch {name}`" in absent.told
+    published = TASKS[name].published
+    assert published is not None
+    assert f"`tangentscope data fetch {published.name}`" in absent.told
     assert [str(place) for place in absent.places if str(place) not in absent.told] == []
 
 
@@ -70,6 +77,11 @@ def test_where_prints_each_task_and_its_places(tmp_path: Path, capsys: pytest.Ca
         (lambda place: list(look(["mnst"], None)), 'task "mnst" unknown; allowed: .*; did you mean "mnist"'),
         (lambda place: list(look([], place / "none")), "data directory .*none: not there"),
         (lambda place: get("mnst", place), 'task "mnst" unknown'),
+        (
+            lambda place: get("molecules", place, "tox"),
+            'task molecules: data set "tox" unknown; .*did you mean "tox21"',
+        ),
+        (lambda place: get("mnist", place, "digits"), 'task mnist: data set "digits" unknown'),
         (lambda place: get("mnist", None), "no data directory; name one with --data-dir or TANGENTSCOPE_DATA"),
     ],
 )
@@ -93,9 +105,11 @@ def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         def copy(root: Path) -> None:
             source, folder = published.folders(tmp_path / "publisher")[0], root / published.layout
             folder.mkdir(parents=True, exist_ok=True)
-            for path in source.iterdir():
-                (folder / path.name).write_bytes(path.read_bytes())
-                (folder / f"{path.name}.gz").write_bytes(b"what torchvision leaves behind")
+            for path in files(source):
+                target = folder / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+                target.with_name(f"{path.name}.gz").write_bytes(b"what torchvision leaves behind")
 
         monkeypatch.setattr(task, "published", replace(published, download=download or copy))
 
@@ -110,7 +124,7 @@ def test_what_is_fetched_lies_where_it_is_looked_for(name: str, tmp_path: Path, 
     said = get(name, data_dir)
     folder = published.folders(data_dir)[0]
     assert said == f"{published.title} is in {folder}: {len(published.md5)} file(s), sums as published"
-    assert {path.name for path in folder.iterdir()} == set(published.md5)
+    assert {path.relative_to(folder).as_posix() for path in files(folder)} == set(published.md5)
     assert {path.name for path in data_dir.iterdir()} == {folder.relative_to(data_dir).parts[0]}, "nothing else is left"
     assert (found(name, data_dir).state, folder.name in found(name, data_dir).told) == ("ok", True)
     assert get(name, data_dir) == f"{published.title} is there already: {folder}"
@@ -178,6 +192,21 @@ def test_what_cannot_be_fetched_is_told_with_what_to_put_where(
     place = f"from https://www.cs.toronto.edu/~kriz/cifar.html and put that in {data_dir}/cifar10/cifar-10-batches-py"
     assert re.fullmatch(rf"CIFAR-10 could not be fetched \(.+\); get {files} {re.escape(place)}", line)
     assert list(data_dir.iterdir()) == [], "nothing half-fetched"
+
+
+def test_each_data_set_of_a_task_is_looked_for_and_fetched_by_its_name(tmp_path: Path):
+    write_molecules(tmp_path / "ogbg_molpcba")
+    states = {each.task: each.state for each in look(["molecules"], tmp_path)}
+    absent = dict.fromkeys(("molecules tox21", "molecules toxcast", "molecules muv"), "absent")
+    assert states == absent | {"molecules molpcba": "partial"}
+    with pytest.raises(UserError) as caught:
+        get("molecules", tmp_path, "muv")
+    assert str(caught.value) == (
+        "MUV could not be fetched (RuntimeError: OGB gives no sum to check its archive by); get mapping/mol.csv.gz, "
+        "split/scaffold/train.csv.gz, split/scaffold/valid.csv.gz, split/scaffold/test.csv.gz from "
+        "https://snap.stanford.edu/ogb/data/graphproppred/csv_mol_download/muv.zip and put that in "
+        f"{tmp_path}/molecules/muv"
+    )
 
 
 def test_a_task_of_ones_own_without_published_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -71,7 +71,7 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "optimiser sgd": (1, {"weight_decay": 0.0, "schedule": RATE, "momentum": 0.0, "nesterov": False}),
     "optimiser adam": (1, ADAM),
     "optimiser adamw": (1, ADAM),
-    "train": (1, {"batch_size": 128, "evaluate_every": 1.0}),
+    "train": (1, {"batch_size": 128, "evaluate_every": 1.0, "precision": "float32"}),
 }
 
 
@@ -132,6 +132,7 @@ CHANGES = {
     "train.epochs": 11,
     "train.batch_size": "full",
     "train.evaluate_every": 2,
+    "train.precision": "bfloat16",
 }
 
 

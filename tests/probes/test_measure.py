@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from probes import VARIABLES, collective_variables, draw_indices, draw_kernels, eigenvalues, measure, tangent_kernel
+from probes import (
+    VARIABLES,
+    collective_variables,
+    draw_indices,
+    draw_kernels,
+    eigenvalues,
+    layer_names,
+    layer_traces,
+    measure,
+    tangent_kernel,
+)
 from probes.givens import givens_at
 
 
@@ -87,6 +97,19 @@ def test_each_draw_is_the_kernel_of_its_points(outputs: str, side: int, populati
         for name, found in {**measured.values, **measured.profiles}.items():
             np.testing.assert_allclose(found[d], expected[name], rtol=1e-9)
         np.testing.assert_allclose(measured.eigenvalues[d], eigenvalues(kernel), rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("outputs", ["full", "traced", "summed"])
+def test_layer_traces_of_a_draw_are_those_of_its_points_and_add_up(outputs: str):
+    model, inputs = network(), points(30)
+    draws = draw_indices(30, draws=3, size=4, seed=1)
+    measured = measure(model, inputs, draws, outputs, ("trace", "layer_traces"))
+    found = measured.profiles["layer_traces"]
+    for d, draw in enumerate(draws):
+        expected = layer_traces(model, inputs[draw], outputs)
+        assert layer_names(model) == tuple(expected)
+        np.testing.assert_allclose(found[d], [*expected.values()], rtol=1e-9)
+    np.testing.assert_allclose(found.sum(1), measured.values["trace"], rtol=1e-9)
 
 
 def test_draws_may_be_a_tensor_and_leave_points_out():

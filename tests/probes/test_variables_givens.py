@@ -5,9 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 from variable_cases import N, assert_same, case
 
-from probes import VARIABLES, collective_variables, spectrum
+from probes import VARIABLES, collective_variables, measure, spectrum
+from probes.givens import givens_at
 from probes.variables import Variable, evaluate, givens_of
 from probes.variables.needs import known_from
 
@@ -58,6 +61,39 @@ def test_needs_can_be_given():
         kernel, "misalignment_subspace", initial_eigenvectors=np.eye(len(kernel)), misalignment_rank=float(len(kernel))
     )
     assert start["misalignment_subspace"] == pytest.approx(0, abs=1e-12)
+
+
+def test_missing_labels_count_as_none():
+    """Binary labels, some of them not measured, against the definitions one point and one output at a time."""
+    torch.manual_seed(0)
+    model, inputs = nn.Linear(3, 4).double(), torch.randn(5, 3, dtype=torch.float64)
+    labels = torch.randint(2, (5, 4)).float()
+    missing = torch.rand(5, 4) < 0.5
+    missing[2] = True
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        known = torch.where(targets.isnan(), 0.0, targets)
+        return (F.binary_cross_entropy_with_logits(outputs, known, reduction="none") * ~targets.isnan()).sum(1)
+
+    targets = labels.masked_fill(missing, float("nan"))
+    found = givens_at(model, inputs, targets, loss, ["labels", "residual", "output_hessian"])
+    probabilities = model(inputs).detach().sigmoid()
+    for n in range(5):
+        for a in range(4):
+            here, p = not missing[n, a], probabilities[n, a].item()
+            assert found["labels"][n, a] == (labels[n, a] if here else 0)
+            assert found["residual"][n, a].item() == (pytest.approx(p - labels[n, a].item()) if here else 0)
+            curvature = torch.zeros(4, dtype=torch.float64)
+            curvature[a] = p * (1 - p) if here else 0
+            torch.testing.assert_close(found["output_hessian"][n, a], curvature)
+    assert found["residual"][2].eq(0).all()
+    assert found["output_hessian"][2].eq(0).all()
+    names = [
+        name for name in VARIABLES if givens_of(name) and givens_of(name) <= {"labels", "residual", "output_hessian"}
+    ]
+    draws = torch.tensor([[0, 1, 3], [4, 1, 2]])
+    measured = measure(model, inputs, draws, "full", names, targets=targets, loss=loss)
+    assert all(np.isfinite(np.asarray(values)).all() for values in measured.values.values())
 
 
 def test_a_variable_of_unknown_needs_is_told_so(monkeypatch: pytest.MonkeyPatch):

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from variable_cases import N, O, assert_same, case
+from variable_cases import LAYERS, N, O, assert_same, case
 
 import probes.variables
 from probes import VARIABLES, collective_variables
 from probes.variables import check_treatment, givens_of
 from probes.variables.needs import GIVENS, NEEDS
 
-PROFILES = {"kinetic_energies": N, "eigenvalues_leading": 10}  # and their lengths; the others have one value per mode
+# And their lengths; the others have one value per mode.
+PROFILES = {"kinetic_energies": N, "eigenvalues_leading": 10, "layer_traces": LAYERS}
 FULL_ONLY = {
     "kinetic_energy",
     "kinetic_energy_bound",
@@ -115,12 +116,14 @@ def test_non_finite_givens_give_nan_to_those_who_need_them(which: str, bad: floa
 def test_the_zero_kernel_gives_zero_or_nan(outputs: str):
     kernel, given = case(outputs)
     zero = torch.zeros_like(kernel)
-    found = collective_variables(zero, defined_for(outputs), **given | {"initial_kernel": zero})
+    found = collective_variables(
+        zero, defined_for(outputs), **given | {"initial_kernel": zero, "layer_parts": torch.zeros(LAYERS)}
+    )
     for name, value in found.items():
         zeros = np.zeros(np.shape(value))
         if name == "eigenvalues_leading":
             zeros[len(kernel) :] = np.nan
-        is_zero = name in POWERS or name == "numerical_rank"
+        is_zero = name in POWERS or name in ("numerical_rank", "layer_traces")
         if name == "mode_coupling":  # the null space is all there is
             zeros, is_zero = np.arange(1, len(kernel) + 1) / len(kernel), True
         np.testing.assert_allclose(value, zeros if is_zero else zeros * np.nan, err_msg=name)

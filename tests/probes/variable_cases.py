@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 N, O, P = 6, 3, 40  # noqa: E741
+LAYERS = 5
 
 
 def case(outputs: str = "full", points: int = N, width: int = O, seed: int = 0) -> tuple[Tensor, dict[str, Any]]:
@@ -32,6 +33,7 @@ def case(outputs: str = "full", points: int = N, width: int = O, seed: int = 0) 
         "output_hessian": hessian,
         "previous_kernel": kernels[1],
         "initial_kernel": kernels[2],
+        "layer_parts": normal(LAYERS).square(),
         "step": 8,
         "previous_step": 4,
     }

@@ -22,6 +22,7 @@ def nodes(tmp_path_factory):
         yield started
 
 
+@pytest.mark.slow
 def test_doctor_looks_at_every_node(nodes: Cluster, tmp_path: Path):
     command = [sys.executable, "-m", "pipeline.cli", "doctor", "--address", nodes.address, "--out", str(tmp_path / "o")]
     done = subprocess.run(command, env=nodes.surroundings, capture_output=True, text=True, timeout=200)

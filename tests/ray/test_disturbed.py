@@ -73,7 +73,7 @@ def test_killing_a_training_worker_and_a_prober_loses_and_doubles_nothing(launch
         assert len(steps) == len(set(steps)) > 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_an_interrupt_leaves_a_resumable_study_and_no_run_marked_as_running(launch, straight, tmp_path, number):
     hit = launch(tmp_path / "small", **LONG)
     hit.until(lambda: half_trained(hit))
@@ -98,6 +98,7 @@ def test_an_interrupt_leaves_a_resumable_study_and_no_run_marked_as_running(laun
     assert [run.info.status for run in runs] == ["FINISHED"]
 
 
+@pytest.mark.slow
 def test_killing_the_whole_launch_loses_nothing_that_was_stored(launch, straight, tmp_path):
     hit = launch(tmp_path / "small", "--offline", **LONG)
     hit.until(lambda: half_trained(hit))

@@ -28,6 +28,7 @@ def bucket() -> Iterator[tuple[str, dict[str, str]]]:
         yield found
 
 
+@pytest.mark.slow
 def test_a_study_on_s3_is_the_study_on_a_disk(launch, undisturbed, bucket, monkeypatch: pytest.MonkeyPatch):
     options, environment = bucket
     for key, value in environment.items():

@@ -21,6 +21,8 @@ import numpy as np
 import pandas as pd
 
 import pipeline
+from pipeline.storage import Storage
+from pipeline.store import Store
 
 HERE = Path(__file__).parent
 IN_LINE = {"ours in line, 1 thread": ("ours", 1), "ours in line, 2 threads": ("ours", 2)}
@@ -40,6 +42,19 @@ def study(out: Path, widths: list[int], seeds: int) -> float:
     command += [f"seeds={seeds}", f"grid.model.width={widths}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begun
+
+
+def start_up(out: Path, begun: float) -> dict[str, float]:
+    """Seconds before the first run of a study started at `begun`, and of a run beside training, evaluations, copies."""
+    runs = list(Store(Storage.at(out)).outcomes().values())
+    first = min(run["started_at"] for run in runs) - begun
+    spent = ("training", "evaluate", "copy", "wait", "checkpoint")
+    beside = sum(run["seconds"] - sum(run[f"{part}_seconds"] for part in spent) for run in runs)
+    return {
+        "before the first run": first,
+        "a run": beside / len(runs),
+        "a run, all in all": (first + beside) / len(runs),
+    }
 
 
 def difference(out: Path, found: dict[str, Any]) -> dict[str, float]:
@@ -73,7 +88,10 @@ def main() -> None:
     for repeat in range(given.repeats):
         with tempfile.TemporaryDirectory() as directory:
             out = Path(directory) / "results"
+            begun = time.time()
             seconds.setdefault("tangentscope", []).append(study(out, given.widths, given.seeds))
+            parts = ", ".join(f"{part} {value:.2f} s" for part, value in start_up(out, begun).items())
+            print(f"repeat {repeat}: start-up: {parts}", flush=True)
             for name, (engine, threads) in IN_LINE.items():
                 found = script(engine, threads, *options)
                 seconds.setdefault(name, []).append(found["seconds"])
