@@ -18,8 +18,11 @@ from models.base import Model, ModelError
 from models.cnn import CNN
 from models.gcn import GCN
 from models.gin import GIN
+from models.lstm import LSTM
 from models.mlp import MLP
 from models.resnet18 import ResNet18
+from models.s4d import S4D
+from models.transformer import Transformer
 from models.vgg16 import VGG16
 from models.vit import ViT
 
@@ -29,8 +32,25 @@ MODELS: dict[str, type[Model]] = {
     "resnet18": ResNet18,
     "vgg16": VGG16,
     "vit": ViT,
+    "transformer": Transformer,
+    "lstm": LSTM,
+    "s4d": S4D,
     "gin": GIN,
     "gcn": GCN,
 }
 
-__all__ = ["CNN", "GCN", "GIN", "MLP", "MODELS", "VGG16", "Model", "ModelError", "ResNet18", "ViT"]
+__all__ = [
+    "CNN",
+    "GCN",
+    "GIN",
+    "LSTM",
+    "MLP",
+    "MODELS",
+    "S4D",
+    "VGG16",
+    "Model",
+    "ModelError",
+    "ResNet18",
+    "Transformer",
+    "ViT",
+]

@@ -56,7 +56,7 @@ class Model(BaseModel, frozen=True, extra="forbid"):
         """The same for inputs that are whole numbers from 0, which stand for words, atoms and the like.
 
         Args:
-            input_shape, outputs: as in `build`.
+            input_shape, outputs: as in `build`; of a network that labels each place of a sequence, for each place.
             codes: of each part of an input, how many codes each of its features has.
 
         Raises:

@@ -20,6 +20,7 @@ from tasks.auto_mpg import AutoMpg
 from tasks.base import DataError, MissingDataError, Split, Task, TaskData
 from tasks.cifar import Cifar10, Cifar100
 from tasks.fashion_mnist import FashionMnist
+from tasks.greek import Greek
 from tasks.mnist import Mnist
 from tasks.molecules import MoleculeLabels
 from tasks.published import Published
@@ -30,6 +31,7 @@ TASKS: dict[str, type[Task]] = {
     "cifar10": Cifar10,
     "cifar100": Cifar100,
     "auto_mpg": AutoMpg,
+    "greek": Greek,
     "molecules": MoleculeLabels,
 }
 
@@ -40,6 +42,7 @@ __all__ = [
     "Cifar100",
     "DataError",
     "FashionMnist",
+    "Greek",
     "MissingDataError",
     "Mnist",
     "MoleculeLabels",

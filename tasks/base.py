@@ -88,7 +88,8 @@ class TaskData:
         train: points to learn from.
         test: points that training never sees.
         input_shape: shape of one input; of graphs, that of a node.
-        outputs: how many outputs per point the kernel differentiates, which is also how many the model must have.
+        outputs: how many outputs per point the kernel differentiates, which is also how many the model must have, at
+            each place of a sequence whose places are labelled.
         source: a sentence for people: exactly which data these are and where they came from.
         codes: where inputs are codes from 0 and no numbers: of each part of an input, how many codes each of its
             features has.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tasks.base import MissingDataError
 
+GIT_DIGITS = 40
+
 
 @dataclass(frozen=True)
 class Published:
@@ -18,7 +20,8 @@ class Published:
         task: name of the task, and of the data set's folder in a data directory.
         title: what people call it.
         layout: the folder of its files below that one, as torchvision lays it out; `.` for none.
-        md5: sums of the uncompressed files, by their names in that folder; None where no sum is known.
+        md5: sums of the uncompressed files, by their names in that folder; those of 40 digits are git's (SHA-1), for
+            what is published by git alone. None where no sum is known.
         home: where people find it.
         download: gets it from its publisher into `layout` below the given folder.
         compressed: whether a file may also be there as `.gz`.
@@ -80,7 +83,10 @@ class Published:
 
     def is_published(self, name: str, content: bytes) -> bool:
         """Whether these are known to be the (uncompressed) bytes of the published file."""
-        return hashlib.md5(content, usedforsecurity=False).hexdigest() == self.md5[name]
+        known = self.md5[name]
+        if known is not None and len(known) == GIT_DIGITS:
+            return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == known
+        return hashlib.md5(content, usedforsecurity=False).hexdigest() == known
 
 
 def _uncompressed(path: Path) -> bytes:

@@ -114,12 +114,37 @@ def write_molecules(folder: Path, n: int = 60, labels: int = 3) -> Path:
     return folder
 
 
+LETTERS = {"NOUN": "λόγος", "VERB": "ἔφη", "DET": "ὁ", "PUNCT": "·"}
+
+
+def conllu(sentences: int, seed: int) -> str:
+    """Sentences of two to nine made-up words, whose forms go with their tags; each has a multiword token."""
+    rng = np.random.default_rng(seed)
+    blocks = []
+    for number in range(sentences):
+        tags = rng.choice(list(LETTERS), rng.integers(2, 10))
+        lines = [f"# sent_id = s{number}", "1-2\tκἀγώ" + "\t_" * 8]
+        for place, tag in enumerate(tags, start=1):
+            lines.append(f"{place}\t{LETTERS[tag]}{rng.integers(9)}\t_\t{tag}" + "\t_" * 6)
+        blocks.append("\n".join(lines) + "\n\n")
+    return "".join(blocks)
+
+
+def write_treebank(folder: Path, train: int = 60, dev: int = 10, test: int = 60) -> Path:
+    """PTNK's three files."""
+    folder.mkdir(parents=True)
+    for seed, (part, count) in enumerate({"train": train, "dev": dev, "test": test}.items()):
+        (folder / f"grc_ptnk-ud-{part}.conllu").write_text(conllu(count, seed))
+    return folder
+
+
 WRITERS = {
     "mnist": write_idx,
     "fashion_mnist": write_idx,
     "cifar10": write_batches,
     "cifar100": write_hundred,
     "auto_mpg": write_cars,
+    "greek": write_treebank,
     "molecules": write_molecules,
 }
 
