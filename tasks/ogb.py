@@ -138,7 +138,7 @@ def _origin(
         return f"MoleculeNet's {len(labels):,} in {folder}, with a scaffold split that is not OGB's"
     shape = SHAPES[published.dataset]
     if labels.shape == shape and split == len(labels):
-        return f"OGB's {len(labels):,} in {folder}"
+        return f"the {len(labels):,} in {folder}, as many as OGB has (its files have no sums)"
     if partial:
         return f"the {len(labels):,} in {folder}, which are not a published set"
     raise DataError(

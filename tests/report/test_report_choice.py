@@ -16,7 +16,8 @@ STEPS = (0, 32, 64, 96)
 
 def study(root: Path, runs: list[dict], valid: dict[str, list[float]], **how) -> Storage:
     """Runs with a score on validation points in epochs 0, 1, 2 and 3, and one on test points."""
-    storage = write_study(root, [{**run, "schedule": STEPS} for run in runs], **how)
+    no_figure = {"figures": ["layer_traces"]}  # which were not measured
+    storage = write_study(root, [{**run, "schedule": STEPS} for run in runs], report=no_figure, **how)
     rows = [
         {"run": run["run"], "attempt": 1, "step": step, "epoch": step / 32, "split": "valid", "variable": "accuracy",
          "value": value, "recorded_at": 0.0}
