@@ -23,6 +23,7 @@ from models.mlp import MLP
 from models.resnet18 import ResNet18
 from models.s4d import S4D
 from models.transformer import Transformer
+from models.vae import VAE
 from models.vgg16 import VGG16
 from models.vit import ViT
 
@@ -37,6 +38,7 @@ MODELS: dict[str, type[Model]] = {
     "s4d": S4D,
     "gin": GIN,
     "gcn": GCN,
+    "vae": VAE,
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "MLP",
     "MODELS",
     "S4D",
+    "VAE",
     "VGG16",
     "Model",
     "ModelError",

@@ -246,7 +246,8 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
 
     Raises:
         UserError: A value that does not hold, data that are missing or damaged, a network that cannot be built for
-            them, more points in a draw than data, variables that are not defined for the kernel or the task.
+            them or that the task cannot learn with, more points in a draw than data, variables that are not defined
+            for the kernel or the task.
     """
     loaded: dict[str, tasks.TaskData] = {}
     runs: dict[str, Run] = {}
@@ -269,8 +270,8 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
         for seed in study.seed_list:
             run = Run(task, model, optimiser, train, seed, varied, data, probes, study)
             try:
-                _ = runs.setdefault(run.id, run).parameters  # the network can be built for these data
-            except models.ModelError as error:
+                task.observed(runs.setdefault(run.id, run)._empty)  # it can be built for these data and this task
+            except (models.ModelError, tasks.NetworkError) as error:
                 raise UserError(f"{source}: model {model.name}: {error}") from None
     return list(runs.values())
 

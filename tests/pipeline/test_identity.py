@@ -59,6 +59,7 @@ DRAWS = {"train_size": None, "test_size": None, "data_seed": 0}
 CIFAR = {**DRAWS, "classes": None, "augment": "none", "partial": False}
 DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "task mnist": (1, {**DRAWS, "source": "auto", "pad": 0}),
+    "task mnist_vae": (1, {**DRAWS, "source": "auto", "pad": 0}),
     "task fashion_mnist": (1, {**DRAWS, "pad": 0}),
     "task cifar10": (1, CIFAR),
     "task cifar100": (1, CIFAR),
@@ -68,6 +69,7 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "model resnet18": (1, {"width": 64, "norm": "batch"}),
     "model vgg16": (1, {"width": 64, "batch_norm": True}),
     "model vit": (1, {"patch": 4, "dim": 64, "depth": 4, "heads": 4, "mlp_ratio": 4}),
+    "model vae": (1, {"kind": "dense", "depth": 1, "latent": 20, "activation": "relu", "init": "lecun"}),
     "optimiser sgd": (1, {"weight_decay": 0.0, "schedule": RATE, "momentum": 0.0, "nesterov": False}),
     "optimiser adam": (1, ADAM),
     "optimiser adamw": (1, ADAM),

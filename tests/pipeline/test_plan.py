@@ -199,9 +199,18 @@ def test_missing_data_are_told_with_the_study_and_the_task(tmp_path: Path):
         make_runs(study, tmp_path, "mine.yaml")
 
 
+def test_a_network_that_the_task_cannot_learn_with_is_told_before_anything_starts():
+    study = read_study(shipped()["quickstart"], ("grid={}", "task={name: mnist_vae}", "model.width=4"))
+    with pytest.raises(UserError, match=r"^mine\.yaml: model mlp: task mnist_vae needs .* choose the model vae$"):
+        make_runs(study, None, "mine.yaml")
+
+
 def test_a_network_that_cannot_be_built_is_told_with_the_study_and_the_model():
     study = read_study(shipped()["quickstart"], ("grid={}", "model={name: vgg16}"))
     with pytest.raises(UserError, match=r"^mine\.yaml: model vgg16: .* got 28×28: set task\.pad"):
+        make_runs(study, None, "mine.yaml")
+    study = read_study(shipped()["quickstart"], ("grid={}", "model={name: vae, width: 4}"))
+    with pytest.raises(UserError, match=r"^mine\.yaml: model vae: vae gives back .* choose the task mnist_vae"):
         make_runs(study, None, "mine.yaml")
     padded = read_study(shipped()["quickstart"], ("grid={}", "model={name: vgg16, width: 1}", "task.pad=2"))
     assert make_runs(padded, None)[0].data.input_shape == (1, 32, 32)

@@ -45,6 +45,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # What synthetic data need: by task, the fields that a study may have set for the real ones.
 ASKED = {
+    "mnist_vae": ["task.train_size=60", "task.test_size=50", "task.source=auto"],
     "mnist": ["task.train_size=60", "task.test_size=50", "task.source=auto"],
     "cifar10": ["task.train_size=60", "task.test_size=50", "task.partial=true"],
     "auto_mpg": ["task.source=mlxtend"],
