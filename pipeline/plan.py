@@ -22,6 +22,7 @@ import tasks
 from pipeline.errors import UserError
 from pipeline.optimisers import Optimiser
 from pipeline.spec import Kernel, Study, Train, named, put, validate
+from pipeline.units import told
 from probes import givens_of, layer_names
 from probes.variables import check_treatment
 
@@ -74,7 +75,7 @@ class Run:
     @property
     def name(self) -> str:
         """The varied fields and the seed, e.g. ``width=64 seed=0``."""
-        parts = [f"{key.rpartition('.')[2]}={value}" for key, value in self.varied.items()]
+        parts = [f"{key.rpartition('.')[2]}={told(value)}" for key, value in self.varied.items()]
         return " ".join([*parts, f"seed={self.seed}"])
 
     @property

@@ -144,4 +144,9 @@ def value_label(value: Any) -> str:
         return value
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, dict) and "name" in value:  # a part, such as an optimiser, by its name and fields
+        fields = (
+            value_label(field) if key == "name" else f"{key}={value_label(field)}" for key, field in value.items()
+        )
+        return ",".join(fields)
     return json.dumps(value, separators=(",", ":"), default=str)
