@@ -56,7 +56,7 @@ def test_pictures_are_of_the_stored_points_and_what_each_kept_snapshot_makes_of_
     labels = [text.get_text() for text in drawing.figure.axes[0].get_yticklabels()]
     assert labels[0] == "test images"
     assert [label.split("\n")[0] for label in labels[1:]] == ["epoch 0", "epoch 1", "epoch 2"]
-    assert all("\nelbo -" in label for label in labels[1:])
+    assert all("\nelbo −" in label for label in labels[1:])
 
 
 def test_freed_snapshots_are_passed_over_and_none_at_all_is_said(done: Finished):

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
+from pipeline.report.figures.axes import log_ticks
 from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
 from pipeline.report.figures.facets import file_name
 from pipeline.report.figures.panels import Column
@@ -100,6 +101,8 @@ def _draw(view: View, maps: dict[Column, np.ndarray], runs: list[dict[str, Any]]
             if np.isfinite(values).any():
                 bar = figure.colorbar(image, ax=panel, label=what.label, pad=0.03, aspect=16)
                 bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+                if isinstance(image.norm, LogNorm):
+                    log_ticks(bar.ax.yaxis, *bar.ax.get_ylim())
     return figure
 
 

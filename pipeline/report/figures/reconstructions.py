@@ -12,7 +12,8 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
 from pipeline.report.figures.facets import file_name
-from pipeline.report.view import SPLITS, View, value_label
+from pipeline.report.numbers import number
+from pipeline.report.view import SPLITS, View, column, value_label
 
 _TILES = 10  # points, and draws from the prior
 _GAP = 2  # pixels between two tiles
@@ -65,12 +66,13 @@ def _rows(view: View, run: dict[str, Any]) -> list[_Row]:
         return []
     rows = [_Row(f"{split} images", _tiles(inputs))]
     kept = view.store.kept(run["run"])
-    elbo = view.curve(run, split, "score", None).set_index("step")["value"]
+    curve = view.curve(run, split, "score", None)
+    score = dict(zip(curve["step"], column(curve, "value"), strict=True))
     for name in [kept[k] for k in sorted({0, len(kept) // 2, len(kept) - 1})] if kept else []:
         network.load_state_dict(view.store.parameters(run["run"], name))
         at = f"epoch {name.step / run['epoch_steps']:.3g}" if view.x == "epoch" else f"step {name.step:,}"
-        score = f"\n{view.score} {elbo[name.step]:.1f}" if name.step in elbo else ""
-        rows.append(_Row(at + score, *_decoded(network, inputs)))
+        beside = f"\n{view.score} {number(score[name.step])}" if name.step in score else ""
+        rows.append(_Row(at + beside, *_decoded(network, inputs)))
     return rows
 
 
@@ -105,7 +107,7 @@ def _draw(rows: list[_Row]) -> Figure:
     panels = 1 + any(row.samples is not None for row in rows)
     side = (FULL_WIDTH - 0.9) / (2 * _TILES)  # inches of a tile
     figure = Figure(
-        figsize=(0.9 + side * tiles * panels, 0.35 + side * len(rows) * height / width * 1.1), layout="constrained"
+        figsize=(0.9 + side * tiles * panels, 0.3 + side * len(rows) * height / width), layout="constrained"
     )
     axes = figure.subplots(1, panels, squeeze=False)[0]
     _strip(axes[0], [row.points for row in rows])
@@ -123,9 +125,9 @@ def _strip(panel: Axes, rows: list[np.ndarray]) -> None:
     """Rows of tiles as one image."""
     tiles, height, width, *colours = rows[0].shape
     canvas = np.ones(((height + _GAP) * len(rows) - _GAP, (width + _GAP) * tiles - _GAP, *colours))
-    for number, row in enumerate(rows):
+    for line, row in enumerate(rows):
         for place, tile in enumerate(row):
-            top, left = (height + _GAP) * number, (width + _GAP) * place
+            top, left = (height + _GAP) * line, (width + _GAP) * place
             canvas[top : top + height, left : left + width] = tile
     panel.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     panel.set_xticks([])

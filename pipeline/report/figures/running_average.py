@@ -16,6 +16,7 @@ from pipeline.report.view import SPLITS, Kernel, View, value_label
 from probes.trajectories import running_average as averaged
 
 _COLOURS = {"test": "#d55e00", "train": "#0072b2"}  # Okabe and Ito (2008)
+_WIDTHS = {"test": 2.4, "train": 1.2}  # the first is seen below the second where they agree
 _SHARE = 10  # a running average is over this part of the values
 _MOST = 8  # rows
 _WINDOW = "Faint: every value measured, seed by seed; strong: running average of their mean over a tenth of the values."
@@ -76,9 +77,7 @@ def _rows(view: View, columns: list[Column]) -> dict[str, list[_Panel]]:
 
 
 def _panel(view: View, runs: list[dict[str, Any]], column: Column, kernel: Kernel | None) -> _Panel:
-    curves = {
-        split: Curves.of(view.curve(run, split, column.variable, kernel) for run in runs) for split in reversed(SPLITS)
-    }
+    curves = {split: Curves.of(view.curve(run, split, column.variable, kernel) for run in runs) for split in SPLITS}
     return {split: found for split, found in curves.items() if found}
 
 
@@ -92,7 +91,7 @@ def _draw(view: View, columns: list[Column], rows: dict[str, list[_Panel]]) -> F
             panel.set_title(head.replace("$", r"\$"), loc="left")
             panel.set_ylabel(column.label)
             for split, curves in own.items():
-                _lines(panel, curves, _COLOURS[split])
+                _lines(panel, curves, _COLOURS[split], _WIDTHS[split])
             if column.log and spans_a_decade(own.values()):
                 log_y(panel)
             if not own:
@@ -103,17 +102,17 @@ def _draw(view: View, columns: list[Column], rows: dict[str, list[_Panel]]) -> F
         log_x(axes.flat, [curves.x for panels in rows.values() for panel in panels for curves in panel.values()])
     figure.align_ylabels()
     shown = [split for split in _COLOURS if any(split in panel for panels in rows.values() for panel in panels)]
-    handles = [Line2D([], [], color=_COLOURS[split], linewidth=1.6, label=split) for split in shown]
+    handles = [Line2D([], [], color=_COLOURS[split], linewidth=_WIDTHS[split], label=split) for split in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
 
 
-def _lines(panel: Axes, curves: Curves, colour: str) -> None:
+def _lines(panel: Axes, curves: Curves, colour: str, width: float) -> None:
     panel.plot(curves.x, curves.values, color=colour, linewidth=0.6, alpha=0.35)
     # A mean over changing sets of seeds would jump where a seed stops.
     complete = np.isfinite(curves.values).all(axis=1)
     mean = np.where(complete, curves.values.mean(axis=1), np.nan)
-    panel.plot(curves.x, averaged(mean, window(len(mean))), color=colour, linewidth=1.6)
+    panel.plot(curves.x, averaged(mean, window(len(mean))), color=colour, linewidth=width)
 
 
 def window(count: int) -> int:
