@@ -39,6 +39,7 @@ MODELS: dict[str, type[Model]] = {
     "s4d": S4D,
     "gin": GIN,
     "gcn": GCN,
+    "vae": VAE,
 }
 
 __all__ = [
