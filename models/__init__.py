@@ -39,7 +39,6 @@ MODELS: dict[str, type[Model]] = {
     "s4d": S4D,
     "gin": GIN,
     "gcn": GCN,
-    "vae": VAE,
 }
 
 __all__ = [
