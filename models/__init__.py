@@ -23,6 +23,7 @@ from models.mlp import MLP
 from models.resnet18 import ResNet18
 from models.s4d import S4D
 from models.transformer import Transformer
+from models.vae import VAE
 from models.vgg16 import VGG16
 from models.vit import ViT
 
@@ -32,6 +33,7 @@ MODELS: dict[str, type[Model]] = {
     "resnet18": ResNet18,
     "vgg16": VGG16,
     "vit": ViT,
+    "vae": VAE,
     "transformer": Transformer,
     "lstm": LSTM,
     "s4d": S4D,
@@ -47,6 +49,7 @@ __all__ = [
     "MLP",
     "MODELS",
     "S4D",
+    "VAE",
     "VGG16",
     "Model",
     "ModelError",

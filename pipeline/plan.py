@@ -22,6 +22,7 @@ import tasks
 from pipeline.errors import UserError
 from pipeline.optimisers import Optimiser
 from pipeline.spec import Kernel, Study, Train, named, put, validate
+from pipeline.units import told
 from probes import givens_of, layer_names
 from probes.variables import check_treatment
 
@@ -74,7 +75,7 @@ class Run:
     @property
     def name(self) -> str:
         """The varied fields and the seed, e.g. ``width=64 seed=0``."""
-        parts = [f"{key.rpartition('.')[2]}={value}" for key, value in self.varied.items()]
+        parts = [f"{key.rpartition('.')[2]}={told(value)}" for key, value in self.varied.items()]
         return " ".join([*parts, f"seed={self.seed}"])
 
     @property
@@ -246,7 +247,8 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
 
     Raises:
         UserError: A value that does not hold, data that are missing or damaged, a network that cannot be built for
-            them, more points in a draw than data, variables that are not defined for the kernel or the task.
+            them or that the task cannot learn with, more points in a draw than data, variables that are not defined
+            for the kernel or the task.
     """
     loaded: dict[str, tasks.TaskData] = {}
     runs: dict[str, Run] = {}
@@ -269,8 +271,8 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
         for seed in study.seed_list:
             run = Run(task, model, optimiser, train, seed, varied, data, probes, study)
             try:
-                _ = runs.setdefault(run.id, run).parameters  # the network can be built for these data
-            except models.ModelError as error:
+                task.observed(runs.setdefault(run.id, run)._empty)  # it can be built for these data and this task
+            except (models.ModelError, tasks.NetworkError) as error:
                 raise UserError(f"{source}: model {model.name}: {error}") from None
     return list(runs.values())
 

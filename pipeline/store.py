@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -10,6 +10,9 @@ import pyarrow as pa
 from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class Store:
@@ -77,6 +80,34 @@ class Store:
     def snapshots(self) -> pd.DataFrame:
         """One row per snapshot with what it cost training."""
         return self._table("snapshots")
+
+    def network(self, run: dict[str, Any]) -> "nn.Module":
+        """A planned run's network in eval mode, for ``load_state_dict``; its parameters are of no account.
+
+        Raises:
+            UserError: A network from a loop of the user's own, which is not on storage.
+        """
+        if run["config"]["task"]["name"] == "attached":
+            raise UserError(f"run {run['name']}: trained in a loop of your own; build its network there")
+        from pipeline.subjects import Planned  # loads torch, which reading a table does not need
+
+        return Planned().network(run).eval()
+
+    def kept(self, run: str) -> list[layout.SnapshotName]:
+        """The snapshots of a run whose parameters are still on storage, in order of step."""
+        return [name for name in layout.current_snapshots(self.storage, run) if not name.freed]
+
+    def parameters(self, run: str, snapshot: layout.SnapshotName) -> dict[str, "Tensor"]:
+        """Parameters and buffers of a snapshot that is kept."""
+        from pipeline.snapshots import read_snapshot
+
+        return read_snapshot(self.storage, run, snapshot)[0]
+
+    def points(self, probe: str) -> dict[str, "Tensor"]:
+        """The points of a probe, as :func:`pipeline.points.draw_points` gave them; none before they are drawn."""
+        from pipeline.points import read_points
+
+        return read_points(self.storage, probe) if self.storage.exists(layout.points(probe)) else {}
 
     def parts_since(self, table: str, seen: set[str]) -> tuple[pd.DataFrame, set[str]]:
         """Rows of the parts not in `seen`, one a key, and all parts there are: for followers such as the tracker."""

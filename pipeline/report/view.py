@@ -49,7 +49,7 @@ class View:
     """One study as it stands on storage. Every frame has the column `x`: epoch or step, as the study's report asks."""
 
     def __init__(self, storage: Storage) -> None:
-        store = self._store = Store(storage)
+        self.store = store = Store(storage)
         self.plan, self.name, self.varied, self.runs = store.plan, store.name, store.varied, store.runs
         self.outcomes = store.outcomes()
         self.provenance = store.provenance()
@@ -89,7 +89,7 @@ class View:
 
     @cached_property
     def _profiles(self) -> pd.DataFrame:
-        rows = self._store.profiles()
+        rows = self.store.profiles()
         rows = rows.loc[rows["probe"].isin(list(self.probes))]
         return rows.assign(kernel=[self.kernel_of(str(probe)) for probe in rows["probe"]], x=rows[self.x])
 
@@ -144,4 +144,9 @@ def value_label(value: Any) -> str:
         return value
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, dict) and "name" in value:  # a part, such as an optimiser, by its name and fields
+        fields = (
+            value_label(field) if key == "name" else f"{key}={value_label(field)}" for key, field in value.items()
+        )
+        return ",".join(fields)
     return json.dumps(value, separators=(",", ":"), default=str)

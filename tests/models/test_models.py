@@ -105,11 +105,15 @@ def disturbed(network: nn.Module) -> nn.Module:
     return network
 
 
+# Networks that draw at random, or put out other things than what the kernel is of: their tests are in their own files.
+APART = {"vae"}
+
+
 def test_every_model_has_a_case():
-    assert {case.name for case in CASES.values()} == set(MODELS)
+    assert {case.name for case in CASES.values()} == set(MODELS) - APART
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(set(MODELS) - APART))
 def test_a_model_is_known_by_the_name_of_its_line_in_the_table(name: str):
     model = CASES[name].model()
     assert MODELS[model.name] is type(model)

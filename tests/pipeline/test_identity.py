@@ -57,17 +57,30 @@ RATE = {"name": "constant", "warmup": 0.0, "final": 0.0, "every": 60.0, "factor"
 ADAM = {"weight_decay": 0.0, "schedule": RATE, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 DRAWS = {"train_size": None, "test_size": None, "data_seed": 0}
 CIFAR = {**DRAWS, "classes": None, "augment": "none", "partial": False}
+GRAPHS = {"width": 300, "depth": 5, "norm": "batch", "dropout": 0.5, "pooling": "mean", "virtual_node": False}
 DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "task mnist": (1, {**DRAWS, "source": "auto", "pad": 0}),
+    "task mnist_vae": (1, {**DRAWS, "source": "auto", "pad": 0}),
     "task fashion_mnist": (1, {**DRAWS, "pad": 0}),
     "task cifar10": (1, CIFAR),
     "task cifar100": (1, CIFAR),
     "task auto_mpg": (1, {"test_share": 0.2, "data_seed": 0, "source": "auto"}),
+    "task greek": (1, {"treebank": "ptnk", "word_dropout": 0.0, "partial": False}),
+    "task molecules": (1, {**DRAWS, "dataset": "tox21", "labels": None, "valid_size": None, "partial": False}),
     "model mlp": (1, {"depth": 3, "activation": "relu", "init": "lecun", "bias": True}),
     "model cnn": (1, {"depth": 3, "hidden": 0, "activation": "relu", "init": "lecun", "pooling": "max"}),
     "model resnet18": (1, {"width": 64, "norm": "batch"}),
     "model vgg16": (1, {"width": 64, "batch_norm": True}),
     "model vit": (1, {"patch": 4, "dim": 64, "depth": 4, "heads": 4, "mlp_ratio": 4}),
+    "model vae": (1, {"kind": "dense", "depth": 1, "latent": 20, "activation": "relu", "init": "lecun"}),
+    "model transformer": (
+        1,
+        {"dim": 64, "depth": 2, "heads": 4, "mlp_ratio": 2, "dropout": 0.0, "positions": "learned"},
+    ),
+    "model lstm": (1, {"dim": 64, "depth": 1, "dropout": 0.0}),
+    "model s4d": (1, {"dim": 64, "depth": 2, "modes": 8, "dropout": 0.0}),
+    "model gin": (1, GRAPHS),
+    "model gcn": (1, GRAPHS),
     "optimiser sgd": (1, {"weight_decay": 0.0, "schedule": RATE, "momentum": 0.0, "nesterov": False}),
     "optimiser adam": (1, ADAM),
     "optimiser adamw": (1, ADAM),

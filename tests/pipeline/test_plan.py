@@ -199,9 +199,27 @@ def test_missing_data_are_told_with_the_study_and_the_task(tmp_path: Path):
         make_runs(study, tmp_path, "mine.yaml")
 
 
+def test_runs_that_differ_by_whole_optimisers_have_names_of_plain_text():
+    optimisers = "[{name: sgd, lr: 0.1}, {name: adam, lr: 0.001, schedule: {name: cosine, warmup: 1}}]"
+    runs = small_study("grid={}", "model.width=4", f"zip={{optimiser: {optimisers}}}")[1]
+    names = ["optimiser=sgd,lr=0.1", "optimiser=adam,lr=0.001,schedule=cosine,warmup=1"]
+    assert [run.name for run in runs] == [f"{name} seed={run.seed}" for name in names for run in runs[: len(runs) // 2]]
+    assert [run.optimiser.lr for run in runs[:: len(runs) // 2]] == [0.1, 0.001]
+    assert len({run.id for run in runs}) == len(runs)
+
+
+def test_a_network_that_the_task_cannot_learn_with_is_told_before_anything_starts():
+    study = read_study(shipped()["quickstart"], ("grid={}", "task={name: mnist_vae}", "model.width=4"))
+    with pytest.raises(UserError, match=r"^mine\.yaml: model mlp: task mnist_vae needs .* choose the model vae$"):
+        make_runs(study, None, "mine.yaml")
+
+
 def test_a_network_that_cannot_be_built_is_told_with_the_study_and_the_model():
     study = read_study(shipped()["quickstart"], ("grid={}", "model={name: vgg16}"))
     with pytest.raises(UserError, match=r"^mine\.yaml: model vgg16: .* got 28×28: set task\.pad"):
+        make_runs(study, None, "mine.yaml")
+    study = read_study(shipped()["quickstart"], ("grid={}", "model={name: vae, width: 4}"))
+    with pytest.raises(UserError, match=r"^mine\.yaml: model vae: vae gives back .* choose the task mnist_vae"):
         make_runs(study, None, "mine.yaml")
     padded = read_study(shipped()["quickstart"], ("grid={}", "model={name: vgg16, width: 1}", "task.pad=2"))
     assert make_runs(padded, None)[0].data.input_shape == (1, 32, 32)

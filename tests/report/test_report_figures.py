@@ -193,6 +193,8 @@ def test_numbers_get_sequential_colours_in_their_order_and_names_distinct_ones()
     assert len({str(colour) for colour in names.values()}) == 3
     assert len(colours([True, False])) == 2
     assert len(colours([[64, 64], [32, 32]])) == 2
+    optimisers = [{"name": "sgd", "lr": 0.1}, {"name": "adam", "lr": 1e-3, "schedule": {"name": "cosine"}}]
+    assert list(colours(optimisers)) == ["sgd,lr=0.1", "adam,lr=0.001,schedule=cosine"]
 
 
 def test_log_scale_needs_positive_values_over_more_than_a_decade():

@@ -35,7 +35,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic data in the published layouts, as many as the studies' kernels take."""
     folder = tmp_path_factory.mktemp("data")
     write_idx(folder / "mnist/MNIST/raw", 60, 60)
-    write_batches(folder / "cifar10/cifar-10-batches-py", 50)
+    write_idx(folder / "fashion_mnist/FashionMNIST/raw", 60, 60)
+    write_batches(folder / "cifar10/cifar-10-batches-py", 150)
     write_cars(folder / "auto_mpg")
     write_molecules(folder / "molecules/tox21", 120)
     write_molecules(folder / "molecules/molpcba", 120, labels=32)
@@ -45,7 +46,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # What synthetic data need: by task, the fields that a study may have set for the real ones.
 ASKED = {
+    "mnist_vae": ["task.train_size=60", "task.test_size=50", "task.source=auto"],
     "mnist": ["task.train_size=60", "task.test_size=50", "task.source=auto"],
+    "fashion_mnist": ["task.train_size=60", "task.test_size=50"],
     "cifar10": ["task.train_size=60", "task.test_size=50", "task.partial=true"],
     "auto_mpg": ["task.source=mlxtend"],
     "molecules": ["task.train_size=60", "task.valid_size=20", "task.test_size=40", "task.partial=true"],
@@ -87,7 +90,7 @@ def test_a_scan_varies_one_field_at_a_time(data_dir: Path):
     scans = [name for name in STUDIES if read_study(STUDIES[name]).zip]
     assert len(scans) >= 3
     for name, scale in [(name, scale) for name, scale in SCALES if name in scans]:
-        networks = list(dict.fromkeys(tuple(run.varied.values()) for run in runs_of(name, scale, data_dir)))
+        networks = list(dict.fromkeys(tuple(map(str, run.varied.values())) for run in runs_of(name, scale, data_dir)))
         base = max(networks, key=lambda one: sum(differ(one, other) <= 1 for other in networks))
         assert all(differ(base, other) <= 1 for other in networks), name
         for field in range(3):

@@ -140,6 +140,7 @@ def write_treebank(folder: Path, train: int = 60, dev: int = 10, test: int = 60)
 
 WRITERS = {
     "mnist": write_idx,
+    "mnist_vae": write_idx,
     "fashion_mnist": write_idx,
     "cifar10": write_batches,
     "cifar100": write_hundred,

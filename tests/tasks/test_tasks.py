@@ -72,7 +72,7 @@ def test_the_same_fields_give_the_same_data(task: Task, tmp_path: Path):
 
 
 def test_data_that_are_nowhere_are_said_to_be_missing(task: Task, tmp_path: Path):
-    own = {"mnist": {"source": "idx"}, "auto_mpg": {"source": "uci"}}
+    own = {"mnist": {"source": "idx"}, "mnist_vae": {"source": "idx"}, "auto_mpg": {"source": "uci"}}
     task = task.model_copy(update=own.get(task.name, {}))
     published = task.published
     assert published is not None

@@ -5,17 +5,22 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, Formatter, LogLocator, NullFormatter
 
 
 def log_y(panel: Axes) -> None:
     """Logarithmic y axis; over fewer than three decades with ticks at 2 and 5 too."""
     panel.set_yscale("log")
-    low, high = panel.get_ylim()
+    log_ticks(panel.yaxis, *panel.get_ylim())
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Plain numbers at the ticks of a logarithmic axis from `low` to `high`."""
     if high < 300 * low:
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 60 * low else (1, 3)))
-    panel.yaxis.set_major_formatter(_Plain())
-    panel.yaxis.set_minor_formatter(NullFormatter())
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 60 * low else (1, 3)))
+    axis.set_major_formatter(_Plain())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def log_x(panels: Iterable[Axes], positions: Iterable[np.ndarray]) -> None:
