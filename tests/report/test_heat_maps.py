@@ -64,7 +64,7 @@ def test_a_cell_is_the_mean_over_seeds_at_its_width_and_depth(tmp_path):
     assert "At activation=relu." in drawing.caption
 
 
-def test_a_trace_over_more_than_a_decade_is_coloured_by_its_logarithm(tmp_path):
+def test_a_trace_over_many_times_its_least_is_coloured_by_its_logarithm(tmp_path):
     [drawing, _] = heat_maps(View(write_study(tmp_path, sweep())))
     panels = {panel.get_title(loc="left"): panel for panel in drawing.figure.axes}
     assert isinstance(panels["(b) Trace, start"].images[0].norm, LogNorm)

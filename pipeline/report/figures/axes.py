@@ -19,6 +19,11 @@ def log_ticks(axis: Axis, low: float, high: float) -> None:
     """Plain numbers at the ticks of a logarithmic axis from `low` to `high`."""
     if high < 300 * low:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 60 * low else (1, 3)))
+    plain_ticks(axis)
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Plain numbers at the major ticks, without a factor at the end of the axis; none at the minor ones."""
     axis.set_major_formatter(_Plain())
     axis.set_minor_formatter(NullFormatter())
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from pipeline.report.figures.axes import log_ticks
+from pipeline.report.figures.axes import log_ticks, plain_ticks
 from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
 from pipeline.report.figures.facets import file_name
 from pipeline.report.figures.panels import Column
@@ -20,6 +20,7 @@ _COLUMNS = [
     Column("loss", "Loss", "loss", kernel=False, log=True),
 ]
 _MOST = 8  # figures
+_MANY = 4  # few enough that a tick or two of 1, 2, 5 lies between
 
 
 def heat_maps(view: View) -> list[Drawing]:
@@ -103,13 +104,15 @@ def _draw(view: View, maps: dict[Column, np.ndarray], runs: list[dict[str, Any]]
                 bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
                 if isinstance(image.norm, LogNorm):
                     log_ticks(bar.ax.yaxis, *bar.ax.get_ylim())
+                else:
+                    plain_ticks(bar.ax.yaxis)
     return figure
 
 
 def _norm(values: np.ndarray, log: bool) -> Normalize:
-    """Colours by the logarithm where values are positive and span more than a decade."""
+    """Colours by the logarithm where values are positive and the largest is many times the least."""
     finite = values[np.isfinite(values)]
-    if log and finite.size and finite.min() > 0 and finite.max() > 10 * finite.min():
+    if log and finite.size and finite.min() > 0 and finite.max() > _MANY * finite.min():
         return LogNorm(finite.min(), finite.max())
     return Normalize(*((finite.min(), finite.max()) if finite.size else (0, 1)))
 

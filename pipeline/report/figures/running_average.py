@@ -108,7 +108,7 @@ def _draw(view: View, columns: list[Column], rows: dict[str, list[_Panel]]) -> F
 
 
 def _lines(panel: Axes, curves: Curves, colour: str, width: float) -> None:
-    panel.plot(curves.x, curves.values, color=colour, linewidth=0.6, alpha=0.35)
+    panel.plot(curves.x, curves.values, color=colour, linewidth=0.7, alpha=0.5)
     # A mean over changing sets of seeds would jump where a seed stops.
     complete = np.isfinite(curves.values).all(axis=1)
     mean = np.where(complete, curves.values.mean(axis=1), np.nan)
