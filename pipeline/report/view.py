@@ -145,8 +145,6 @@ def value_label(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, dict) and "name" in value:  # a part, such as an optimiser, by its name and fields
-        fields = (
-            value_label(field) if key == "name" else f"{key}={value_label(field)}" for key, field in value.items()
-        )
-        return ",".join(fields)
+        fields = [f"{key}={value_label(field)}" for key, field in value.items() if key != "name"]
+        return ",".join([value_label(value["name"]), *fields])
     return json.dumps(value, separators=(",", ":"), default=str)

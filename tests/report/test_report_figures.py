@@ -193,7 +193,7 @@ def test_numbers_get_sequential_colours_in_their_order_and_names_distinct_ones()
     assert len({str(colour) for colour in names.values()}) == 3
     assert len(colours([True, False])) == 2
     assert len(colours([[64, 64], [32, 32]])) == 2
-    optimisers = [{"name": "sgd", "lr": 0.1}, {"name": "adam", "lr": 1e-3, "schedule": {"name": "cosine"}}]
+    optimisers = [{"lr": 0.1, "name": "sgd"}, {"name": "adam", "lr": 1e-3, "schedule": {"name": "cosine"}}]
     assert list(colours(optimisers)) == ["sgd,lr=0.1", "adam,lr=0.001,schedule=cosine"]
 
 
