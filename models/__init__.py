@@ -14,6 +14,7 @@ add one, write `models/bottleneck.py`:
 and add its line to `MODELS`. Models do not import each other.
 """
 
+from models.actor_critic import ActorCritic
 from models.base import Model, ModelError
 from models.cnn import CNN
 from models.mlp import MLP
@@ -27,6 +28,7 @@ MODELS: dict[str, type[Model]] = {
     "resnet18": ResNet18,
     "vgg16": VGG16,
     "vit": ViT,
+    "actor_critic": ActorCritic,
 }
 
-__all__ = ["CNN", "MLP", "MODELS", "VGG16", "Model", "ModelError", "ResNet18", "ViT"]
+__all__ = ["CNN", "MLP", "MODELS", "VGG16", "ActorCritic", "Model", "ModelError", "ResNet18", "ViT"]

@@ -16,10 +16,14 @@ A task is a frozen config whose fields a study file spells out. To add one, writ
 and add its line to `TASKS`.
 """
 
+from tasks.atari import Atari
 from tasks.auto_mpg import AutoMpg
 from tasks.base import DataError, MissingDataError, Split, Task, TaskData
+from tasks.cartpole import CartPole
+from tasks.catch import Catch
 from tasks.cifar import Cifar10, Cifar100
 from tasks.fashion_mnist import FashionMnist
+from tasks.games import Game
 from tasks.mnist import Mnist
 from tasks.published import Published
 
@@ -29,15 +33,22 @@ TASKS: dict[str, type[Task]] = {
     "cifar10": Cifar10,
     "cifar100": Cifar100,
     "auto_mpg": AutoMpg,
+    "atari": Atari,
+    "cartpole": CartPole,
+    "catch": Catch,
 }
 
 __all__ = [
     "TASKS",
+    "Atari",
     "AutoMpg",
+    "CartPole",
+    "Catch",
     "Cifar10",
     "Cifar100",
     "DataError",
     "FashionMnist",
+    "Game",
     "MissingDataError",
     "Mnist",
     "Published",

@@ -32,6 +32,12 @@ CASES = {
     "vgg16": Case("vgg16", {"width": 2}, (3, 32, 32)),
     "vgg16, plain": Case("vgg16", {"width": 2, "batch_norm": False}, (1, 32, 32)),
     "vit": Case("vit", {"patch": 4, "dim": 6, "depth": 2, "heads": 2, "mlp_ratio": 2}, (3, 8, 8)),
+    "actor_critic": Case(
+        "actor_critic", {"convolutions": [[4, 4, 2], [6, 2, 1]], "hidden": [5], "activation": "tanh"}, (2, 8, 9)
+    ),
+    "actor_critic, separate": Case(
+        "actor_critic", {"convolutions": [[4, 3, 2]], "hidden": [6, 5], "trunk": "separate", "init": "he"}
+    ),
 }
 OUTPUTS = 3
 

@@ -57,17 +57,31 @@ RATE = {"name": "constant", "warmup": 0.0, "final": 0.0, "every": 60.0, "factor"
 ADAM = {"weight_decay": 0.0, "schedule": RATE, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 DRAWS = {"train_size": None, "test_size": None, "data_seed": 0}
 CIFAR = {**DRAWS, "classes": None, "augment": "none", "partial": False}
+PLAYED = {"states": 500, "games": 10, "play_seed": 0}
 DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "task mnist": (1, {**DRAWS, "source": "auto", "pad": 0}),
     "task fashion_mnist": (1, {**DRAWS, "pad": 0}),
     "task cifar10": (1, CIFAR),
     "task cifar100": (1, CIFAR),
     "task auto_mpg": (1, {"test_share": 0.2, "data_seed": 0, "source": "auto"}),
+    "task atari": (1, {**PLAYED, "rows": (0, 208), "frames": 4, "skip": 4, "sticky": 0.25, "idle": 30}),
+    "task cartpole": (1, {**PLAYED, "games": 100}),
+    "task catch": (1, {**PLAYED, "games": 50}),
     "model mlp": (1, {"depth": 3, "activation": "relu", "init": "lecun", "bias": True}),
     "model cnn": (1, {"depth": 3, "hidden": 0, "activation": "relu", "init": "lecun", "pooling": "max"}),
     "model resnet18": (1, {"width": 64, "norm": "batch"}),
     "model vgg16": (1, {"width": 64, "batch_norm": True}),
     "model vit": (1, {"patch": 4, "dim": 64, "depth": 4, "heads": 4, "mlp_ratio": 4}),
+    "model actor_critic": (
+        1,
+        {
+            "trunk": "shared",
+            "convolutions": ((16, 8, 4), (32, 4, 2)),
+            "hidden": (256,),
+            "activation": "relu",
+            "init": "lecun",
+        },
+    ),
     "optimiser sgd": (1, {"weight_decay": 0.0, "schedule": RATE, "momentum": 0.0, "nesterov": False}),
     "optimiser adam": (1, ADAM),
     "optimiser adamw": (1, ADAM),
