@@ -52,16 +52,17 @@ class Measurer:
         rows: Rows = {"measurements": [], "spectra": [], "profiles": []}
         for probe_id, variables in job.wanted.items():
             probe, (inputs, points) = probes[probe_id], self._read_points(probe_id)
+            part = probe.get("part")  # plans on storage that know of no parts have none
             begun = time.perf_counter()
             result = measure(
-                self.subject.observed(run, module),
+                self.subject.observed(run, module, part),
                 inputs,
                 points["draws"],
                 probe["outputs"],
                 variables,
                 targets=points["targets"],
                 loss=loss,
-                **{role: self.subject.observed(run, network) for role, network in earlier.items()},
+                **{role: self.subject.observed(run, network, part) for role, network in earlier.items()},
                 step=job.name.step,
                 previous_step=job.earlier["previous"].step if "previous" in earlier else None,
                 memory_bytes=self.memory_bytes,
@@ -69,7 +70,7 @@ class Measurer:
             seconds = time.perf_counter() - begun
             about = {"run": job.run, "attempt": job.name.attempt, "step": job.name.step}
             about |= {"epoch": job.name.step / run["epoch_steps"], "checksum": job.name.checksum, "probe": probe_id}
-            about |= {"split": probe["split"], "outputs": probe["outputs"]}
+            about |= {"split": probe["split"], "outputs": probe["outputs"], "part": part}
             when = self._when(float(metadata["taken_at"]))
             rows["measurements"] += [
                 about

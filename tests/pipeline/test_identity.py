@@ -10,9 +10,9 @@ from study_on_disk import small_study
 
 from models import MODELS
 from pipeline import spec
+from pipeline.course import Reinforcement, Train
 from pipeline.optimisers import OPTIMISERS
 from pipeline.plan import identity, restore
-from pipeline.spec import Train
 from tasks import TASKS
 
 FINGERPRINT = "0123456789abcdef"
@@ -86,12 +86,23 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "optimiser adam": (1, ADAM),
     "optimiser adamw": (1, ADAM),
     "train": (1, {"batch_size": 128, "evaluate_every": 1.0}),
+    "train by playing": (
+        1,
+        {
+            **{"environments": 8, "batch_size": 2048, "minibatch_size": 256, "passes": 4},
+            **{"discount": 0.99, "trace_decay": 0.95, "clip": 0.2, "value_weight": 0.5, "entropy_bonus": 0.01},
+            **{"gradient_clip": 0.5, "evaluate_every": 10, "evaluate_games": 10},
+        },
+    ),
 }
 
 
 def parts() -> dict[str, Any]:
     tables = {"task": TASKS, "model": MODELS, "optimiser": OPTIMISERS}
-    return {f"{kind} {name}": cls for kind, table in tables.items() for name, cls in table.items()} | {"train": Train}
+    return {f"{kind} {name}": cls for kind, table in tables.items() for name, cls in table.items()} | {
+        "train": Train,
+        "train by playing": Reinforcement,
+    }
 
 
 def defaults(cls: type[BaseModel]) -> dict[str, Any]:
