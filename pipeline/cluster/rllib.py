@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -61,9 +62,8 @@ class _Learner(PPOTorchLearner):
         what: Training = module.unwrapped().model_config["what"]
         parameters = self.get_parameters(module)
         optimiser = what.optimiser.build(parameters)
-        self.register_optimizer(
-            module_id=module_id, optimizer=optimiser, params=parameters, lr_or_lr_schedule=what.optimiser.lr
-        )
+        # Without a schedule of RLlib's: the run's own sets the rate before each iteration.
+        self.register_optimizer(module_id=module_id, optimizer=optimiser, params=parameters)
 
 
 class _Returns(RLlibCallback):
@@ -78,7 +78,7 @@ class Iteration:
 
     def __init__(self, result: dict[str, Any]) -> None:
         played = result.get("env_runners", {})
-        self.returns = [float(value) for value in played.get(_RETURNS, ())]
+        self.returns = np.atleast_1d(played.get(_RETURNS, ())).tolist()  # RLlib gives a single one as a number
         self.actions = int(played.get("num_env_steps_sampled", 0))
         learned = result.get("learners", {}).get(DEFAULT_MODULE_ID, {})
         names = {"policy_loss": "policy_loss", "vf_loss": "value_loss", "entropy": "policy_entropy"}
@@ -150,12 +150,11 @@ def _config(what: Training, data: TaskData, device: torch.device, runners: int, 
         .environment(name)
         .env_runners(num_env_runners=runners, num_envs_per_env_runner=-(-course.environments // max(1, runners)))
         .fault_tolerance(restart_failed_env_runners=True)
-        .learners(num_learners=0, num_gpus_per_learner=int(device.type == "cuda"))
+        .learners(learner_class=_Learner, num_learners=0, num_gpus_per_learner=int(device.type == "cuda"))
         .rl_module(rl_module_spec=RLModuleSpec(module_class=_Network, model_config=model))
         .callbacks(_Returns)
         .debugging(seed=mix(what.seed, step, "play") % 2**31, log_level="ERROR")
         .training(
-            learner_class=_Learner,
             lr=what.optimiser.lr,
             train_batch_size_per_learner=course.batch_size,
             minibatch_size=course.minibatch_size,
