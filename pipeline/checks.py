@@ -1,7 +1,7 @@
-"""Whether what a study probes can be had of its task's data: one line for what cannot."""
+"""Whether what a study asks for can be had of its task: one line for what cannot."""
 
 from pipeline.errors import UserError, nearest
-from pipeline.spec import Probes
+from pipeline.spec import Probes, Study
 from probes import givens_of
 from probes.variables import check_treatment
 from tasks import Game, Task, TaskData
@@ -10,8 +10,15 @@ _OF_CLASSES = {"classes"}
 _OF_ALL_OUTPUTS = {"labels", "residual", "output_hessian"}  # what a target says of them
 
 
-def check_probes(probes: Probes, task: Task, data: TaskData, source: str) -> None:
-    """Raise UserError where points, parts of outputs, classes or a loss are asked for that a task does not have."""
+def check_study(study: Study, task: Task, data: TaskData, source: str) -> None:
+    """Raise UserError where workers, points, parts of outputs, classes or a loss are asked for that a task does not
+    have."""
+    probes, workers = study.probes, study.resources.train.workers
+    if isinstance(task, Game) and workers > 1:
+        raise UserError(
+            f"{source}: resources.train.workers: got {workers}, but one worker learns to play {task.name}; leave it "
+            "at 1 and give resources.train.env_runners"
+        )
     _check_points(probes, task, data, source)
     for part in probes.parts:
         if part not in (known := task.parts()):

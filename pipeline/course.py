@@ -93,4 +93,5 @@ Course = Train | Reinforcement
 
 def course_of(task: Mapping[str, Any]) -> type[Train] | type[Reinforcement]:
     """What `train` is for a task of these fields: games are played."""
-    return Reinforcement if issubclass(TASKS[task["name"]], Game) else Train
+    found = TASKS.get(task["name"])
+    return Reinforcement if found is not None and issubclass(found, Game) else Train

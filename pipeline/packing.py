@@ -5,8 +5,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.course import Train, course_of
-
 Unit = tuple[str, ...]
 """Ids of runs that one worker group trains, together or one after another."""
 
@@ -27,7 +25,7 @@ def pack(runs: Sequence[Mapping[str, Any]], groups: int, together: bool) -> list
     for run in runs:
         science = {key: value for key, value in run["config"].items() if key != "seed"}
         about = [science, run["data"]["fingerprint"], run["schedule"], run["steps"]]
-        shared = together and course_of(run["config"]["task"]) is Train  # games have no batches in common
+        shared = together and "algorithm" not in run["config"].get("train", {})  # games have no batches in common
         alike[json.dumps(about, sort_keys=True) if shared else run["run"]].append(run)
     units: list[list[Mapping[str, Any]]] = []
     for members in alike.values():

@@ -19,7 +19,7 @@ from torch import nn
 
 import models
 import tasks
-from pipeline.checks import check_probes
+from pipeline.checks import check_study
 from pipeline.course import Course, course_of
 from pipeline.errors import UserError
 from pipeline.optimisers import Optimiser
@@ -265,7 +265,7 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
             data = loaded[key] if key in loaded else loaded.setdefault(key, task.load(data_dir))
         except tasks.DataError as error:
             raise UserError(f"{source}: task {task.name}: {error}") from None  # pyright: ignore
-        check_probes(study.probes, task, data, source)
+        check_study(study, task, data, source)
         probes = tuple(
             Probe(split, study.probes.kernel, data.fingerprint, study.probes.variables, part)
             for split in study.probes.splits
