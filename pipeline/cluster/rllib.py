@@ -135,7 +135,7 @@ def player(what: Training, data: TaskData, device: torch.device, runners: int, s
     finally:
         algorithm.stop()
         # An empty folder in the user's home: what RLlib would log is on storage.
-        shutil.rmtree(algorithm.logdir, ignore_errors=True)
+        shutil.rmtree(str(algorithm.logdir), ignore_errors=True)
 
 
 def _config(what: Training, data: TaskData, device: torch.device, runners: int, step: int) -> PPOConfig:

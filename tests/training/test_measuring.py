@@ -201,9 +201,7 @@ def test_a_snapshot_of_another_architecture_is_refused_in_a_line(study_of) -> No
     study = study_of("full", 1)
     measurer, run, name = Measurer(study.storage, study.plan), study.plan["runs"][0], study.job().name
     measurer.subject = SimpleNamespace(network=lambda run: nn.Linear(3, 2))  # pyright: ignore
-    with pytest.raises(
-        UserError, match=r"\.safetensors: a snapshot of another architecture \(6 tensors differ"
-    ) as caught:
+    with pytest.raises(UserError, match=r"a snapshot of another architecture \(6 tensors differ") as caught:
         measurer.load(run, name)
     assert "\n" not in str(caught.value)
 
