@@ -8,8 +8,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import numpy as np
+import ray.util
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -69,8 +71,12 @@ class _Learner(PPOTorchLearner):
 class _Returns(RLlibCallback):
     """Keeps the return of every game: RLlib's own mean is over many iterations."""
 
-    def on_episode_end(self, *, episode: Any, metrics_logger: Any = None, **kwargs: Any) -> None:
-        metrics_logger.log_value(_RETURNS, episode.get_return(), reduce="item_series")
+    def on_episode_end(
+        self, *, episode: Any, prev_episode_chunks: Any = (), metrics_logger: Any = None, **kwargs: Any
+    ) -> None:
+        # An episode that several iterations saw comes in as many pieces.
+        pieces = [*(prev_episode_chunks or ()), episode]
+        metrics_logger.log_value(_RETURNS, sum(piece.get_return() for piece in pieces), reduce="item_series")
 
 
 class Iteration:
@@ -129,7 +135,10 @@ def player(what: Training, data: TaskData, device: torch.device, runners: int, s
         runners: Processes that play.
         step: Iterations made: games go on with others than those of the start.
     """
-    algorithm = _config(what, data, device, runners, step).build_algo()
+    # A training worker stands in a placement group that has no room for others. RLlib would put those that play there
+    # all the same; out of its sight they get CPUs of their own.
+    with patch.object(ray.util, "get_current_placement_group", lambda: None):
+        algorithm = _config(what, data, device, runners, step).build_algo()
     try:
         yield Player(algorithm, what)
     finally:

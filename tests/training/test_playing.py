@@ -91,6 +91,19 @@ def test_a_game_is_played_and_every_iteration_is_on_storage(storage: Storage, re
     assert (costs.steps, costs.snapshots, costs.agent_steps) == (4, 5, steps[4])
 
 
+def test_a_return_is_that_of_a_whole_game_also_over_many_iterations():
+    run = a_run(train=STUDY["train"] | {"batch_size": 8, "minibatch_size": 8})
+    what = training_of(run.record())
+    with player(what, run.data, CPU, 0, 0) as playing_one:
+        iterations = [playing_one.iterate(0) for _ in range(30)]
+    returns = [value for iteration in iterations for value in iteration.returns]
+    taken = sum(iteration.actions for iteration in iterations)
+    # Two games at a time, four actions of each in an iteration; no pole falls in fewer than eight.
+    assert len(returns) >= 4
+    assert min(returns) >= 8
+    assert taken - 2 * max(returns) - 20 <= sum(returns) <= taken
+
+
 def test_an_iteration_in_which_no_game_ended_has_no_return(storage: Storage, recorder_of: Callable[..., Recorder]):
     run = a_run()
     with recorder_of(initialise(training_of(run.record()), run.data, CPU)) as recorder:
