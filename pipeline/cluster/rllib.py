@@ -62,7 +62,7 @@ class _Learner(PPOTorchLearner):
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         module: Any = self._module[module_id]  # pyright: ignore  RLlib's types leave it open
         what: Training = module.unwrapped().model_config["what"]
-        parameters = self.get_parameters(module)
+        parameters: list[Any] = list(self.get_parameters(module))
         optimiser = what.optimiser.build(parameters)
         # Without a schedule of RLlib's: the run's own sets the rate before each iteration.
         self.register_optimizer(module_id=module_id, optimizer=optimiser, params=parameters)
