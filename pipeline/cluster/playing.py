@@ -18,7 +18,7 @@ from pipeline.training import Costs, adding, peak_memory
 from tasks import Game, TaskData
 from tasks.games import greedy
 
-_MOST_EMPTY = 20  # iterations in a row without a single action: all that play have died, and do not come back
+_PATIENCE_SECONDS = 300.0  # without a single action: all that play have died, and do not come back
 
 
 @dataclass
@@ -119,10 +119,14 @@ def _loop(
 
 def _iterated(playing: Player, step: int) -> Iteration:
     """An iteration in which something was played: there is none while those that play are being replaced."""
-    for _ in range(_MOST_EMPTY):
-        if (iteration := playing.iterate(step)).actions:
-            return iteration
-    raise RuntimeError(f"nothing was played in {_MOST_EMPTY} iterations: all env runners have died; see the run's log")
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while not (iteration := playing.iterate(step)).actions:
+        if time.monotonic() > until:
+            raise RuntimeError(
+                f"nothing was played in {_PATIENCE_SECONDS:g} seconds: all env runners have died; see the run's log"
+            )
+        time.sleep(0.5)
+    return iteration
 
 
 def _record(recorder: Recorder, count: _Count, iteration: Iteration | None) -> None:

@@ -85,7 +85,8 @@ class Iteration:
     def __init__(self, result: dict[str, Any]) -> None:
         played = result.get("env_runners", {})
         self.returns = np.atleast_1d(played.get(_RETURNS, ())).tolist()  # RLlib gives a single one as a number
-        self.actions = int(played.get("num_env_steps_sampled", 0))
+        actions = float(played.get("num_env_steps_sampled", 0.0))
+        self.actions = 0 if np.isnan(actions) else int(actions)  # no number while those that play are being replaced
         learned = result.get("learners", {}).get(DEFAULT_MODULE_ID, {})
         names = {"policy_loss": "policy_loss", "vf_loss": "value_loss", "entropy": "policy_entropy"}
         self.losses = {ours: float(learned[theirs]) for theirs, ours in names.items() if theirs in learned}

@@ -53,7 +53,7 @@ def a_run(**fields: Any) -> Run:
 def rows(storage: Storage) -> dict[tuple[str, str], dict[int, float]]:
     """Values of the history by split and variable, then by step."""
     found: dict[tuple[str, str], dict[int, float]] = {}
-    for row in tables.read_parts(storage, "history").to_dict("records"):
+    for row in tables.read_parts(storage, "history").sort_values("step").to_dict("records"):
         found.setdefault((row["split"], row["variable"]), {})[row["step"]] = row["value"]
     return found
 
@@ -165,13 +165,23 @@ def test_a_player_takes_up_parameters_optimiser_and_rate():
         assert equal(dict(playing_one.network.state_dict()), state["module"])
 
 
-def test_those_that_play_and_never_come_back_end_the_run(monkeypatch: pytest.MonkeyPatch):
-    class Dead:
-        def iterate(self, step: int) -> Iteration:
-            return Iteration({})
+class Replaced:
+    """Those that play are dead for some iterations, of which RLlib has no numbers."""
 
-    with pytest.raises(RuntimeError, match="nothing was played in 20 iterations: all env runners have died"):
-        playing._iterated(Dead(), 0)  # pyright: ignore[reportArgumentType]
+    def __init__(self, dead: int) -> None:
+        self.dead = dead
+
+    def iterate(self, step: int) -> Iteration:
+        self.dead -= 1
+        return Iteration({"env_runners": {"num_env_steps_sampled": float("nan") if self.dead >= 0 else 8.0}})
+
+
+def test_those_that_play_are_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(playing.time, "sleep", lambda seconds: None)
+    assert playing._iterated(Replaced(3), 0).actions == 8  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(playing, "_PATIENCE_SECONDS", 0.0)
+    with pytest.raises(RuntimeError, match="nothing was played in 0 seconds: all env runners have died"):
+        playing._iterated(Replaced(10**6), 0)  # pyright: ignore[reportArgumentType]
 
 
 def test_games_are_packed_one_by_one():
