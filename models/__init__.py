@@ -14,6 +14,7 @@ add one, write `models/bottleneck.py`:
 and add its line to `MODELS`. Models do not import each other.
 """
 
+from models.actor_critic import ActorCritic
 from models.base import Model, ModelError
 from models.cnn import CNN
 from models.gcn import GCN
@@ -39,6 +40,7 @@ MODELS: dict[str, type[Model]] = {
     "s4d": S4D,
     "gin": GIN,
     "gcn": GCN,
+    "actor_critic": ActorCritic,
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "S4D",
     "VAE",
     "VGG16",
+    "ActorCritic",
     "Model",
     "ModelError",
     "ResNet18",

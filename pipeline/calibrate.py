@@ -17,11 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.calibrate_playing import rates_of_playing
+from pipeline.course import Reinforcement
 from pipeline.learning import initialise, outputs_of, training_of
 from pipeline.plan import Probe, Run
 from pipeline.points import draw_points, inputs_of
 from pipeline.snapshots import SnapshotBuffer, checksum, plain_state
 from pipeline.spec import Study
+from pipeline.subjects import observed
 from pipeline.training import evaluate, peak_memory
 from probes import VARIABLES, measure
 from tasks import Split
@@ -84,14 +87,15 @@ def estimate(study: Study, runs: list[Run], start: float | None = None) -> Estim
     for run in runs:
         rate = _interpolate(rates, run.parameters)
         count = len(run.schedule)
-        training += run.steps * rate.step + len(run.evaluations) * rate.evaluation + count * rate.snapshot
+        training += run.steps * rate.step + len(run.evaluations) * rate.evaluation + len(run.snapshots) * rate.snapshot
         probing += count * rate.probe
-        kept = {"all": count, "ends": 2, "none": 0}[study.probes.keep]
+        more = len(run.snapshots) - count  # which are kept for a later run
+        kept = more + {"all": count, "ends": 2, "none": 0}[study.probes.keep]
         snapshot_bytes += kept * run.snapshot_bytes
         # A spectrum, and profiles that are as long at most.
         lists = 1 + sum(VARIABLES[name].kind == "profile" for name in study.probes.variables)
         table_bytes += count * sum(
-            8 * lists * p.kernel.draws * side(run, p.kernel) + 300 * len(p.variables) for p in run.probes
+            8 * lists * p.kernel.draws * side(run, p) + 300 * len(p.variables) for p in run.probes
         )
     # Both pools work at the same time; the one with more to do sets the pace.
     busy = max(training / pools.train.groups, probing / pools.probe.actors)
@@ -114,9 +118,9 @@ def _neighbours(count: int) -> Iterator[None]:
             process.wait()
 
 
-def side(run: Run, kernel: object) -> int:
-    """Side of a run's kernel: N·O for full output treatment, N otherwise."""
-    return kernel.size * (run.data.outputs if kernel.outputs == "full" else 1)  # pyright: ignore
+def side(run: Run, probe: Probe) -> int:
+    """Side of a probe's kernel of a run: N·O for full output treatment, N otherwise."""
+    return probe.kernel.size * (run.outputs(probe) if probe.kernel.outputs == "full" else 1)
 
 
 def _calibrate(runs: list[Run]) -> tuple[list[Rates], int]:
@@ -132,6 +136,8 @@ def _calibrate(runs: list[Run]) -> tuple[list[Rates], int]:
 def _rates_of_training(run: Run) -> tuple[float, float, float]:
     what = training_of(run.record())
     module = initialise(what, run.data, torch.device("cpu"))
+    if isinstance(run.train, Reinforcement):
+        return *rates_of_playing(run.task, run.train, module), _snapshot_rate(module)
     optimiser = what.optimiser.build(module.parameters())
     places = torch.arange(min(run.batch_size, len(run.data.train)))
 
@@ -147,6 +153,10 @@ def _rates_of_training(run: Run) -> tuple[float, float, float]:
 
         return _seconds_of_all(some, len(split), _LEAST_POINTS)
 
+    return _seconds(step), evaluation(run.data.train) + evaluation(run.data.test), _snapshot_rate(module)
+
+
+def _snapshot_rate(module: nn.Module) -> float:
     state = plain_state(module)
     buffer = SnapshotBuffer(state)
 
@@ -154,13 +164,14 @@ def _rates_of_training(run: Run) -> tuple[float, float, float]:
         buffer.copy_from(state)
         checksum(buffer.tensors)
 
-    return _seconds(step), evaluation(run.data.train) + evaluation(run.data.test), _seconds(snapshot)
+    return _seconds(snapshot)
 
 
 def _rate_of_probes(run: Run) -> float:
-    module = run.task.observed(initialise(training_of(run.record()), run.data, torch.device("cpu")).eval())
+    network = initialise(training_of(run.record()), run.data, torch.device("cpu")).eval()
     total = 0.0
     for probe in run.probes:
+        module = observed(run.task, network, probe.part)
         points = draw_points(getattr(run.data, probe.split), probe.kernel)
         measuring = partial(_measure, run, module, probe, points)
         total += _seconds_of_all(measuring, probe.kernel.draws)

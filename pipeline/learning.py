@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from models import Model
+from pipeline.course import Course, Precision, Train
 from pipeline.optimisers import Optimiser
 from pipeline.plan import restore
 from pipeline.snapshots import plain_state
-from pipeline.spec import Precision
 from tasks import Split, Task, TaskData
 
 
@@ -46,11 +46,12 @@ class Training:
     schedule: frozenset[int]  # steps with a snapshot
     evaluations: frozenset[int]  # steps with a row of loss and score
     precision: Precision = "float32"
+    course: Course | None = None  # by which it is trained; None in a loop that does not ask for it
 
 
 def training_of(record: Mapping[str, Any]) -> Training:
     """The training that a run's record in ``plan.json`` describes."""
-    task, model, optimiser, _ = restore(record["config"])
+    task, model, optimiser, course = restore(record["config"])
     return Training(
         task,
         model,
@@ -59,9 +60,10 @@ def training_of(record: Mapping[str, Any]) -> Training:
         record["batch_size"],
         record["epoch_steps"],
         record["steps"],
-        frozenset(record["schedule"]),
+        frozenset(record.get("snapshots", record["schedule"])),
         frozenset(record["evaluations"]),
-        record["config"]["train"].get("precision", "float32"),
+        course.precision if isinstance(course, Train) else "float32",
+        course,
     )
 
 
@@ -135,9 +137,16 @@ class Alone:
 
 def initialise(what: Training, data: TaskData, device: torch.device) -> nn.Module:
     """The network at step 0, fixed by the seed; the global generator is left as it was."""
+    return network_of(what, data.input_shape, data.outputs, data.codes).to(device)
+
+
+def network_of(
+    what: Training, input_shape: tuple[int, ...], outputs: int, codes: Mapping[str, tuple[int, ...]]
+) -> nn.Module:
+    """The network at step 0 for data of these shapes, on the processor."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(what.seed, 0, 0, "init"))
-        return what.model.network(data.input_shape, data.outputs, data.codes).to(device)
+        return what.model.network(input_shape, outputs, codes)
 
 
 def outputs_of(network: nn.Module, inputs: Any, precision: Precision) -> Tensor:

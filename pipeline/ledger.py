@@ -283,7 +283,7 @@ class Ledger:
         probes = {probe["probe"]: probe for probe in self.plan["probes"]}
         rows = []
         for probe, variables in job.wanted.items():
-            about = {key: probes[probe][key] for key in ("split", "outputs", "draws", "size")}
+            about = {key: probes[probe].get(key) for key in ("split", "outputs", "part", "draws", "size")}
             for variable in variables:
                 row = {"run": job.run, "attempt": name.attempt, "step": name.step, "checksum": name.checksum}
                 row |= {"epoch": name.step / run["epoch_steps"], "probe": probe, "variable": variable, **about}

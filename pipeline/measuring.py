@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline import layout
+from pipeline.errors import UserError
 from pipeline.layout import SnapshotName
 from pipeline.ledger import Job, compared_with
 from pipeline.points import inputs_of, read_points
@@ -52,16 +54,17 @@ class Measurer:
         rows: Rows = {"measurements": [], "spectra": [], "profiles": []}
         for probe_id, variables in job.wanted.items():
             probe, (inputs, points) = probes[probe_id], self._read_points(probe_id)
+            part = probe.get("part")  # plans on storage that know of no parts have none
             begun = time.perf_counter()
             result = measure(
-                self.subject.observed(run, module),
+                self.subject.observed(run, module, part),
                 inputs,
                 points["draws"],
                 probe["outputs"],
                 variables,
                 targets=points["targets"],
                 loss=loss,
-                **{role: self.subject.observed(run, network) for role, network in earlier.items()},
+                **{role: self.subject.observed(run, network, part) for role, network in earlier.items()},
                 step=job.name.step,
                 previous_step=job.earlier["previous"].step if "previous" in earlier else None,
                 memory_bytes=self.memory_bytes,
@@ -69,7 +72,7 @@ class Measurer:
             seconds = time.perf_counter() - begun
             about = {"run": job.run, "attempt": job.name.attempt, "step": job.name.step}
             about |= {"epoch": job.name.step / run["epoch_steps"], "checksum": job.name.checksum, "probe": probe_id}
-            about |= {"split": probe["split"], "outputs": probe["outputs"]}
+            about |= {"split": probe["split"], "outputs": probe["outputs"], "part": part}
             when = self._when(float(metadata["taken_at"]))
             rows["measurements"] += [
                 about
@@ -104,7 +107,7 @@ class Measurer:
         if role not in self._networks:
             self._networks[role] = self.subject.network(run).to(self.device).eval()
         module = self._networks[role]
-        module.load_state_dict(state)
+        _fill(module, state, layout.snapshot(run["run"], name))
         self._loaded[role] = name
         return module, metadata
 
@@ -122,6 +125,19 @@ class Measurer:
     def _when(self, taken_at: float) -> dict[str, Any]:
         now = time.time()
         return {"recorded_at": now, "lag_seconds": now - taken_at, "peak_memory": peak_memory()}
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], file: str) -> None:
+    """Load a state; UserError if it is another network's."""
+    shapes, found = ({name: tuple(t.shape) for name, t in each.items()} for each in (module.state_dict(), state))
+    if differing := sorted(name for name in shapes.keys() | found.keys() if shapes.get(name) != found.get(name)):
+        first = differing[0]
+        told = f"{first}: got {found.get(first, 'nothing')}, expected {shapes.get(first, 'nothing')}"
+        raise UserError(
+            f"{file}: a snapshot of another architecture ({len(differing)} tensors differ, e.g. {told}); remove it and "
+            "run the study again"
+        )
+    module.load_state_dict(state)
 
 
 def _statistics(result: Measurement, name: str) -> dict[str, Any]:

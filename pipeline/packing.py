@@ -25,7 +25,8 @@ def pack(runs: Sequence[Mapping[str, Any]], groups: int, together: bool) -> list
     for run in runs:
         science = {key: value for key, value in run["config"].items() if key != "seed"}
         about = [science, run["data"]["fingerprint"], run["schedule"], run["steps"]]
-        alike[json.dumps(about, sort_keys=True) if together else run["run"]].append(run)
+        shared = together and "algorithm" not in run["config"].get("train", {})  # games have no batches in common
+        alike[json.dumps(about, sort_keys=True) if shared else run["run"]].append(run)
     units: list[list[Mapping[str, Any]]] = []
     for members in alike.values():
         most = max(1, min(_MOST_RUNS, _MOST_BYTES // (_BYTES * max(1, members[0]["parameters"]))))

@@ -19,12 +19,13 @@ from torch import nn
 
 import models
 import tasks
+from pipeline.checks import check_study
+from pipeline.course import Course, course_of
 from pipeline.errors import UserError
 from pipeline.optimisers import Optimiser
-from pipeline.spec import Kernel, Study, Train, named, put, validate
+from pipeline.spec import Kernel, Study, named, put, validate
 from pipeline.units import told
-from probes import givens_of, layer_names
-from probes.variables import check_treatment
+from probes import layer_names
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,13 @@ class Probe:
     kernel: Kernel
     fingerprint: str  # of the task's data
     variables: tuple[str, ...] = field(compare=False)
+    part: str | None = None  # of the outputs, that the kernel is of; None for all
 
     @property
     def id(self) -> str:
         """Hash of everything but the variables: adding one measures only that one."""
-        return _digest({"split": self.split, "data": self.fingerprint, **self.kernel.model_dump()})
+        part = {"part": self.part} if self.part else {}
+        return _digest({"split": self.split, "data": self.fingerprint, **self.kernel.model_dump(), **part})
 
     def record(self) -> dict[str, Any]:
         """The probe as ``plan.json`` keeps it."""
@@ -49,6 +52,7 @@ class Probe:
             "split": self.split,
             **kernel,
             "fingerprint": self.fingerprint,
+            "part": self.part,
             "variables": list(self.variables),
         }
 
@@ -60,7 +64,7 @@ class Run:
     task: tasks.Task
     model: models.Model
     optimiser: Optimiser
-    train: Train
+    train: Course
     seed: int
     varied: dict[str, Any]
     data: tasks.TaskData
@@ -80,30 +84,39 @@ class Run:
 
     @property
     def batch_size(self) -> int:
-        """Points in a global batch, over all workers."""
-        return len(self.data.train) if self.train.batch_size == "full" else self.train.batch_size
+        """Points in a global batch, over all workers; of games, actions in an iteration."""
+        return self.train.batch(len(self.data.train))
 
     @property
     def epoch_steps(self) -> int:
-        """Updates in an epoch; the last batch may be smaller than the others."""
-        return -(-len(self.data.train) // self.batch_size)
+        """Updates in an epoch."""
+        return self.train.epoch_steps(len(self.data.train))
 
     @property
     def steps(self) -> int:
-        """Updates in the whole training."""
-        return max(1, round(self.train.epochs * self.epoch_steps))
+        """Updates in the whole training; of games, iterations."""
+        return self.train.steps(len(self.data.train))
 
     @property
     def schedule(self) -> list[int]:
-        """The steps at which a snapshot is taken."""
+        """The steps at which the run is probed."""
         return self.study.probes.schedule.steps(self.steps, self.epoch_steps)
 
     @property
+    def snapshots(self) -> list[int]:
+        """The steps at which a snapshot is taken: all that are probed, and more if the study wants them kept."""
+        more = self.study.probes.snapshots
+        return sorted({*self.schedule, *(more.steps(self.steps, self.epoch_steps) if more else ())})
+
+    @property
     def evaluations(self) -> list[int]:
-        """The steps at which loss and score are taken: each `evaluate_every` epochs, and with every snapshot."""
-        interval = max(1, self.train.evaluate_every * self.epoch_steps)
-        regular = {round(k * interval) for k in range(int(self.steps / interval) + 1)}
-        return sorted(regular | set(self.schedule))
+        """The steps at which loss and score are taken."""
+        return self.train.evaluations(len(self.data.train), self.schedule)
+
+    def outputs(self, probe: Probe) -> int:
+        """Outputs of the network that a probe's kernel is of."""
+        count = self.data.outputs
+        return len(range(count)[self.task.parts()[probe.part]]) if probe.part else count
 
     @cached_property
     def parameters(self) -> int:
@@ -140,6 +153,7 @@ class Run:
             "epoch_steps": self.epoch_steps,
             "batch_size": self.batch_size,
             "schedule": self.schedule,
+            "snapshots": self.snapshots,
             "evaluations": self.evaluations,
             "probes": [probe.id for probe in self.probes],
             "layers": list(layer_names(self.task.observed(self._empty))),
@@ -157,7 +171,7 @@ class Run:
 
 
 _PARTS = ("task", "model", "optimiser", "train")
-Parts = tuple[tasks.Task, models.Model, Optimiser, Train]
+Parts = tuple[tasks.Task, models.Model, Optimiser, Course]
 
 
 def identity(config: dict[str, Any], fingerprint: str) -> str:
@@ -166,21 +180,18 @@ def identity(config: dict[str, Any], fingerprint: str) -> str:
     Fields at their default are left out, so that a new field with a neutral default changes no identity; who changes
     a default raises the entry's `version`.
     """
-    classes = {kind: type(_part(kind, config[kind])) for kind in _PARTS}
-    science = {kind: _part(kind, config[kind]).model_dump(mode="json", exclude_defaults=True) for kind in _PARTS}
-    for kind, cls in classes.items():
-        science[kind] |= {"name": config[kind].get("name"), "version": cls.version}  # pyright: ignore
+    parts = dict(zip(_PARTS, restore(config), strict=True))
+    science = {kind: part.model_dump(mode="json", exclude_defaults=True) for kind, part in parts.items()}
+    for kind, part in parts.items():
+        science[kind] |= {"name": config[kind].get("name"), "version": part.version}
     return _digest({**science, "seed": config["seed"], "data": fingerprint})
-
-
-def _part(kind: str, data: dict[str, Any]) -> BaseModel:
-    return Train.model_validate(data) if kind == "train" else named(kind, data, "config")
 
 
 def restore(config: dict[str, Any]) -> Parts:
     """Task, model, optimiser and training of a config as :meth:`Run.config` gave it."""
-    task, model, optimiser, train = (_part(kind, config[kind]) for kind in _PARTS)
-    return task, model, optimiser, train  # pyright: ignore[reportReturnType]  the tables hold just these classes
+    task, model, optimiser = (named(kind, config[kind], "config") for kind in _PARTS[:3])
+    course = course_of(config["task"]).model_validate(config["train"])
+    return task, model, optimiser, course  # pyright: ignore[reportReturnType]  the tables hold just these classes
 
 
 def _dump(part: BaseModel) -> dict[str, Any]:
@@ -225,7 +236,7 @@ def validated(study: Study, source: str = "study") -> list[tuple[dict[str, Any],
     found: list[tuple[dict[str, Any], Parts]] = []
     for varied, parts in expand(study, source):
         task, model, optimiser = (named(kind, parts[kind], source) for kind in ("task", "model", "optimiser"))
-        train = validate(Train, parts["train"], "train", source)
+        train = validate(course_of(parts["task"]), parts["train"], "train", source)
         varied = _as_read(varied, {"task": task, "model": model, "optimiser": optimiser, "train": train})
         found.append((varied, (task, model, optimiser, train)))  # pyright: ignore  the tables hold just these classes
     return found
@@ -258,16 +269,12 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
             data = loaded[key] if key in loaded else loaded.setdefault(key, task.load(data_dir))
         except tasks.DataError as error:
             raise UserError(f"{source}: task {task.name}: {error}") from None  # pyright: ignore
+        check_study(study, task, data, source)
         probes = tuple(
-            Probe(split, study.probes.kernel, data.fingerprint, study.probes.variables) for split in study.probes.splits
+            Probe(split, study.probes.kernel, data.fingerprint, study.probes.variables, part)
+            for split in study.probes.splits
+            for part in study.probes.parts or (None,)
         )
-        for probe in probes:
-            if (size := probe.kernel.size) > (there := len(getattr(data, probe.split))):
-                raise UserError(
-                    f"{source}: probes.kernel.size: got {size} points in a draw, but the {probe.split} split of "
-                    f"{task.name} has {there}; lower the size or raise task.{probe.split}_size"  # pyright: ignore
-                )
-        _check_variables(study, data, f"{source}: probes.variables", task.name)  # pyright: ignore
         for seed in study.seed_list:
             run = Run(task, model, optimiser, train, seed, varied, data, probes, study)
             try:
@@ -275,19 +282,3 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
             except (models.ModelError, tasks.NetworkError) as error:
                 raise UserError(f"{source}: model {model.name}: {error}") from None
     return list(runs.values())
-
-
-def _check_variables(study: Study, data: tasks.TaskData, place: str, task: str) -> None:
-    names = study.probes.variables
-    try:
-        # With one output per point all treatments are the same.
-        check_treatment(names, study.probes.kernel.outputs if data.outputs > 1 else "full")
-    except ValueError as error:
-        raise UserError(f"{place}: {error}") from None
-    targets = data.train.targets
-    if targets.is_floating_point() or targets.dim() != 1:
-        for name in names:
-            if "classes" in givens_of(name):
-                raise UserError(
-                    f"{place}: {name} needs a class for each point, which {task} does not have; leave it out"
-                )

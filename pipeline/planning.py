@@ -12,6 +12,7 @@ from pipeline.learning import initialise, training_of
 from pipeline.plan import Run, make_runs
 from pipeline.points import draw_points, inputs_of
 from pipeline.spec import Study, read_study
+from pipeline.subjects import observed
 from pipeline.units import clock, human
 from probes import kernel_plan
 
@@ -41,7 +42,7 @@ def _runs_table(study: Study, runs: list[Run]) -> Table:
     for column in ("parameters", "steps", "probe points", "kernel"):
         grid.add_column(column, justify="right")
     for run in runs[:_MOST_ROWS]:
-        kernels = " ".join(dict.fromkeys(f"{p.kernel.draws}×{side(run, p.kernel)}²" for p in run.probes))
+        kernels = " ".join(dict.fromkeys(f"{p.kernel.draws}×{side(run, p)}²" for p in run.probes))
         grid.add_row(run.id, run.name, f"{run.parameters:,}", f"{run.steps:,}", str(len(run.schedule)), kernels)
     if len(runs) > _MOST_ROWS:
         grid.add_row("…", f"and {len(runs) - _MOST_ROWS} more", "", "", "", "")
@@ -76,8 +77,9 @@ def _shapes(runs: list[Run]) -> list[Run]:
 def _kernel(run: Run) -> str:
     """How the kernel of one draw of points is computed, layer by layer."""
     kernel = run.probes[0].kernel
-    observed = run.task.observed(initialise(training_of(run.record()), run.data, torch.device("cpu")).eval())
+    network = initialise(training_of(run.record()), run.data, torch.device("cpu")).eval()
     points = draw_points(getattr(run.data, run.probes[0].split), kernel.model_copy(update={"draws": 1}))
     memory = run.study.resources.probe.memory_bytes
-    found = kernel_plan(observed, inputs_of(points), kernel.outputs, memory_bytes=memory)
+    module = observed(run.task, network, run.probes[0].part)
+    found = kernel_plan(module, inputs_of(points), kernel.outputs, memory_bytes=memory)
     return f"kernel of {run.name} ({kernel.size} points, {kernel.outputs})\n{found}"

@@ -55,9 +55,8 @@ def of_runs(store: Store, measured: Mapping[str, int], failed: Mapping[str, int]
         if state == "finished" and values + lost < planned:
             state = "measuring" if live else "interrupted"
         taken = len(layout.current_snapshots(store.storage, run["run"])) if begun else 0
-        found.append(
-            RunProgress(run["name"], state, taken, len(run["schedule"]), values, planned, lost, outcome.get("cause"))
-        )
+        wanted = len(run.get("snapshots", run["schedule"]))
+        found.append(RunProgress(run["name"], state, taken, wanted, values, planned, lost, outcome.get("cause")))
     return found
 
 

@@ -18,6 +18,7 @@ Labels = dict[Annotated[str, Field(pattern=_KEY)], Annotated[str, Field(pattern=
 class TrainPool(_Pool):
     """Who trains: `groups` worker groups at a time, each of `workers` workers, on nodes with all the `labels`.
 
+    Games are played by `env_runners` processes beside each worker, with a CPU each; without any, in the worker itself.
     With `together`, seeds of a small network train in one pass where a trial is faster; numbers differ by rounding.
     """
 
@@ -25,6 +26,7 @@ class TrainPool(_Pool):
     workers: int = Field(default=1, ge=1)
     cpu: int = Field(default=1, ge=1)
     gpu: int = Field(default=0, ge=0, le=1)
+    env_runners: int = Field(default=0, ge=0)
     together: bool = True
     labels: Labels = {}
     checkpoint_seconds: float = Field(default=30.0, gt=0)

@@ -24,25 +24,8 @@ from tasks import TASKS
 TABLES: dict[str, dict[str, Any]] = {"task": TASKS, "model": MODELS, "optimiser": OPTIMISERS}
 
 
-Precision = Literal["float32", "bfloat16"]
-
-
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Train(_Part):
-    """How long, on which batches and how exactly. ``batch_size: full`` is full-batch descent. Part of a run's identity.
-
-    With ``precision: bfloat16`` networks compute in it where torch's autocast finds that safe, in training and
-    evaluations; parameters, their updates and kernels stay as they are.
-    """
-
-    version: typing.ClassVar[int] = 1
-    epochs: float = Field(gt=0)
-    batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = 128
-    evaluate_every: float = Field(default=1.0, gt=0)  # epochs between two rows of loss and score
-    precision: Precision = "float32"
 
 
 class Kernel(_Part):
@@ -55,12 +38,14 @@ class Kernel(_Part):
 
 
 class Probes(_Part):
-    """When, on what and which variables; `keep` says which snapshots stay once they are measured."""
+    """When, on what and which variables; `keep` says which probed snapshots stay once they are measured."""
 
     schedule: Schedule = Schedule(kind="log", points=40)
     splits: tuple[Literal["train", "test"], ...] = Field(default=("train", "test"), min_length=1)
     kernel: Kernel = Kernel()
+    parts: tuple[str, ...] = ()  # of the outputs, each with kernels of its own; by default kernels are of all
     variables: tuple[str, ...] = Field(default=("trace", "entropy", "effective_rank"), min_length=1)
+    snapshots: Schedule | None = None  # more of them than are probed, for a later run that probes them
     keep: Literal["all", "ends", "none"] = "all"
 
     @field_validator("variables")
@@ -71,7 +56,7 @@ class Probes(_Part):
                 raise ValueError(f'variable "{name}" unknown; {nearest(name, VARIABLES)}')
         return names
 
-    @field_validator("splits", "variables")
+    @field_validator("splits", "variables", "parts")
     @classmethod
     def _once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(names)) < len(names):
@@ -83,7 +68,7 @@ class Report(_Part):
     """Which figures, and their horizontal axis."""
 
     figures: tuple[str, ...] = ("curves", "effective_rank")
-    x: Literal["epoch", "step"] = "epoch"
+    x: Literal["epoch", "step", "episode"] = "epoch"
     log_x: bool = False
 
     @field_validator("figures")

@@ -8,9 +8,28 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from pipeline.plan import restore
+from tasks import Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Loss of each point from outputs [n, ...] and targets [n, ...]."""
+
+
+class Part(nn.Module):
+    """Some of a network's outputs."""
+
+    def __init__(self, network: nn.Module, columns: slice) -> None:
+        super().__init__()
+        self.network, self.columns = network, columns
+
+    def forward(self, inputs: Any) -> Tensor:
+        """Outputs [n, some] of the network for inputs [n, ...]."""
+        return self.network(inputs)[:, self.columns]
+
+
+def observed(task: Task, network: nn.Module, part: str | None) -> nn.Module:
+    """What a task's kernels are of: all outputs of what it observes, or a part of them."""
+    whole = task.observed(network)
+    return whole if part is None else Part(whole, task.parts()[part])
 
 
 class Subject(Protocol):
@@ -20,8 +39,8 @@ class Subject(Protocol):
         """A network of its own for each call; its parameters are of no account."""
         ...
 
-    def observed(self, run: Mapping[str, Any], network: nn.Module) -> nn.Module:
-        """What the kernel is of: `network`, or one made around it."""
+    def observed(self, run: Mapping[str, Any], network: nn.Module, part: str | None = None) -> nn.Module:
+        """What the kernel is of: `network`, one made around it, or a part of the outputs of these."""
         ...
 
     def loss(self, run: Mapping[str, Any]) -> Loss | None:
@@ -38,9 +57,10 @@ class Planned:
         data = run["data"]
         return restore(run["config"])[1].network(data["input_shape"], data["outputs"], data.get("codes", {}))
 
-    def observed(self, run: Mapping[str, Any], network: nn.Module) -> nn.Module:
+    def observed(self, run: Mapping[str, Any], network: nn.Module, part: str | None = None) -> nn.Module:
         """As the run's task wants it."""
-        return restore(run["config"])[0].observed(network)
+        task = restore(run["config"])[0]
+        return observed(task, network, part)
 
     def loss(self, run: Mapping[str, Any]) -> Loss | None:
         """The task's."""
@@ -58,7 +78,7 @@ class Attached:
         """A copy."""
         return copy.deepcopy(self.module)
 
-    def observed(self, run: Mapping[str, Any], network: nn.Module) -> nn.Module:
+    def observed(self, run: Mapping[str, Any], network: nn.Module, part: str | None = None) -> nn.Module:
         """All of the network's outputs."""
         return network
 

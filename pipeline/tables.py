@@ -22,6 +22,7 @@ Rows = Mapping[str, list[dict[str, Any]]]
 
 _RUN = [("run", pa.string()), ("attempt", pa.int64()), ("step", pa.int64()), ("epoch", pa.float64())]
 _PROBE = [*_RUN, ("checksum", pa.string()), ("probe", pa.string()), ("split", pa.string()), ("outputs", pa.string())]
+_PROBE += [("part", pa.string())]  # of the outputs, that the kernel is of; none where it is of all
 
 SCHEMAS: dict[str, pa.Schema] = {
     # One row per (run, step, probe, variable). `value` is the mean over draws, `stderr` its standard error. A profile

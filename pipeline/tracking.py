@@ -236,6 +236,8 @@ class Tracker:
             name = f"{row['split']}/{row['variable']}"
             if row.get("outputs", "full") != "full":
                 name += f"_{row['outputs']}"
+            if isinstance(row.get("part"), str):
+                name += f"_{row['part']}"
             if math.isfinite(row["value"]):
                 metrics.append(Metric(name, row["value"], int(row["recorded_at"] * 1000), int(row["step"])))
             else:  # the charts cannot show it; the tag says from which step on

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pipeline.course import Precision
 from pipeline.errors import Stopped
 from pipeline.learning import Alone, Learner, Training, World, initialise, outputs_of, seed_generators
 from pipeline.recorder import Recorder
-from pipeline.spec import Precision
 from pipeline.together import Together
 from tasks import Split, Task, TaskData
 
@@ -122,13 +122,13 @@ def _loop(
         for k, recorder in tuple(recorded.items()):
             cost, module = costs[k], learner.modules[k]
             if step in what.evaluations:
-                with _adding(cost, "evaluate_seconds"):
+                with adding(cost, "evaluate_seconds"):
                     _record(recorder, what, module, data, step)
             if step in what.schedule:
                 recorder.snapshot(step, module, overlap=True)
             stopping = recorder.stopping and step < what.steps  # read once: the thread may set it between two questions
             if due or stopping:
-                with _adding(cost, "checkpoint_seconds"):
+                with adding(cost, "checkpoint_seconds"):
                     recorder.checkpoint(step, learner.state(k))
                 cost.checkpoints += 1
             if stopping:
@@ -196,7 +196,8 @@ def _settle(recorders: Iterable[Recorder]) -> None:
 
 
 @contextmanager
-def _adding(costs: Costs, name: str) -> Iterator[None]:
+def adding(costs: Costs, name: str) -> Iterator[None]:
+    """Add the seconds that the block takes to one of the costs."""
     begun = time.perf_counter()
     yield
     setattr(costs, name, getattr(costs, name) + time.perf_counter() - begun)

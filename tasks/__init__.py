@@ -16,10 +16,14 @@ A task is a frozen config whose fields a study file spells out. To add one, writ
 and add its line to `TASKS`.
 """
 
+from tasks.atari import Atari
 from tasks.auto_mpg import AutoMpg
 from tasks.base import DataError, MissingDataError, NetworkError, Split, Task, TaskData
+from tasks.cartpole import CartPole
+from tasks.catch import Catch
 from tasks.cifar import Cifar10, Cifar100
 from tasks.fashion_mnist import FashionMnist
+from tasks.games import Game
 from tasks.greek import Greek
 from tasks.mnist import Mnist
 from tasks.mnist_vae import MnistVae
@@ -35,15 +39,22 @@ TASKS: dict[str, type[Task]] = {
     "auto_mpg": AutoMpg,
     "greek": Greek,
     "molecules": MoleculeLabels,
+    "atari": Atari,
+    "cartpole": CartPole,
+    "catch": Catch,
 }
 
 __all__ = [
     "TASKS",
+    "Atari",
     "AutoMpg",
+    "CartPole",
+    "Catch",
     "Cifar10",
     "Cifar100",
     "DataError",
     "FashionMnist",
+    "Game",
     "Greek",
     "MissingDataError",
     "Mnist",

@@ -203,6 +203,10 @@ class Task(BaseModel, frozen=True, extra="forbid"):
         """
         return network
 
+    def parts(self) -> Mapping[str, slice]:
+        """Parts of the outputs observed that have names, so that kernels can be taken of each; none by default."""
+        return {}
+
     def observed_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of every point, `[n]`, as a function of the outputs observed; for variables that need its gradient."""
         return self.loss(outputs, targets)

@@ -60,7 +60,7 @@ def _wanted(resources: Resources) -> dict[str, float]:
     train, probe = resources.train, resources.probe
     workers = train.groups * train.workers
     return {
-        "CPU": workers * train.cpu + probe.actors * probe.cpu,
+        "CPU": workers * (train.cpu + train.env_runners) + probe.actors * probe.cpu,
         "GPU": workers * train.gpu + probe.actors * probe.gpu,
     }
 

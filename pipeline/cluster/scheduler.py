@@ -172,7 +172,7 @@ class Crew:
 
     def _fit(self, number: int, data_dir: str | None, causes: list[str]) -> None:
         train, storage = self.resources.train, self.launch.storage
-        group = Group(self.launch, number, self.hub, data_dir, train.cpu, train.checkpoint_seconds)
+        group = Group(self.launch, number, self.hub, data_dir, train.cpu, train.checkpoint_seconds, train.env_runners)
         trainer = TorchTrainer(
             train_group,
             train_loop_config={"group": group},

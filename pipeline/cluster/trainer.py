@@ -26,16 +26,16 @@ from pipeline.attempts import Attempt
 from pipeline.errors import Fenced, Stopped, UserError, one_line
 from pipeline.launch import Launch
 from pipeline.layout import Notice
-from pipeline.learning import World, initialise, training_of
+from pipeline.learning import Training, World, initialise, training_of
 from pipeline.packing import Unit
 from pipeline.plan import restore
 from pipeline.provenance import host
 from pipeline.recorder import Recorder
 from pipeline.snapshots import read_checkpoint
 from pipeline.store import Store
-from pipeline.training import train, train_together
+from pipeline.training import Costs, train, train_together
 from pipeline.trial import better_together
-from tasks import TaskData
+from tasks import Game, TaskData
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Group:
         data_dir: Where data sets lie.
         cpu: Threads of a worker.
         checkpoint_seconds: Seconds between two checkpoints.
+        env_runners: Processes that play games beside a worker.
     """
 
     launch: Launch
@@ -57,6 +58,7 @@ class Group:
     data_dir: str | None
     cpu: int
     checkpoint_seconds: float
+    env_runners: int = 0
 
     def next(self) -> Unit:
         """What to train now; empty when there is nothing more, or when the launch is to stop."""
@@ -92,7 +94,7 @@ def _shared(world: World, decide: Callable[[], Any]) -> Any:
 
 def _portions(group: Group, records: Sequence[Mapping[str, Any]], world: World) -> Iterator[tuple[Sequence[str], bool]]:
     """A unit's runs in parts that train at once, and whether that is in one pass over all of them."""
-    if len(records) == 1:
+    if len(records) == 1:  # which a game always is, see `pipeline.packing`
         yield [records[0]["run"]], bool(attempts.is_together(group.launch.storage, records[0]["run"]))
         return
     storage = group.launch.storage
@@ -166,7 +168,9 @@ def _train(
                     launch, attempt.run, attempt.attempt, what.epoch_steps, attempt.resumed_at, module, notify
                 )
                 recorders[k] = stack.enter_context(recorder)
-        if begun[0].together:
+        if isinstance(whats[0].task, Game):
+            costs = [_play(group, whats[0], data, recorders[0], world.device, found[0])]
+        elif begun[0].together:
             _, costs = train_together(whats, data, recorders, world.device, checkpoints, group.checkpoint_seconds)
         else:
             wrap = ray.train.torch.prepare_model if world.size > 1 else (lambda module: module)
@@ -178,6 +182,26 @@ def _train(
         # Of several ranks only this one knows; the error ends them all, and a new group sees for itself.
         raise Stopped
     return [attempts.STOPPED if cost is None else {"state": "finished", "cause": None, **vars(cost)} for cost in costs]
+
+
+def _play(
+    group: Group,
+    what: Training,
+    data: TaskData,
+    recorder: Recorder | None,
+    device: torch.device,
+    checkpoint: bytes | None,
+) -> Costs | None:
+    """What a training by playing cost; None if it was asked to stop."""
+    # RLlib takes seconds to load, and who trains on data needs nothing of it.
+    from pipeline.cluster.playing import train_by_playing
+
+    try:
+        return train_by_playing(what, data, recorder, device, checkpoint, group.checkpoint_seconds, group.env_runners)[
+            1
+        ]
+    except Stopped:
+        return None
 
 
 def load_data(record: Mapping[str, Any], data_dir: str | None) -> TaskData:

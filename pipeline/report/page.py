@@ -80,7 +80,11 @@ def _page(view: View, images: list[dict[str, Any]], notes: list[str]) -> str:
         notes=notes,
         rows=rows,
         states=Counter(row.state for row in rows),
-        splits=[split for split in SPLITS if any(row.loss[split] is not None for row in rows)],
+        splits=[
+            split
+            for split in SPLITS
+            if any(row.loss[split] is not None or row.score[split] is not None for row in rows)
+        ],
         results_on=summaries.results_on(view),
         chosen=summaries.chosen_scores(view, rows),
         span=_span(view),

@@ -15,19 +15,24 @@ from pipeline.storage import Storage
 from pipeline.store import Store
 
 SPLITS = ("test", "train")  # in the order of the figures' rows
+EPISODES = "episodes"  # in the history of runs that play: how many have ended
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """How a tangent kernel was taken: output treatment, number of draws, points per draw, seed of the draws."""
+    """How a tangent kernel was taken: output treatment, number of draws, points per draw, seed of the draws, and of
+    which part of the outputs, if not of all."""
 
     outputs: str
     draws: int
     size: int
     seed: int
+    part: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.outputs} outputs, {self.draws} draw{'s' * (self.draws != 1)} of {self.size} points"
+        whose = f"{self.part}, " if self.part else ""
+        draws = f"{self.draws} draw{'s' * (self.draws != 1)}"
+        return f"{whose}{self.outputs} outputs, {draws} of {self.size} points"
 
 
 def where(frame: pd.DataFrame, **equal: Any) -> pd.DataFrame:
@@ -70,6 +75,22 @@ class View:
         self.x = "epoch" if options.get("x", "epoch") == "epoch" and any(known.any() for known in epochs) else "step"
         self.log_x = bool(options.get("log_x", False))
         self.measurements["x"], self.history["x"] = self.measurements[self.x], self.history[self.x]
+        if options.get("x") == "episode" and EPISODES in set(self.history["variable"]):
+            self.x = "episode"
+            for frame in (self.measurements, self.history):
+                frame["x"] = self._episodes(frame)
+
+    def _episodes(self, frame: pd.DataFrame) -> np.ndarray:
+        """How many episodes had ended at the step of each row; NaN beyond what is known."""
+        known = where(self.history, split="train", variable=EPISODES)
+        found = np.full(len(frame), np.nan)
+        for run, rows in known.groupby("run"):
+            ours = np.flatnonzero(frame["run"] == run)
+            steps, episodes = (column(rows, name) for name in ("step", "value"))
+            order = np.argsort(steps)
+            at = column(frame, "step")[ours]
+            found[ours] = np.interp(at, steps[order], episodes[order], right=np.nan)
+        return found
 
     @cached_property
     def measured(self) -> pd.DataFrame:
@@ -100,7 +121,8 @@ class View:
 
     def kernel_of(self, probe: str) -> Kernel:
         """How a probe's kernel was taken: what its values may be compared across."""
-        return Kernel(*(self.probes[probe][field] for field in ("outputs", "draws", "size", "seed")))
+        how = self.probes[probe]
+        return Kernel(how["outputs"], how["draws"], how["size"], how["seed"], how.get("part"))
 
     def kernels(self, variable: str) -> list[Kernel]:
         """The kernels on which a variable is to be measured, in the plan's order."""

@@ -75,6 +75,12 @@ CASES = {
     "gin, layer": Case("gin", {"width": 6, "depth": 1, "norm": "layer", "virtual_node": True}, *MOLECULES),
     "gcn": Case("gcn", {"width": 6, "depth": 2}, *MOLECULES),
     "gcn, none": Case("gcn", {"width": 5, "depth": 3, "norm": "none", "virtual_node": True}, *MOLECULES),
+    "actor_critic": Case(
+        "actor_critic", {"convolutions": [[4, 4, 2], [6, 2, 1]], "hidden": [5], "activation": "tanh"}, (2, 8, 9)
+    ),
+    "actor_critic, separate": Case(
+        "actor_critic", {"convolutions": [[4, 3, 2]], "hidden": [6, 5], "trunk": "separate", "init": "he"}
+    ),
 }
 IMAGES = ("cnn", "resnet18", "vgg16", "vit", "lstm", "s4d")
 OUTPUTS = 3

@@ -13,9 +13,9 @@ from published_files import TEST_LABELS, made_published, write_molecules, writte
 from pipeline import datasets
 from pipeline.datasets import get, look
 from pipeline.errors import UserError
-from tasks import TASKS, Cifar10, Mnist, Task
+from tasks import TASKS, Cifar10, Game, Mnist, Task
 
-EVERY = list(TASKS)
+EVERY = [name for name, task in TASKS.items() if not issubclass(task, Game)]
 
 
 def found(name: str, data_dir: Path | None) -> datasets.Found:
@@ -29,7 +29,7 @@ def files(folder: Path) -> list[Path]:
 
 def test_without_data_only_what_packages_ship_is_there():
     states = {each.task: each.state for each in look([], None)}
-    every = [f"{name} {data_set}".strip() for name, task in TASKS.items() for data_set in task.data_sets or [""]]
+    every = [f"{name} {data_set}".strip() for name in EVERY for data_set in TASKS[name].data_sets or [""]]
     assert states == dict.fromkeys(every, "absent") | {"mnist": "ok", "mnist_vae": "ok", "auto_mpg": "ok"}
 
 

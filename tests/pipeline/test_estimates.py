@@ -47,7 +47,7 @@ def test_a_profile_takes_the_room_of_a_spectrum():
 @pytest.mark.parametrize(("outputs", "expected"), [("full", 40), ("traced", 4), ("summed", 4)])
 def test_side(outputs: str, expected: int):
     run = small_study(f"probes.kernel.outputs={outputs}")[1][0]
-    assert side(run, run.probes[0].kernel) == expected
+    assert side(run, run.probes[0]) == expected
 
 
 def test_between_calibrated_sizes_lies_a_power_law():

@@ -10,9 +10,9 @@ from study_on_disk import small_study
 
 from models import MODELS
 from pipeline import spec
+from pipeline.course import Reinforcement, Train
 from pipeline.optimisers import OPTIMISERS
 from pipeline.plan import identity, restore
-from pipeline.spec import Train
 from tasks import TASKS
 
 FINGERPRINT = "0123456789abcdef"
@@ -58,6 +58,7 @@ ADAM = {"weight_decay": 0.0, "schedule": RATE, "beta1": 0.9, "beta2": 0.999, "ep
 DRAWS = {"train_size": None, "test_size": None, "data_seed": 0}
 CIFAR = {**DRAWS, "classes": None, "augment": "none", "partial": False}
 GRAPHS = {"width": 300, "depth": 5, "norm": "batch", "dropout": 0.5, "pooling": "mean", "virtual_node": False}
+PLAYED = {"states": 500, "games": 10, "play_seed": 0}
 DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "task mnist": (1, {**DRAWS, "source": "auto", "pad": 0}),
     "task mnist_vae": (1, {**DRAWS, "source": "auto", "pad": 0}),
@@ -67,6 +68,9 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "task auto_mpg": (1, {"test_share": 0.2, "data_seed": 0, "source": "auto"}),
     "task greek": (1, {"treebank": "ptnk", "word_dropout": 0.0, "partial": False}),
     "task molecules": (1, {**DRAWS, "dataset": "tox21", "labels": None, "valid_size": None, "partial": False}),
+    "task atari": (1, {**PLAYED, "rows": (0, 208), "frames": 4, "skip": 4, "sticky": 0.25, "idle": 30}),
+    "task cartpole": (1, {**PLAYED, "games": 100}),
+    "task catch": (1, {**PLAYED, "games": 50}),
     "model mlp": (1, {"depth": 3, "activation": "relu", "init": "lecun", "bias": True}),
     "model cnn": (1, {"depth": 3, "hidden": 0, "activation": "relu", "init": "lecun", "pooling": "max"}),
     "model resnet18": (1, {"width": 64, "norm": "batch"}),
@@ -81,16 +85,37 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "model s4d": (1, {"dim": 64, "depth": 2, "modes": 8, "dropout": 0.0}),
     "model gin": (1, GRAPHS),
     "model gcn": (1, GRAPHS),
+    "model actor_critic": (
+        1,
+        {
+            "trunk": "shared",
+            "convolutions": ((16, 8, 4), (32, 4, 2)),
+            "hidden": (256,),
+            "activation": "relu",
+            "init": "lecun",
+        },
+    ),
     "optimiser sgd": (1, {"weight_decay": 0.0, "schedule": RATE, "momentum": 0.0, "nesterov": False}),
     "optimiser adam": (1, ADAM),
     "optimiser adamw": (1, ADAM),
     "train": (1, {"batch_size": 128, "evaluate_every": 1.0, "precision": "float32"}),
+    "train by playing": (
+        1,
+        {
+            **{"environments": 8, "batch_size": 2048, "minibatch_size": 256, "passes": 4},
+            **{"discount": 0.99, "trace_decay": 0.95, "clip": 0.2, "value_weight": 0.5, "entropy_bonus": 0.01},
+            **{"gradient_clip": 0.5, "evaluate_every": 10, "evaluate_games": 10},
+        },
+    ),
 }
 
 
 def parts() -> dict[str, Any]:
     tables = {"task": TASKS, "model": MODELS, "optimiser": OPTIMISERS}
-    return {f"{kind} {name}": cls for kind, table in tables.items() for name, cls in table.items()} | {"train": Train}
+    return {f"{kind} {name}": cls for kind, table in tables.items() for name, cls in table.items()} | {
+        "train": Train,
+        "train by playing": Reinforcement,
+    }
 
 
 def defaults(cls: type[BaseModel]) -> dict[str, Any]:

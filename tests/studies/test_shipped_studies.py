@@ -14,15 +14,16 @@ from published_files import write_batches, write_cars, write_idx, write_molecule
 
 import pipeline
 from pipeline import listing
-from pipeline.learning import training_of
+from pipeline.learning import initialise, training_of
 from pipeline.plan import Run, make_runs
 from pipeline.points import draw_points, inputs_of
 from pipeline.spec import read_study
+from pipeline.subjects import observed as observed_of
 from pipeline.training import train
 from probes import kernel_plan, measure
 from probes.kernels.plan import PER_SAMPLE
 from studies import shipped
-from tasks import Split
+from tasks import TASKS, Game, Split
 
 STUDIES = shipped()
 WRITTEN = {name: yaml.safe_load(path.read_text()) for name, path in STUDIES.items()}
@@ -54,7 +55,12 @@ ASKED = {
     "auto_mpg": ["task.source=mlxtend"],
     "molecules": ["task.train_size=60", "task.valid_size=20", "task.test_size=40", "task.partial=true"],
     "greek": ["task.partial=true"],
+    "catch": [],
+    "atari": ["task.games=2"],
 }
+# What is learned by playing is trained by RLlib: tests/ray/test_games.py has more of it.
+PLAYED = [name for name, study in WRITTEN.items() if issubclass(TASKS[study["task"]["name"]], Game)]
+TRAINED = [(name, scale) for name, scale in SMALL if name not in PLAYED]
 
 
 def runs_of(name: str, scale: str | None, data_dir: Path, *overrides: str) -> list[Run]:
@@ -105,9 +111,10 @@ def differ(one: tuple, other: tuple) -> int:
 # State spaces' modes enter by their powers, for which there can be no rule; they are few.
 WITHOUT_RULES = {"_Responses"}
 TINY = ("train.epochs=0.01", "train.batch_size=4", "probes.kernel.draws=2", "probes.kernel.size=2", "seeds=1")
+PLAYED_TINY = ("train.iterations=1", "train.batch_size=256", "train.evaluate_games=1", *TINY[2:])
 
 
-@pytest.mark.parametrize(("name", "scale"), SMALL)
+@pytest.mark.parametrize(("name", "scale"), TRAINED)
 def test_every_network_of_a_small_study_trains_and_is_measured(name: str, scale: str | None, data_dir: Path):
     torch.set_num_threads(1)
     for run in by_network(runs_of(name, scale, data_dir, *TINY)):
@@ -126,6 +133,21 @@ def test_every_network_of_a_small_study_trains_and_is_measured(name: str, scale:
         assert {layer.kind for layer in layers if layer.path == PER_SAMPLE} <= WITHOUT_RULES
 
 
+@pytest.mark.parametrize("name", PLAYED)
+def test_the_network_of_a_small_study_of_a_game_is_measured(name: str, data_dir: Path):
+    torch.set_num_threads(1)
+    (run,) = runs_of(name, "small", data_dir, "probes.kernel.draws=2", "probes.kernel.size=2")
+    assert run.snapshots == [*range(run.steps + 1)], "the jump is one iteration wide"
+    network = initialise(training_of(run.record()), run.data, torch.device("cpu")).eval()
+    for probe in run.probes:
+        points = draw_points(run.data.train, probe.kernel)
+        module = observed_of(run.task, network, probe.part)
+        measured = measure(module, points["inputs"], points["draws"], "full", probe.variables)
+        assert all(torch.isfinite(torch.tensor(measured.mean(v))) for v in probe.variables)
+        layers = kernel_plan(module, points["inputs"], "full").layers
+        assert [layer.name for layer in layers if layer.path == PER_SAMPLE] == []
+
+
 def first(split: Split) -> Split:
     return split.take(torch.arange(8))
 
@@ -134,13 +156,15 @@ def first(split: Split) -> Split:
 @pytest.mark.ray
 @pytest.mark.parametrize(("name", "scale"), SMALL)
 def test_a_shipped_study_runs(name: str, scale: str | None, data_dir: Path, tmp_path: Path):
-    fields = [*ASKED[WRITTEN[name]["task"]["name"]], *TINY, "probes.schedule={at: [1]}"]
+    tiny = PLAYED_TINY if name in PLAYED else TINY
+    fields = [*ASKED[WRITTEN[name]["task"]["name"]], *tiny, "probes.schedule={at: [1]}"]
     options = ["--data-dir", data_dir, "--out", tmp_path, "--offline", *(["--scale", scale] if scale else [])]
     command = [sys.executable, "-m", "pipeline.cli", "run", name, *fields, *map(str, options)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, (done.stdout, done.stderr)
     measured = pipeline.load(tmp_path)
-    runs = runs_of(name, scale, data_dir, *TINY)
-    assert len(measured) == len(runs) * 2 * 2 * len(read_study(STUDIES[name]).probes.variables), "steps, splits"
+    runs = runs_of(name, scale, data_dir, *tiny)
+    variables = read_study(STUDIES[name]).probes.variables
+    assert len(measured) == len(runs) * 2 * len(runs[0].probes) * len(variables), "steps, probes, variables"
     assert set(measured["run"]) == {run.id for run in runs}
     assert (tmp_path / "report.html").exists()

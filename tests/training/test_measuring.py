@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -194,6 +195,15 @@ class Normed(Model, frozen=True):
         network.add_module("module", nn.BatchNorm1d(self.width))
         network.add_module("head", nn.Linear(self.width, outputs))
         return network
+
+
+def test_a_snapshot_of_another_architecture_is_refused_in_a_line(study_of) -> None:
+    study = study_of("full", 1)
+    measurer, run, name = Measurer(study.storage, study.plan), study.plan["runs"][0], study.job().name
+    measurer.subject = SimpleNamespace(network=lambda run: nn.Linear(3, 2))  # pyright: ignore
+    with pytest.raises(UserError, match=r"a snapshot of another architecture \(6 tensors differ") as caught:
+        measurer.load(run, name)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_network_is_loaded_with_its_buffers_and_in_eval_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

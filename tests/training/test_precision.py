@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from models import CNN
+from pipeline.course import Precision
 from pipeline.learning import Training, outputs_of
 from pipeline.optimisers import Adam
-from pipeline.spec import Precision
 from pipeline.training import evaluate, train, train_together
 from tasks import Mnist, Split, TaskData
 

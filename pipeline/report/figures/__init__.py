@@ -8,6 +8,7 @@ from pipeline.report.figures.effective_rank import effective_rank
 from pipeline.report.figures.heat_maps import heat_maps
 from pipeline.report.figures.layer_traces import layer_traces
 from pipeline.report.figures.reconstructions import reconstructions
+from pipeline.report.figures.reward import reward
 from pipeline.report.figures.running_average import running_average
 from pipeline.report.view import View
 
@@ -18,6 +19,7 @@ FIGURES: dict[str, Callable[[View], list[Drawing]]] = {
     "running_average": running_average,
     "heat_maps": heat_maps,
     "reconstructions": reconstructions,
+    "reward": reward,
 }
 
 __all__ = ["FIGURES", "FULL_WIDTH", "Drawing", "render"]

@@ -1,0 +1,59 @@
+"""Whether what a study asks for can be had of its task: one line for what cannot."""
+
+from pipeline.errors import UserError, nearest
+from pipeline.spec import Probes, Study
+from probes import givens_of
+from probes.variables import check_treatment
+from tasks import Game, Task, TaskData
+
+_OF_CLASSES = {"classes"}
+_OF_ALL_OUTPUTS = {"labels", "residual", "output_hessian"}  # what a target says of them
+
+
+def check_study(study: Study, task: Task, data: TaskData, source: str) -> None:
+    """Raise UserError where workers, points, parts of outputs, classes or a loss are asked for that a task does not
+    have."""
+    probes, workers = study.probes, study.resources.train.workers
+    if isinstance(task, Game) and workers > 1:
+        raise UserError(
+            f"{source}: resources.train.workers: got {workers}, but one worker learns to play {task.name}; leave it "
+            "at 1 and give resources.train.env_runners"
+        )
+    _check_points(probes, task, data, source)
+    for part in probes.parts:
+        if part not in (known := task.parts()):
+            told = nearest(part, known) if known else f"{task.name} has none: leave them out"
+            raise UserError(f'{source}: probes.parts: "{part}" unknown; {told}')
+    place = f"{source}: probes.variables"
+    counts = [len(range(data.outputs)[task.parts()[part]]) for part in probes.parts] or [data.outputs]
+    try:
+        # With one output per point all treatments are the same.
+        check_treatment(probes.variables, probes.kernel.outputs if max(counts) > 1 else "full")
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from None
+    targets, game = data.train.targets, isinstance(task, Game)
+    for name in probes.variables:
+        needs = givens_of(name)
+        if needs & _OF_CLASSES and (targets.is_floating_point() or targets.dim() != 1 or game):
+            raise UserError(
+                f"{place}: {name} needs a class for each point, which {task.name} does not have; leave it out"
+            )
+        if needs & _OF_ALL_OUTPUTS and (game or probes.parts):
+            whose = "parts of outputs have" if probes.parts else f"{task.name} has"
+            raise UserError(f"{place}: {name} needs a target for each point, which {whose} none of; leave it out")
+
+
+def _check_points(probes: Probes, task: Task, data: TaskData, source: str) -> None:
+    draws, size, game = probes.kernel.draws, probes.kernel.size, isinstance(task, Game)
+    for split in probes.splits:
+        there = len(getattr(data, split))
+        if size > there:
+            raise UserError(
+                f"{source}: probes.kernel.size: got {size} points in a draw, but the {split} split of "
+                f"{task.name} has {there}; lower the size or raise task.{'states' if game else split + '_size'}"
+            )
+        if game and draws * size > there:
+            raise UserError(
+                f"{source}: probes.kernel: got {draws} draws of {size} states, but {there} are stored for {split}; "
+                "raise task.states, or lower draws or size"
+            )

@@ -1,0 +1,56 @@
+"""Actor and critic: what they share, what they take, and kernels of each."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import MODELS, ModelError
+from probes import tangent_kernel
+
+FIELDS = {"convolutions": [], "hidden": [6], "activation": "tanh"}
+
+
+def built(trunk: str) -> nn.Module:
+    torch.manual_seed(0)
+    return MODELS["actor_critic"](**FIELDS, trunk=trunk).build((4,), 3).double()
+
+
+def reaches(network: nn.Module, output: int) -> set[str]:
+    """The parameters that an output depends on."""
+    outputs = network(torch.randn(5, 4, dtype=torch.float64))
+    slopes = torch.autograd.grad(outputs[:, output].sum(), list(network.parameters()))
+    return {name for (name, _), slope in zip(network.named_parameters(), slopes, strict=True) if slope.any()}
+
+
+def test_one_trunk_is_for_both_and_two_are_for_one_each():
+    both = reaches(built("shared"), 0) & reaches(built("shared"), 2)
+    assert both == {"trunk.1.weight", "trunk.1.bias"}
+    assert reaches(built("separate"), 0) == reaches(built("separate"), 1) != set()
+    assert reaches(built("separate"), 0).isdisjoint(reaches(built("separate"), 2))
+
+
+class Part(nn.Module):
+    def __init__(self, network: nn.Module, part: slice) -> None:
+        super().__init__()
+        self.network, self.part = network, part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)[:, self.part]
+
+
+@pytest.mark.parametrize("trunk", ["shared", "separate"])
+def test_the_kernels_of_actor_and_critic_are_blocks_of_that_of_both(trunk: str):
+    network, x = built(trunk), torch.randn(5, 4, dtype=torch.float64)
+    both = tangent_kernel(network, x).view(5, 3, 5, 3)
+    actor = tangent_kernel(Part(network, slice(0, -1)), x).view(5, 2, 5, 2)
+    critic = tangent_kernel(Part(network, slice(-1, None)), x)
+    torch.testing.assert_close(actor, both[:, :2, :, :2])
+    torch.testing.assert_close(critic, both[:, 2, :, 2])
+    assert (trunk == "separate") == (both[:, :2, :, 2].abs().max().item() == 0)
+
+
+def test_what_cannot_be_built_is_refused():
+    with pytest.raises(ModelError, match=r"a window of 4 pixels on a map of 3×3: give smaller windows"):
+        MODELS["actor_critic"]().build((1, 16, 16), 3)
+    with pytest.raises(ModelError, match="needs an action and a value, got 1 output"):
+        MODELS["actor_critic"](**FIELDS).build((4,), 1)
