@@ -58,7 +58,7 @@ ASKED = {
     "catch": [],
     "atari": ["task.games=2"],
 }
-# What is learned by playing is trained by RLlib: tests/ray/test_games.py has more of it.
+# What is learned by playing is trained by RLlib: tests/ray/test_games_learned.py has more of it.
 PLAYED = [name for name, study in WRITTEN.items() if issubclass(TASKS[study["task"]["name"]], Game)]
 TRAINED = [(name, scale) for name, scale in SMALL if name not in PLAYED]
 
