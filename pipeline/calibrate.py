@@ -25,7 +25,7 @@ from pipeline.points import draw_points, inputs_of
 from pipeline.snapshots import SnapshotBuffer, checksum, plain_state
 from pipeline.spec import Study
 from pipeline.subjects import observed
-from pipeline.training import evaluate, peak_memory
+from pipeline.training import evaluate, evaluated, peak_memory
 from probes import VARIABLES, measure
 from tasks import Split
 
@@ -153,7 +153,7 @@ def _rates_of_training(run: Run) -> tuple[float, float, float]:
 
         return _seconds_of_all(some, len(split), _LEAST_POINTS)
 
-    return _seconds(step), evaluation(run.data.train) + evaluation(run.data.test), _snapshot_rate(module)
+    return _seconds(step), sum(map(evaluation, evaluated(what, run.data).values())), _snapshot_rate(module)
 
 
 def _snapshot_rate(module: nn.Module) -> float:

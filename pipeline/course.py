@@ -27,6 +27,7 @@ class Train(_Course):
     epochs: float = Field(gt=0)
     batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = 128
     evaluate_every: float = Field(default=1.0, gt=0)  # epochs between two rows of loss and score
+    evaluate_train: Annotated[int, Field(ge=1)] | None = None  # points of the training split that do; all, unless given
     precision: Precision = "float32"
 
     def batch(self, points: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pipeline.course import Precision
+from pipeline.course import Precision, Train
 from pipeline.errors import Stopped
 from pipeline.learning import Alone, Learner, Training, World, initialise, outputs_of, seed_generators
 from pipeline.recorder import Recorder
@@ -174,6 +174,14 @@ def evaluate(
         module.train(was_training)
 
 
+def evaluated(what: Training, data: TaskData) -> dict[str, Split]:
+    """The points of which a run's loss and score are taken, by split: all, or of those it learns from the first few."""
+    few = what.course.evaluate_train if isinstance(what.course, Train) else None
+    if few is None or few >= len(data.train):
+        return data.splits
+    return data.splits | {"train": data.train.take(torch.arange(few, device=data.train.device))}
+
+
 def peak_memory() -> int:
     """The most memory this process has held so far, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
@@ -185,7 +193,7 @@ def _on(device: torch.device, data: TaskData) -> TaskData:
 
 
 def _record(recorder: Recorder, what: Training, module: nn.Module, data: TaskData, step: int) -> None:
-    for name, split in data.splits.items():
+    for name, split in evaluated(what, data).items():
         for variable, value in evaluate(what.task, module, split, what.precision).items():
             recorder.row(step, name, variable, value)
 

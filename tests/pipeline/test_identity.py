@@ -98,7 +98,7 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "optimiser sgd": (1, {"weight_decay": 0.0, "schedule": RATE, "momentum": 0.0, "nesterov": False}),
     "optimiser adam": (1, ADAM),
     "optimiser adamw": (1, ADAM),
-    "train": (1, {"batch_size": 128, "evaluate_every": 1.0, "precision": "float32"}),
+    "train": (1, {"batch_size": 128, "evaluate_every": 1.0, "evaluate_train": None, "precision": "float32"}),
     "train by playing": (
         1,
         {
@@ -170,6 +170,7 @@ CHANGES = {
     "train.epochs": 11,
     "train.batch_size": "full",
     "train.evaluate_every": 2,
+    "train.evaluate_train": 100,
     "train.precision": "bfloat16",
 }
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from training_cases import Points, Watched, history, points, states, training
 
+from pipeline.course import Train
 from pipeline.learning import Training, initialise, mix
 from pipeline.optimisers import SGD, Adam, AdamW, RateSchedule
-from pipeline.training import evaluate, train
+from pipeline.training import evaluate, evaluated, train
 from tasks import Split, TaskData
 
 State = dict[str, Tensor]
@@ -214,6 +215,18 @@ def test_evaluation_in_chunks_is_that_of_the_whole_split() -> None:
     state = dict(network.state_dict())
     assert loss == pytest.approx(half_squared_error(state, data.train), rel=1e-12)  # nothing was dropped
     assert worst == pytest.approx((forward(state, data.train.inputs) - data.train.targets).abs().max().item())
+
+
+def test_of_the_points_to_learn_from_the_first_few_may_be_evaluated(storage, recorder_of) -> None:
+    data = points(train=11)
+    what = training(data, epochs=1.0, course=Train(epochs=1, evaluate_train=4))
+    assert [len(split) for split in evaluated(what, data).values()] == [4, 9]
+    with recorder_of(what, data) as recorder:
+        network, _ = train(what, data, recorder)
+    rows, state = history(storage), dict(network.state_dict())
+    few = Split(data.train.inputs[:4], data.train.targets[:4])
+    assert rows[what.steps, "train", "loss"] == pytest.approx(half_squared_error(state, few), rel=1e-12)
+    assert rows[what.steps, "test", "loss"] == pytest.approx(half_squared_error(state, data.test), rel=1e-12)
 
 
 @pytest.mark.parametrize("mode", [True, False])

@@ -1,0 +1,37 @@
+"""The page of what was run: its commands name shipped studies and hold; its figures are there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pipeline.plan import validated
+from pipeline.spec import read_study
+from studies import shipped
+
+PAGE = Path(__file__).parents[2] / "docs/reproduction.md"
+TEXT = PAGE.read_text()
+BLOCKS = [block.replace("\\\n", " ") for block in re.findall(r"```bash\n(.*?)```", TEXT, re.S)]
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line]
+
+
+def test_there_are_commands_and_figures():
+    assert len(COMMANDS) >= 7
+    figures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", TEXT)
+    assert len(figures) >= 5
+    assert all((PAGE.parent / figure).is_file() for figure in figures)
+    assert {f"figures/{path.name}" for path in (PAGE.parent / "figures").iterdir()} == set(figures)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_one_that_holds(command: str):
+    program, run, name, *words = shlex.split(command)
+    assert (program, run) == ("tangentscope", "run")
+    scale = None
+    if "--scale" in words:
+        place = words.index("--scale")
+        scale = words[place + 1]
+        del words[place : place + 2]
+    assert all("=" in word for word in words)
+    assert validated(read_study(shipped()[name], tuple(words), scale))
