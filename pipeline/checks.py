@@ -38,8 +38,8 @@ def check_study(study: Study, task: Task, data: TaskData, source: str) -> None:
             raise UserError(
                 f"{place}: {name} needs a class for each point, which {task.name} does not have; leave it out"
             )
-        if needs & _OF_ALL_OUTPUTS and (game or probes.parts):
-            whose = "parts of outputs have" if probes.parts else f"{task.name} has"
+        if needs & _OF_ALL_OUTPUTS and (probes.parts or not task.targets_observed):
+            whose = "parts of outputs have" if probes.parts else f"{task.name}'s kernels have"
             raise UserError(f"{place}: {name} needs a target for each point, which {whose} none of; leave it out")
 
 

@@ -136,7 +136,7 @@ class Task(BaseModel, frozen=True, extra="forbid"):
     the same fields begin to mean another loss, score or choice of data, and `score_name` to what its score is called.
     `published` is the data set it reads, for `tangentscope data`; where a field `dataset` chooses among several,
     `data_sets` has each and `published` is the default's. `observes` says which outputs the kernel is of, where
-    `observed` has something to say.
+    `observed` has something to say, and `targets_observed` whether targets and loss are of those outputs.
     """
 
     name: str
@@ -145,6 +145,7 @@ class Task(BaseModel, frozen=True, extra="forbid"):
     published: ClassVar[Published | None] = None
     data_sets: ClassVar[Mapping[str, Published]] = {}
     observes: ClassVar[str] = "the network's outputs"
+    targets_observed: ClassVar[bool] = True
 
     @abstractmethod
     def load(self, data_dir: Path | None = None) -> TaskData:

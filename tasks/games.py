@@ -56,6 +56,7 @@ class Game(Task, frozen=True):
 
     score_name: ClassVar[str] = "return"
     observes: ClassVar[str] = "logits and value"
+    targets_observed: ClassVar[bool] = False
 
     @abstractmethod
     def environment(self) -> gymnasium.Env[Any, Any]:

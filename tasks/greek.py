@@ -90,6 +90,7 @@ class Greek(Task, frozen=True):
     version: ClassVar[int] = 1
     score_name: ClassVar[str] = "accuracy"
     published: ClassVar[Published] = TREEBANKS["ptnk"]
+    targets_observed: ClassVar[bool] = False
     observes: ClassVar[str] = "the logit of each tag, averaged over the words of a sentence"
 
     def load(self, data_dir: Path | None = None) -> TaskData:

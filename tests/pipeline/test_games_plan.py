@@ -92,7 +92,7 @@ def test_the_cost_of_playing_is_estimated():
         ({"probes": {"variables": ["kinetic_energy"]}}, "kinetic_energy needs a target for each point, which parts of"),
         (
             {"probes": {"variables": ["kinetic_energy"], "parts": []}},
-            "kinetic_energy needs a target for each point, which catch has none of; leave it out",
+            "kinetic_energy needs a target for each point, which catch's kernels have none of; leave it out",
         ),
         (
             {"probes": {"variables": ["class_within"], "kernel": {"outputs": "traced", "size": 5}}},

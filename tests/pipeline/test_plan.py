@@ -178,6 +178,20 @@ def line_study(outputs: int, treatment: str, *variables: str) -> Study:
     return read_study(shipped()["quickstart"], (task, kernel, f"probes.variables=[{', '.join(variables)}]"))
 
 
+class Apart(Line, frozen=True):
+    """Its kernel is of other outputs than its loss."""
+
+    targets_observed: ClassVar[bool] = False
+
+
+@pytest.mark.parametrize("variable", ["kinetic_energy", "label_alignment"])
+def test_what_needs_targets_of_outputs_that_have_none_is_refused(variable: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(TASKS, "line", Apart)
+    assert make_runs(line_study(2, "full", "trace"), None)
+    with pytest.raises(UserError, match=rf"{variable} needs a target for each point, which line's kernels have none"):
+        make_runs(line_study(2, "full", variable), None)
+
+
 def test_with_one_output_every_treatment_serves_and_with_two_not(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(TASKS, "line", Line)
     assert make_runs(line_study(1, "summed", "kinetic_energy"), None)
