@@ -196,10 +196,9 @@ def _play(
     # RLlib takes seconds to load, and who trains on data needs nothing of it.
     from pipeline.cluster.playing import train_by_playing
 
+    pace, runners = group.checkpoint_seconds, group.env_runners
     try:
-        return train_by_playing(what, data, recorder, device, checkpoint, group.checkpoint_seconds, group.env_runners)[
-            1
-        ]
+        return train_by_playing(what, data, recorder, device, checkpoint, pace, runners)[1]
     except Stopped:
         return None
 
