@@ -80,7 +80,7 @@ def refused(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train.epocs=3"], 'train.epocs: unknown key; allowed: batch_size, epochs, evaluate_every, evaluate_train, '),
+        (["train.epocs=3"], "train.epocs: unknown key; allowed: batch_size, epochs, evaluate_every, evaluate_train, "),
         (["grid.model.width=[0]"], "model.width: got 0; input should be greater than or equal to 1"),
         (["model.name=mpl"], 'model.name: "mpl" unknown'),
         (["--scale", "huge"], 'scale "huge" unknown'),
