@@ -8,11 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import Codes, Model
-from models.sequences import row_reader, tagger
+from models.sequences import SequenceModel
 
 
-class LSTM(Model, frozen=True):
+class LSTM(SequenceModel, frozen=True):
     """`depth` layers of memory cells, read in both directions, on words (a label each) or rows of images (one label).
 
     Each direction has half of `dim`. Weights and biases are uniform in ±1/√cells, as torch draws them, but for the
@@ -29,21 +28,12 @@ class LSTM(Model, frozen=True):
     name: Literal["lstm"] = "lstm"
     dim: int = Field(default=64, ge=2, multiple_of=2)
     depth: int = Field(default=1, ge=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
 
     version: ClassVar[int] = 1
 
-    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        """From images `[n, channels, rows, columns]` to `[n, outputs]`."""
-        return row_reader(input_shape, self.dim, outputs, _Encoder(self), self.dropout, self.name)
-
-    def build_for_codes(self, input_shape: tuple[int, ...], outputs: int, codes: Codes) -> nn.Module:
-        """From codes `[n, t, features]`, 0 at padding, to `[n, t, outputs]`, zero at padding.
-
-        Raises:
-            ModelError: if inputs are no sequences of codes.
-        """
-        return tagger(input_shape, self.dim, outputs, codes, _Encoder(self), self.dropout, self.name)
+    def encoder(self) -> nn.Module:
+        """As `SequenceModel` says."""
+        return _Encoder(self)
 
 
 class _Encoder(nn.Module):

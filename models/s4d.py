@@ -9,13 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import Codes, Model
-from models.sequences import row_reader, tagger
+from models.sequences import SequenceModel
 
 SLOWEST, FASTEST = 1e-3, 1e-1  # steps of time at the start
 
 
-class S4D(Model, frozen=True):
+class S4D(SequenceModel, frozen=True):
     """`depth` pre-norm blocks of diagonal state spaces, on words (a label each) or rows of images (one label).
 
     Each of the stream's `dim` numbers drives `modes` pairs of conjugate complex modes, whose responses to the steps
@@ -30,24 +29,14 @@ class S4D(Model, frozen=True):
     """
 
     name: Literal["s4d"] = "s4d"
-    dim: int = Field(default=64, ge=1)
     depth: int = Field(default=2, ge=1)
     modes: int = Field(default=8, ge=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
 
     version: ClassVar[int] = 1
 
-    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        """From images `[n, channels, rows, columns]` to `[n, outputs]`."""
-        return row_reader(input_shape, self.dim, outputs, _Encoder(self), self.dropout, self.name)
-
-    def build_for_codes(self, input_shape: tuple[int, ...], outputs: int, codes: Codes) -> nn.Module:
-        """From codes `[n, t, features]`, 0 at padding, to `[n, t, outputs]`, zero at padding.
-
-        Raises:
-            ModelError: if inputs are no sequences of codes.
-        """
-        return tagger(input_shape, self.dim, outputs, codes, _Encoder(self), self.dropout, self.name)
+    def encoder(self) -> nn.Module:
+        """As `SequenceModel` says."""
+        return _Encoder(self)
 
 
 class _Encoder(nn.Module):

@@ -2,10 +2,13 @@
 
 # n points, t steps, d dim
 
+from abc import abstractmethod
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import Codes, ModelError, image_shape
+from models.base import Codes, Model, ModelError, image_shape
 
 PADDING = 0  # the code, in each feature, of a position beyond the end of a shorter sequence
 
@@ -51,6 +54,34 @@ class RowReader(nn.Module):
         return self.head(encoded.mean(1))
 
 
+class SequenceModel(Model, frozen=True):
+    """A model of sequences with a vector of `dim` numbers at each step, on words or rows of images.
+
+    Args:
+        dim: of the vectors.
+        dropout: share of the embeddings set to zero in training; encoders say where else.
+    """
+
+    dim: int = Field(default=64, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @abstractmethod
+    def encoder(self) -> nn.Module:
+        """What stands between embeddings and read-out, see `Tagger`."""
+
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+        """From images `[n, channels, rows, columns]` to `[n, outputs]`."""
+        return RowReader(image_shape(input_shape, self.name), self.dim, outputs, self.encoder(), self.dropout)
+
+    def build_for_codes(self, input_shape: tuple[int, ...], outputs: int, codes: Codes) -> nn.Module:
+        """From codes `[n, t, features]`, 0 at padding, to `[n, t, outputs]`, zero at padding.
+
+        Raises:
+            ModelError: if inputs are no sequences of codes.
+        """
+        return tagger(input_shape, self.dim, outputs, codes, self.encoder(), self.dropout, self.name)
+
+
 def tagger(
     input_shape: tuple[int, ...], dim: int, outputs: int, codes: Codes, encoder: nn.Module, dropout: float, model: str
 ) -> Tagger:
@@ -66,14 +97,3 @@ def tagger(
         )
     (counts,) = codes.values()
     return Tagger(counts, dim, outputs, encoder, dropout)
-
-
-def row_reader(
-    input_shape: tuple[int, ...], dim: int, outputs: int, encoder: nn.Module, dropout: float, model: str
-) -> RowReader:
-    """A network for images, read row by row.
-
-    Raises:
-        ModelError: if inputs are no images.
-    """
-    return RowReader(image_shape(input_shape, model), dim, outputs, encoder, dropout)

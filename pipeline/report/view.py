@@ -74,11 +74,14 @@ class View:
         # Reinforcement learning has no epochs: its steps are the only time there is.
         self.x = "epoch" if options.get("x", "epoch") == "epoch" and any(known.any() for known in epochs) else "step"
         self.log_x = bool(options.get("log_x", False))
-        self.measurements["x"], self.history["x"] = self.measurements[self.x], self.history[self.x]
         if options.get("x") == "episode" and EPISODES in set(self.history["variable"]):
             self.x = "episode"
-            for frame in (self.measurements, self.history):
-                frame["x"] = self._episodes(frame)
+        for frame in (self.measurements, self.history):
+            frame["x"] = self._positions(frame)
+
+    def _positions(self, frame: pd.DataFrame) -> Any:
+        """Where the rows stand on the x axis."""
+        return self._episodes(frame) if self.x == "episode" else frame[self.x]
 
     def _episodes(self, frame: pd.DataFrame) -> np.ndarray:
         """How many episodes had ended at the step of each row; NaN beyond what is known."""
@@ -112,7 +115,7 @@ class View:
     def _profiles(self) -> pd.DataFrame:
         rows = self.store.profiles()
         rows = rows.loc[rows["probe"].isin(list(self.probes))]
-        return rows.assign(kernel=[self.kernel_of(str(probe)) for probe in rows["probe"]], x=rows[self.x])
+        return rows.assign(kernel=[self.kernel_of(str(probe)) for probe in rows["probe"]], x=self._positions(rows))
 
     @cached_property
     def failed(self) -> pd.DataFrame:

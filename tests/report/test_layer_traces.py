@@ -70,6 +70,21 @@ def test_a_value_that_is_not_finite_is_a_gap_in_every_line(tmp_path: Path):
             assert np.flatnonzero(np.isnan(line.get_ydata())).tolist() == [5]
 
 
+def test_runs_that_play_stand_at_their_episodes(tmp_path: Path):
+    runs = [a_run(seed) for seed in (0, 1)]
+    storage = study(tmp_path, runs)
+    storage.write_json(layout.PLAN, storage.read_json(layout.PLAN) | {"report": {"x": "episode"}})
+    rows = [
+        {"run": run["run"], "attempt": 1, "step": step, "epoch": step / 32, "split": "train", "variable": "episodes"}
+        | {"value": (2.0 + run["seed"]) * step, "recorded_at": 0.0}
+        for run in runs
+        for step in SCHEDULE
+    ]
+    tables.write_part(storage, "history", rows, "train")
+    (drawing,) = layer_traces(View(storage))
+    np.testing.assert_allclose(drawing.figure.axes[0].lines[0].get_xdata(), [2.5 * step for step in SCHEDULE])
+
+
 def test_one_figure_a_network(tmp_path: Path):
     runs = [a_run(0, **{"model.width": width}) for width in (4, 16)]
     drawings = layer_traces(View(study(tmp_path, runs)))

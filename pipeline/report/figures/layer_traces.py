@@ -40,14 +40,16 @@ def layer_traces(view: View) -> list[Drawing]:
 
 
 def _traces(view: View, runs: list[dict[str, Any]], split: str, kernel: Kernel) -> pd.DataFrame:
-    """Means over draws, then over seeds; a row by x, a column by layer. NaN in any of them stays NaN."""
+    """Means over draws, then over seeds; a row a step, by its x, a column by layer. NaN in any of them stays NaN."""
     rows = view.profile(runs, split, "layer_traces", kernel)
     if not len(rows):
         return pd.DataFrame()
-    numbers = pd.DataFrame(np.stack(rows["values"].to_list())).assign(run=rows["run"].array, x=rows["x"].array)
-    by_run = numbers.groupby(["run", "x"]).agg(lambda values: values.mean(skipna=False))
-    everyone = by_run.groupby("x").size() == by_run.index.get_level_values("run").nunique()
-    return by_run.groupby("x").agg(lambda values: values.mean(skipna=False)).loc[everyone]
+    about = {name: rows[name].array for name in ("run", "step", "x")}
+    numbers = pd.DataFrame(np.stack(rows["values"].to_list())).assign(**about)
+    by_run = numbers.groupby(["run", "step"]).agg(lambda values: values.mean(skipna=False))
+    everyone = by_run.groupby("step").size() == by_run.index.get_level_values("run").nunique()
+    # In games the seeds' positions at a step differ: their mean stands for them.
+    return by_run.groupby("step").agg(lambda values: values.mean(skipna=False)).loc[everyone].set_index("x")
 
 
 def _draw(view: View, found: dict[str, pd.DataFrame], layers: list[str]) -> Figure:
