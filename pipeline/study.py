@@ -76,7 +76,8 @@ def run_studies(
     if len({storage.uri for storage, _, _ in planned}) < len(planned):
         raise UserError(f"output {planned[0][0].uri}: asked for twice; give every study a name of its own")
     with ExitStack() as stack:
-        launches = [stack.enter_context(claim(storage)) for storage, _, _ in planned]
+        claims = [stack.enter_context(ExitStack()) for _ in planned]
+        launches = [each.enter_context(claim(storage)) for each, (storage, _, _) in zip(claims, planned, strict=True)]
         interrupt = stack.enter_context(interruptible())
         works: list[Work] = []
         done: dict[int, Ended | Exception] = {}
@@ -89,10 +90,11 @@ def run_studies(
             todo, unread = _missing(storage, runs, again, training=order.asked is None)
             if again_trained := _retrained(runs, todo, before):
                 tell(f"{order.study.name}: {again_trained}")
-            works.append(Work(order.study, launch, Store(storage), todo, uri))
+            works.append(Work(order.study, launch, Store(storage), todo, uri, claims[k].close))
             if not todo and not unread:
                 publish(storage, launch)
                 done[k] = ended(Store(storage), begun, uri, *track(storage, uri))
+                claims[k].close()
 
         def wait(work: Work, status: dict[str, Any]) -> None:
             interrupt.check()
