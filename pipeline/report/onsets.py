@@ -33,9 +33,11 @@ def onset(x: Float64[np.ndarray, " steps"], values: Float64[np.ndarray, " steps"
        a curve that jumps to and fro between any two steps is flat.
     2. The rise is from the level to a later one that is above it by the most. What comes before the one, such as
        an entropy's fall, and after the other, such as a plateau, is of no account.
-    3. The onset is the break of the least-squares fit of "flat, then straight up", y = a + b max(0, x − t) with b > 0,
-       over the low level and what follows up to half the height: the way a rise ends does not move its beginning. A
-       slow rise is not found late, as the first level above the noise would be.
+    3. The flat part is the level at the knee: of those up to half the height, the one whose end is furthest below
+       the straight line from the rise's beginning to there. A small step and a plateau may come before a jump.
+    4. The onset is the break of the least-squares fit of "flat, then straight up", y = a + b max(0, x − t) with b > 0,
+       from the flat part up to half the height: the way a rise ends does not move its beginning. A slow rise is
+       not found late, as the first level above the noise would be.
 
     The result moves and stretches with `x`, and does not change as `values` do.
 
@@ -56,7 +58,7 @@ def onset(x: Float64[np.ndarray, " steps"], values: Float64[np.ndarray, " steps"
         )
     there = np.isfinite(values)
     x, values = x[there], values[there]
-    rise = _rise(values)
+    rise = _rise(x, values) if len(values) >= _FEWEST else None
     if rise is None:
         return None
     first, last = rise
@@ -64,8 +66,8 @@ def onset(x: Float64[np.ndarray, " steps"], values: Float64[np.ndarray, " steps"
     return Onset(float(x[place]), float(x[place + 1]))
 
 
-def _rise(values: Float64[np.ndarray, " steps"]) -> tuple[int, int] | None:
-    """Where the low level begins, and the first value of the first level that is half the way up from it."""
+def _rise(x: Float64[np.ndarray, " steps"], values: Float64[np.ndarray, " steps"]) -> tuple[int, int] | None:
+    """Where the flat part before the rise begins, and the first value of the first level half the way up."""
     bounds = _levels(values)
     heights = np.array([values[first:last].mean() for first, last in pairwise(bounds)])
     # The highest of all that come later, beside each.
@@ -74,15 +76,15 @@ def _rise(values: Float64[np.ndarray, " steps"]) -> tuple[int, int] | None:
     if later[low] <= heights[low]:
         return None
     half = low + int(np.argmax(heights[low:] >= (heights[low] + later[low]) / 2))
-    return bounds[low], bounds[half]
+    start, ends = x[bounds[low]], x[np.array(bounds[low + 1 : half + 1]) - 1]
+    straight = heights[low] + (heights[half] - heights[low]) * (ends - start) / (x[bounds[half]] - start)
+    knee = low + int(np.argmax(straight - heights[low:half]))
+    return bounds[knee], bounds[half]
 
 
 def _levels(values: Float64[np.ndarray, " steps"]) -> list[int]:
     """Where each level begins, and the number of values."""
-    count = len(values)
-    if count < _FEWEST:
-        return [0, count]
-    noise = math.sqrt(np.mean(np.diff(values) ** 2) / 2)
+    count, noise = len(values), math.sqrt(np.mean(np.diff(values) ** 2) / 2)
     if noise == 0:
         return [0, count]
     from ruptures import KernelCPD  # loads slowly, and a study without games does not need it

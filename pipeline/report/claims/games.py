@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.report.claims.findings import Finding, Sample
-from pipeline.report.numbers import number
+from pipeline.report.numbers import counted, number
 from pipeline.report.playing import (
     ACTOR,
     CRITIC,
@@ -19,7 +19,7 @@ from pipeline.report.playing import (
     returns,
 )
 from pipeline.report.summaries import state
-from pipeline.report.view import EPISODES, Kernel, View, column
+from pipeline.report.view import EPISODES, Kernel, View, column, where
 
 
 def entropy_before_return(view: View) -> list[Finding]:
@@ -27,7 +27,8 @@ def entropy_before_return(view: View) -> list[Finding]:
 
     A seed's number is the iteration at which its return begins to rise less that at which the entropy of its actor's
     kernel does. Both are known by the iteration at best: that is the claim's unit, and only what was measured more
-    coarsely widens the interval.
+    coarsely widens the interval. A return tells of the parameters that its game was played by, which are those of
+    several iterations where games are played side by side: how many, each seed's note says.
     """
     kernel = leading_kernel(view, "entropy")
     if kernel is None or not _plays(view):
@@ -83,7 +84,7 @@ def _distance(view: View, run: dict[str, Any], kernel: Kernel) -> Sample:
     told = f"return {_told(view, reward)}; entropy {_told(view, entropy)}"
     if reward is None or entropy is None:
         return Sample(run["name"], None, told)
-    told += f"; {number(reward.x - entropy.x, 3)} {view.x}s between"
+    told += f"; {counted(reward.x - entropy.x)} {view.x}s between{_lasting(view, run, reward.step)}"
     # Each may lie anywhere up to the point after; an iteration of that is in the claim.
     later = {"below": entropy.next_step - entropy.step - 1.0, "above": reward.next_step - reward.step - 1.0}
     return Sample(run["name"], float(reward.step - entropy.step), told, **later)
@@ -93,8 +94,17 @@ def _told(view: View, found: Beginning | None) -> str:
     if found is None:
         return "has no onset"
     steps = f"iterations {number(found.step)} and {number(found.next_step)}"
-    where = "" if view.x == "step" else f" ({view.x}s {found.x:,.6g} and {found.next_x:,.6g})"
-    return f"begins to rise between {steps}{where}"
+    on_axis = "" if view.x == "step" else f" ({view.x}s {counted(found.x)} and {counted(found.next_x)})"
+    return f"begins to rise between {steps}{on_axis}"
+
+
+def _lasting(view: View, run: dict[str, Any], until: int) -> str:
+    """How many iterations a game lasted up to one of them: those under way at a time by those that ended in each."""
+    ended = where(view.history, run=run["run"], split="train", variable=EPISODES, step=until)
+    side_by_side = run["config"]["train"].get("environments")
+    if side_by_side is None or not until or not (count := column(ended, "value").sum()):
+        return ""
+    return f"; a game lasts {number(side_by_side * until / float(count), 2)} iterations"
 
 
 def _jumps(view: View, run: dict[str, Any], kernels: dict[str, Kernel | None]) -> Sample:

@@ -14,7 +14,7 @@ from pipeline.report.figures.axes import log_x
 from pipeline.report.figures.colours import colours
 from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
 from pipeline.report.figures.facets import file_name
-from pipeline.report.numbers import number
+from pipeline.report.numbers import counted
 from pipeline.report.playing import Beginning, beginning, kernel_curve, leading_kernel, part_labels, returns
 from pipeline.report.view import EPISODES, View, column
 from probes.trajectories import running_average
@@ -66,7 +66,7 @@ def _drawing(
             panel.set_ylabel(view.score.capitalize() if name == "return" else _VARIABLES[name])
             for seed in seeds:
                 for label, curve in seed.curves[name].items():
-                    _line(panel, curve, palette[label])
+                    _line(panel, curve, palette[label], 1.3 if len(seeds) == 1 else 0.8)
                 _mark(panel, seed.reward, _RETURN)
                 _mark(panel, seed.entropy, palette.get(whose))
         axes[-1].set_xlabel(view.x.capitalize())
@@ -77,8 +77,10 @@ def _drawing(
         axes[0].set_title(distance(view, [(seed.reward, seed.entropy) for seed in seeds]), loc="left")
         lines = [Line2D([], [], color=palette[label], linewidth=1.6, label=label) for label in labels]
         axes[1].legend(handles=lines, loc="best", frameon=False)
-        found = {"return": (_RETURN, [seed.reward for seed in seeds])}
-        found[f"entropy ({whose})"] = (palette.get(whose), [seed.entropy for seed in seeds])
+        found = {
+            "return": (_RETURN, [seed.reward for seed in seeds]),
+            f"entropy ({whose})": (palette.get(whose), [seed.entropy for seed in seeds]),
+        }
         marks = [
             Line2D([], [], color=colour, linestyle="--", linewidth=0.9, label=f"onset of the {what}")
             for what, (colour, own) in found.items()
@@ -107,20 +109,21 @@ def distance(view: View, onsets: list[tuple[Beginning | None, Beginning | None]]
     apart = [reward.x - entropy.x for reward, entropy in both]
     steps = [float(reward.step - entropy.step) for reward, entropy in both]
     coarse = max(each.coarseness for pair in both for each in pair)
-    said = f"Return − entropy: {number(float(np.mean(apart)))} {view.x}s ({number(float(np.mean(steps)))} iterations)"
+    said = f"Return − entropy: {counted(float(np.mean(apart)))} {view.x}s ({counted(float(np.mean(steps)))} iterations)"
     if len(both) > 1:
         low, high = bootstrap_interval(apart)
-        said += f", 95 % {number(low)} … {number(high)}"
+        said += f", 95 % {counted(low)} … {counted(high)}"
     if len(onsets) > 1:
         said += f"; {len(both)} of {len(onsets)} seeds"
-    return f"{said}\nknown to within {number(coarse)} {view.x}s"
+    return f"{said}\nknown to within {counted(coarse)} {view.x}s"
 
 
-def _line(panel: Axes, curve: pd.DataFrame, colour: Any) -> None:
+def _line(panel: Axes, curve: pd.DataFrame, colour: Any, width: float) -> None:
     x, values = column(curve, "x"), column(curve, "value")
     dots = {"marker": "o", "markersize": 1.8} if len(values) <= 30 else {}
     panel.plot(x, values, color=colour, linewidth=0.6, alpha=0.3, **dots)
-    panel.plot(x, running_average(values, 2 * max(1, round(len(values) / _SHARE / 2)) + 1), color=colour)
+    window = 2 * max(1, round(len(values) / _SHARE / 2)) + 1
+    panel.plot(x, running_average(values, window), color=colour, linewidth=width)
 
 
 def _mark(panel: Axes, found: Beginning | None, colour: Any) -> None:
