@@ -39,7 +39,7 @@ def onset(x: Float64[np.ndarray, " steps"], values: Float64[np.ndarray, " steps"
        from the flat part up to half the height: the way a rise ends does not move its beginning. A slow rise is
        not found late, as the first level above the noise would be.
 
-    The result moves and stretches with `x`, and does not change as `values` do.
+    The result moves and stretches with `x`, and stays as `values` are lifted or scaled.
 
     Args:
         x: Increasing positions, evenly spaced or not, such as iterations.
