@@ -65,9 +65,10 @@ class Probes(_Part):
 
 
 class Report(_Part):
-    """Which figures, and their horizontal axis."""
+    """Which figures, their horizontal axis, and which claims of the papers are to be decided."""
 
     figures: tuple[str, ...] = ("curves", "effective_rank")
+    claims: tuple[str, ...] = ()
     x: Literal["epoch", "step", "episode"] = "epoch"
     log_x: bool = False
 
@@ -80,6 +81,16 @@ class Report(_Part):
         for name in names:
             if name not in FIGURES:
                 raise ValueError(f'figure "{name}" unknown; {nearest(name, FIGURES)}')
+        return names
+
+    @field_validator("claims")
+    @classmethod
+    def _claims_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from pipeline.report.claims import CLAIMS
+
+        for name in names:
+            if name not in CLAIMS:
+                raise ValueError(f'claim "{name}" unknown; {nearest(name, CLAIMS)}')
         return names
 
 

@@ -23,6 +23,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:,.{decimals}f}".replace("-", "−")
 
 
+def counted(value: float) -> str:
+    """A count, or a mean of counts: without decimals if it has none, else with three significant digits."""
+    return number(int(value) if float(value).is_integer() else value, 3)
+
+
 def duration(seconds: float | None) -> str:
     """Seconds in the unit that suits them, from µs to days."""
     if seconds is None or not math.isfinite(seconds):

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline import layout
 from pipeline.report import numbers, summaries
+from pipeline.report.claims import CLAIMS, FEWEST_SEEDS, Finding
 from pipeline.report.figures import FIGURES, FULL_WIDTH, Drawing, render
 from pipeline.report.view import SPLITS, View
 from pipeline.storage import Storage
@@ -59,6 +60,20 @@ def _drawings(view: View) -> tuple[list[Drawing], list[str]]:
     return drawings, notes
 
 
+def _findings(view: View) -> tuple[list[Finding], list[str]]:
+    """What came of the claims the study asks for, and a note for each that cannot be looked at."""
+    findings: list[Finding] = []
+    notes = []
+    for name in (view.plan.get("report") or {}).get("claims") or []:
+        if name not in CLAIMS:
+            notes.append(f'Claim "{name}" is not known to this version; known: {", ".join(CLAIMS)}.')
+        elif found := CLAIMS[name](view):
+            findings += found
+        else:
+            notes.append(f'Claim "{name}" is not looked at: nothing that it speaks of has been measured.')
+    return findings, notes
+
+
 def _data_uri(files: dict[str, bytes]) -> str:
     kind, media = ("svg", "image/svg+xml") if len(files["svg"]) <= _LARGEST_SVG else ("png", "image/png")
     return f"data:{media};base64,{base64.b64encode(files[kind]).decode()}"
@@ -74,10 +89,14 @@ def _page(view: View, images: list[dict[str, Any]], notes: list[str]) -> str:
     )
     environment.filters.update(numbers.FILTERS)
     rows = summaries.run_rows(view)
+    findings, claim_notes = _findings(view)
     return environment.get_template("report.html").render(
         view=view,
         images=images,
         notes=notes,
+        findings=findings,
+        claim_notes=claim_notes,
+        fewest_seeds=FEWEST_SEEDS,
         rows=rows,
         states=Counter(row.state for row in rows),
         splits=[

@@ -136,6 +136,15 @@ class View:
         return list(dict.fromkeys(self.kernel_of(probe) for probe in ids))
 
     @cached_property
+    def networks(self) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+        """The runs that differ by their seed only, by what is varied, e.g. ``("width=8",)``."""
+        found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for run in self.runs:
+            parts = tuple(f"{self.short(field)}={value_label(run['varied'][field])}" for field in self.varied)
+            found.setdefault(parts, []).append(run)
+        return found
+
+    @cached_property
     def score(self) -> str:
         """The name of the runs' score, ``score`` if they have different ones."""
         names = {run.get("score") for run in self.runs}

@@ -8,6 +8,7 @@ import yaml
 from models import MODELS
 from pipeline.errors import UserError
 from pipeline.plan import make_runs
+from pipeline.report.claims import CLAIMS
 from pipeline.report.figures import FIGURES
 from pipeline.spec import Study, read_study
 from probes import VARIABLES
@@ -52,6 +53,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
     "no mapping": (("task=mnist",), "task", ["got 'mnist'"]),
     "variable": (("probes.variables=[entrpy]",), "probes.variables", [f"allowed: {min(VARIABLES)}", 'mean "entropy"?']),
     "figure": (("report.figures=[curvs]",), "report.figures", [*FIGURES, 'did you mean "curves"?']),
+    "claim": (("report.claims=[actor_jump_most]",), "report.claims", [*CLAIMS, 'did you mean "actor_jumps_most"?']),
     "kernel": (("probes.kernel.outputs=ful",), "probes.kernel.outputs", ["got 'ful'", "'traced'"]),
     "variable twice": (("probes.variables=[trace, trace]",), "probes.variables", ["once", "trace"]),
     "split twice": (("probes.splits=[test, test]",), "probes.splits", ["once", "test"]),

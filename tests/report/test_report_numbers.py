@@ -19,6 +19,13 @@ def test_numbers_have_four_significant_digits(value, text):
 
 
 @pytest.mark.parametrize(
+    ("value", "text"), [(12.0, "12"), (-1234.0, "−1,234"), (2.4, "2.40"), (1234.5, "1,234"), (math.nan, "NaN")]
+)
+def test_counts_have_no_decimals(value, text):
+    assert numbers.counted(value) == text
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [
         (None, "–"), (math.nan, "–"), (0, "0 ms"), (2.5e-5, "25 µs"), (0.0123, "12.3 ms"), (4.207, "4.21 s"),

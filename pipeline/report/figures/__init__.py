@@ -7,6 +7,7 @@ from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, render
 from pipeline.report.figures.effective_rank import effective_rank
 from pipeline.report.figures.heat_maps import heat_maps
 from pipeline.report.figures.layer_traces import layer_traces
+from pipeline.report.figures.onset import onset
 from pipeline.report.figures.reconstructions import reconstructions
 from pipeline.report.figures.reward import reward
 from pipeline.report.figures.running_average import running_average
@@ -20,6 +21,7 @@ FIGURES: dict[str, Callable[[View], list[Drawing]]] = {
     "heat_maps": heat_maps,
     "reconstructions": reconstructions,
     "reward": reward,
+    "onset": onset,
 }
 
 __all__ = ["FIGURES", "FULL_WIDTH", "Drawing", "render"]

@@ -1,7 +1,5 @@
 """Entropy and trace of actor and critic above the return, in the manner of CV fig. 3c."""
 
-from collections import defaultdict
-from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -13,7 +11,8 @@ from pipeline.report.figures.colours import colours
 from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
 from pipeline.report.figures.facets import file_name
 from pipeline.report.figures.lines import DRAWS, MEAN, SEEDS, Curves, draw, spans_a_decade
-from pipeline.report.view import Kernel, View, value_label
+from pipeline.report.playing import part_labels
+from pipeline.report.view import Kernel, View
 
 _ROWS = [("entropy", "Entropy $S$ (nats)"), ("trace", "Trace Tr Θ")]
 _RETURNS = {"train": "#8a8a8a", "test": "#222222"}
@@ -24,13 +23,10 @@ _Lines = dict[str, Curves]  # by the label of their colour
 
 def reward(view: View) -> list[Drawing]:
     """Entropy (nats), trace and return, one figure per network and per split that kernels are of."""
-    networks: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for run in view.runs:
-        networks[tuple(f"{view.short(f)}={value_label(run['varied'][f])}" for f in view.varied)].append(run)
     splits = dict.fromkeys(how["split"] for how in view.probes.values())
     drawings: list[Drawing] = []
     taken: set[str] = set()
-    for parts, runs in networks.items():
+    for parts, runs in view.networks.items():
         returns = {split: _curves(view, runs, split, view.score, None) for split in _RETURNS}
         for split in splits:
             panels = {name: _of_kernels(view, runs, split, name) for name, _ in _ROWS}
@@ -42,14 +38,8 @@ def reward(view: View) -> list[Drawing]:
 
 def _of_kernels(view: View, runs: list[dict[str, Any]], split: str, variable: str) -> _Lines:
     kernels = view.kernels(variable)
-    labels = _labels(kernels)
+    labels = part_labels(kernels)
     return {labels[kernel]: _curves(view, runs, split, variable, kernel) for kernel in kernels}
-
-
-def _labels(kernels: list[Kernel]) -> Mapping[Kernel, str]:
-    """The parts that kernels are of, where that tells them apart."""
-    short = {kernel: kernel.part or "all outputs" for kernel in kernels}
-    return short if len(set(short.values())) == len(kernels) else {kernel: str(kernel) for kernel in kernels}
 
 
 def _curves(view: View, runs: list[dict[str, Any]], split: str, variable: str, kernel: Kernel | None) -> Curves:
