@@ -12,9 +12,10 @@ COMMAND = Path(__file__).parent / "playing.py"
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.timeout(600)
 def test_the_command_measures_every_arm():
     tiny = ["--repeats", "1", "--iterations", "3", "--batch-size", "128", "--every", "1", "--draws", "2"]
-    printed = subprocess.run([sys.executable, COMMAND, *tiny], capture_output=True, text=True, timeout=280)
+    printed = subprocess.run([sys.executable, COMMAND, *tiny], capture_output=True, text=True, timeout=580)
     assert printed.returncode == 0, printed.stdout + printed.stderr
     found = {
         (arm, name.strip()): float(median)
