@@ -59,23 +59,27 @@ def kernel_curve(view: View, run: dict[str, Any], variable: str, kernel: Kernel 
 
 
 def kernel_split(view: View) -> str:
-    """On which states kernels are taken. Those that were played to learn from stand for all, where there are more."""
+    """On which states kernels are taken: those of the stages of training where there are any, as the paper's are."""
     splits = [how["split"] for how in view.probes.values()]
-    return "train" if "train" in splits or not splits else splits[0]
+    return min(splits, key=("stages", "train", "test").index, default="train")
+
+
+def kernels(view: View, variable: str) -> list[Kernel]:
+    """The kernels of these states on which a variable is to be measured."""
+    return view.kernels(variable, kernel_split(view))
 
 
 def leading_kernel(view: View, variable: str) -> Kernel | None:
     """The actor's: CV fig. 3c sees the jump in it first of all. The first there is without one of the actor."""
-    kernels = view.kernels(variable)
-    return part_kernel(view, variable, ACTOR) or (kernels[0] if kernels else None)
+    return part_kernel(view, variable, ACTOR) or next(iter(kernels(view, variable)), None)
 
 
 def part_kernel(view: View, variable: str, part: str) -> Kernel | None:
     """The first kernel of a part of the outputs on which `variable` is measured."""
-    return next((kernel for kernel in view.kernels(variable) if kernel.part == part), None)
+    return next((kernel for kernel in kernels(view, variable) if kernel.part == part), None)
 
 
-def part_labels(kernels: list[Kernel]) -> Mapping[Kernel, str]:
+def part_labels(taken: list[Kernel]) -> Mapping[Kernel, str]:
     """The parts that kernels are of, where that tells them apart."""
-    short = {kernel: kernel.part or "all outputs" for kernel in kernels}
-    return short if len(set(short.values())) == len(kernels) else {kernel: str(kernel) for kernel in kernels}
+    short = {kernel: kernel.part or "all outputs" for kernel in taken}
+    return short if len(set(short.values())) == len(taken) else {kernel: str(kernel) for kernel in taken}

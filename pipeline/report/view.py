@@ -130,9 +130,10 @@ class View:
     def _of_kernel(self, kernel: Kernel) -> set[str]:
         return {probe for probe in self.probes if self.kernel_of(probe) == kernel}
 
-    def kernels(self, variable: str) -> list[Kernel]:
-        """The kernels on which a variable is to be measured, in the plan's order."""
-        ids = [probe for probe, how in self.probes.items() if variable in how["variables"]]
+    def kernels(self, variable: str, split: str | None = None) -> list[Kernel]:
+        """The kernels on which a variable is to be measured, in the plan's order; of all splits unless one is given."""
+        of_split = (probe for probe, how in self.probes.items() if split in (None, how["split"]))
+        ids = [probe for probe in of_split if variable in self.probes[probe]["variables"]]
         return list(dict.fromkeys(self.kernel_of(probe) for probe in ids))
 
     @cached_property

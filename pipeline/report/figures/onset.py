@@ -15,7 +15,7 @@ from pipeline.report.figures.colours import colours
 from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
 from pipeline.report.figures.facets import file_name
 from pipeline.report.numbers import counted
-from pipeline.report.playing import Beginning, beginning, kernel_curve, leading_kernel, part_labels, returns
+from pipeline.report.playing import Beginning, beginning, kernel_curve, kernels, leading_kernel, part_labels, returns
 from pipeline.report.view import EPISODES, View, column
 from probes.trajectories import running_average
 
@@ -35,7 +35,7 @@ class _Seed:
 
 def onset(view: View) -> list[Drawing]:
     """Return, entropy (nats) and ln Tr of every part, one figure a network; empty where no games were played."""
-    variables = [variable for variable in _VARIABLES if view.kernels(variable)]
+    variables = [variable for variable in _VARIABLES if kernels(view, variable)]
     if not variables or EPISODES not in set(view.history["variable"]):
         return []
     taken: set[str] = set()
@@ -45,8 +45,8 @@ def onset(view: View) -> list[Drawing]:
 def _seed(view: View, run: dict[str, Any], variables: list[str]) -> _Seed:
     curves = {"return": {"return": returns(view, run)}}
     for variable in variables:
-        kernels = part_labels(view.kernels(variable))
-        curves[variable] = {label: kernel_curve(view, run, variable, kernel) for kernel, label in kernels.items()}
+        labels = part_labels(kernels(view, variable))
+        curves[variable] = {label: kernel_curve(view, run, variable, kernel) for kernel, label in labels.items()}
     entropy = kernel_curve(view, run, "entropy", leading_kernel(view, "entropy"))
     return _Seed(curves, beginning(curves["return"]["return"]), beginning(entropy))
 
@@ -58,7 +58,7 @@ def _drawing(
     labels = list(dict.fromkeys(label for variable in variables for label in seeds[0].curves[variable]))
     palette = colours(labels) | {"return": _RETURN}
     leading = leading_kernel(view, "entropy")
-    whose = part_labels(view.kernels("entropy"))[leading] if leading else ""
+    whose = part_labels(kernels(view, "entropy"))[leading] if leading else ""
     with drawing_style():
         figure = Figure(figsize=(0.7 * FULL_WIDTH, 0.7 + 1.55 * (1 + len(variables))), layout="constrained")
         axes: list[Axes] = list(figure.subplots(1 + len(variables), 1, sharex=True))

@@ -37,7 +37,7 @@ def reward(view: View) -> list[Drawing]:
 
 
 def _of_kernels(view: View, runs: list[dict[str, Any]], split: str, variable: str) -> _Lines:
-    kernels = view.kernels(variable)
+    kernels = view.kernels(variable, split)
     labels = part_labels(kernels)
     return {labels[kernel]: _curves(view, runs, split, variable, kernel) for kernel in kernels}
 
