@@ -15,7 +15,8 @@ class ActorCritic(Model, frozen=True):
     """Convolutions and dense layers with an actor and a critic on top: one trunk for both, or one for each.
 
     `convolutions` are (channels, window, stride), by default smaller than in Mnih et al. 2013 as frames are;
-    none for inputs that are no images. `hidden` are the widths of the dense layers that follow.
+    none for inputs that are no images. Where windows would not reach the lower or right edge, zeros are added there.
+    `hidden` are the widths of the dense layers that follow.
     """
 
     name: Literal["actor_critic"] = "actor_critic"
@@ -24,7 +25,7 @@ class ActorCritic(Model, frozen=True):
     hidden: tuple[Positive, ...] = (256,)
     activation: Activation = "relu"
     init: Literal["lecun", "he", "xavier", "standard"] = "lecun"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         """Maps states `[n, *input_shape]` to `[n, outputs]`: `outputs − 1` logits, then the value."""
@@ -49,8 +50,13 @@ class ActorCritic(Model, frozen=True):
                         f"{self.name}: a window of {window} pixels on a map of {height}×{width}: give smaller windows, "
                         "strides or fewer convolutions"
                     )
+                # Or else a tenth of an Atari frame was unseen, and with it all that moves along the lower edge.
+                below, right = (window - height) % stride, (window - width) % stride
+                if below or right:
+                    layers.append(nn.ZeroPad2d((0, right, 0, below)))
                 layers += [nn.Conv2d(channels, into, window, stride), ACTIVATIONS[self.activation]()]
-                channels, height, width = into, (height - window) // stride + 1, (width - window) // stride + 1
+                height, width = (height + below - window) // stride + 1, (width + right - window) // stride + 1
+                channels = into
             input_shape = (channels, height, width)
         layers.append(nn.Flatten())
         size = torch.Size(input_shape).numel()

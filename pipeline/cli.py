@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -16,6 +16,7 @@ from pipeline.errors import Fenced, Stopped, UserError, nearest
 from studies import shipped
 
 if TYPE_CHECKING:
+    from pipeline.further import Asked
     from pipeline.study import Order
 
 app = App(
@@ -35,6 +36,10 @@ Overrides = Annotated[str, Parameter(help="Fields of the study to set, as key=va
 Scale = Annotated[str | None, Parameter(help="One of the study's own scales, e.g. small.")]
 Offline = Annotated[bool, Parameter(negative="", help="Leave MLflow out; `sync` can upload later.")]
 FailFast = Annotated[bool, Parameter(negative="", help="Stop everything as soon as one run fails.")]
+
+
+def _several(text: str) -> Parameter:
+    return Parameter(help=text, consume_multiple=True, negative="")
 
 
 @app.command
@@ -115,17 +120,36 @@ def retry(
     address: Address = None,
 ) -> int:
     """Take up again what has failed or was stopped, from its checkpoints, and whatever else is missing."""
-    from pipeline import layout
-    from pipeline.spec import parse_study
-    from pipeline.storage import Storage
-    from pipeline.store import Store
-    from pipeline.study import Order
+    return _launch([_of_results(path)], data_dir, offline, address, retry=runs)
 
-    store = Store(Storage.at(path))
-    if not store.storage.exists(layout.STUDY):
-        raise UserError(f"{path}: no {layout.STUDY}: a loop of your own trains this; run that loop again")
-    order = Order(parse_study(store.study_yaml(), layout.STUDY), layout.STUDY, path)
-    return _launch([order], data_dir, offline, address, retry=runs)
+
+@app.command
+def probe(
+    path: str,
+    *runs: Annotated[str, Parameter(help="Names or ids of runs, as `status` shows them; all by default.")],
+    data: Annotated[tuple[Literal["train", "test", "stages"], ...], _several("Kernels' points.")] = (),
+    variables: Annotated[tuple[str, ...], _several("See `ls variables`.")] = (),
+    parts: Annotated[tuple[str, ...], _several("Of the outputs, e.g. actor critic.")] = (),
+    steps: Annotated[tuple[str, ...], _several("Snapshots: STEP, FIRST:LAST, FIRST:LAST:EVERY.")] = (),
+    outputs: Annotated[Literal["full", "traced", "summed"] | None, Parameter(help="Treatment of outputs.")] = None,
+    draws: Annotated[int | None, Parameter(help="Kernels at each step.")] = None,
+    size: Annotated[int | None, Parameter(help="Points of each.")] = None,
+    seed: Annotated[int | None, Parameter(help="Of the draws.")] = None,
+    stages: Annotated[tuple[int, ...], _several("Steps of the snapshots that play, for --data stages.")] = (),
+    games: Annotated[int, Parameter(help="That are played at each stage.")] = 30,
+    states: Annotated[int, Parameter(help="Of all stages together.")] = 1000,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    address: Address = None,
+) -> int:
+    """Measure more on the snapshots that a study keeps; what is not given is as in the study. Trains nothing."""
+    from pipeline.further import Asked
+
+    kernel = {"outputs": outputs, "draws": draws, "size": size, "seed": seed}
+    changes = {name: value for name, value in {"variables": variables, "parts": parts}.items() if value}
+    given = {name: value for name, value in kernel.items() if value is not None}
+    asked = Asked(runs, data, {**changes, "kernel": given}, steps, stages, games, states)
+    return _launch([_of_results(path, asked)], data_dir, offline, address)
 
 
 @app.command
@@ -139,6 +163,20 @@ def stop(
 
     for line in stopping.stop(Store(Storage.at(path)), runs):
         say(line)
+
+
+def _of_results(path: str, asked: "Asked | None" = None) -> "Order":
+    """The study whose results lie there, as it was resolved."""
+    from pipeline import layout
+    from pipeline.spec import parse_study
+    from pipeline.storage import Storage
+    from pipeline.store import Store
+    from pipeline.study import Order
+
+    store = Store(Storage.at(path))
+    if not store.storage.exists(layout.STUDY):
+        raise UserError(f"{path}: no {layout.STUDY}: a loop of your own trains this; run that loop again")
+    return Order(parse_study(store.study_yaml(), layout.STUDY), layout.STUDY, path, asked)
 
 
 def _launch(orders: "list[Order]", data_dir: Path | None, offline: bool, address: str | None, **how: Any) -> int:

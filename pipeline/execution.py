@@ -33,6 +33,7 @@ class Work:
     store: Store
     todo: Sequence[str]  # ids of runs to train
     uri: str | None  # MLflow's
+    release: Callable[[], None]  # gives up the right to publish: the study has ended, others may go on with it
     look: Seldom = field(default_factory=Seldom)  # at the store, for people
     placed: threading.Event = field(default_factory=threading.Event)
     trained: threading.Event = field(default_factory=threading.Event)
@@ -67,6 +68,7 @@ def execute(works: Sequence[Work], data_dir: Path | None, address: str | None, w
         finally:  # nobody waits for it any longer
             works[k].placed.set()
             works[k].trained.set()
+            works[k].release()
 
     with connected(address, [(work.study.resources, work.store.storage) for work in works]):
         if len(works) == 1:

@@ -55,9 +55,10 @@ def _unwanted(store: Store, keep: Keep) -> Iterator[tuple[str, str, Notice | Non
         present = layout.current_snapshots(storage, run["run"])
         for name in present:
             ledger.notice(Notice(run["run"], name))
-        spent = ledger.to_free(run["run"], run["schedule"])
+        steps = store.wanted(run)
+        spent = ledger.to_free(run["run"], steps)
         if keep != "all":  # of a schedule that no longer holds
-            spent += [name for name in present if not name.freed and name.step not in run["schedule"]]
+            spent += [name for name in present if not name.freed and name.step not in steps]
         for name in spent:
             yield "snapshots", layout.snapshot(run["run"], name), Notice(run["run"], name)
         for file in _replaced(storage, run["run"], present):

@@ -5,6 +5,7 @@
     study.yaml  plan.json  provenance.json      what was asked for, what it resolved to, with which code and data
     launches/<epoch>.json                        who may publish, on an object store <epoch>-<token> (pipeline.launch)
     launches/<epoch>.dealt                       which worker group has which runs (see pipeline.dealing)
+    further/<digest>.json                        what was asked for beyond the study (see pipeline.further)
     points/<probe>.safetensors                   the data points of one probe, drawn once
     runs/<run>/attempts/<attempt>.json           each start of a training
     runs/<run>/attempts/<attempt>.log            what it printed and logged, its last megabyte
@@ -24,6 +25,7 @@ from dataclasses import dataclass, replace
 from pipeline.storage import Storage
 
 STUDY, PLAN, PROVENANCE, REPORT = "study.yaml", "plan.json", "provenance.json", "report.html"
+FURTHER = "further"
 
 SCHEMA = 1
 """Of all this and of the tables' columns. A change that older code would misread raises it."""
@@ -83,6 +85,11 @@ def checkpoint(run: str, step: int, attempt: int) -> str:
 def points(probe: str) -> str:
     """Name of the file that holds a probe's data points."""
     return f"points/{probe}.safetensors"
+
+
+def further(name: str) -> str:
+    """Name of a file that says what was asked for beyond the study."""
+    return f"{FURTHER}/{name}"
 
 
 def replays(storage: Storage, run: str) -> dict[int, int]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.layout import Notice, SnapshotName, superseded
 from pipeline.tables import NOTHING
+from pipeline.wanted import kinds, wanted
 
 TRIES = 3
 
@@ -70,9 +71,9 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self._runs = {run["run"]: run for run in self.plan["runs"]}
-        self._schedules = {run["run"]: tuple(run["schedule"]) for run in self.plan["runs"]}
-        self._previous = {run: dict(zip(steps[1:], steps, strict=False)) for run, steps in self._schedules.items()}
-        self._variables = {probe["probe"]: probe["variables"] for probe in self.plan["probes"]}
+        self._wanted = {run["run"]: wanted(self.plan, run) for run in self.plan["runs"]}
+        own = {run["run"]: run["schedule"] for run in self.plan["runs"]}
+        self._previous = {run: dict(zip(steps[1:], steps, strict=False)) for run, steps in own.items()}
         # Plans on storage that know of no such variables have no such entry.
         self._compares: Mapping[str, list[str]] = self.plan.get("compares", {})
         self._ways = {way for ways in self._compares.values() for way in ways}
@@ -94,7 +95,7 @@ class Ledger:
         Saying it twice changes nothing.
         """
         run, name = notice.run, notice.name
-        if name.step not in self._schedules.get(run, ()):
+        if name.step not in self._wanted.get(run, ()):
             return
         known = self.present.get((run, name.step), name)
         if known.attempt > name.attempt or superseded(name.attempt, name.step, self.replayed.get(run, {})):
@@ -114,7 +115,7 @@ class Ledger:
         known = self.replayed.setdefault(run, {})
         for attempt, after in replayed.items():
             known[attempt] = min(known.get(attempt, after), after)
-        for step in self._schedules.get(run, ()):
+        for step in self._wanted.get(run, ()):
             if superseded(self._at(run, step).attempt, step, known):
                 for place in (self.present, self.waiting, self.measured, self.failures):
                     place.pop((run, step), None)
@@ -174,8 +175,8 @@ class Ledger:
     def _count(self, keys_at: Mapping[tuple[str, int], Iterable[tuple[Any, ...]]]) -> dict[str, int]:
         counts = dict.fromkeys(self._runs, 0)
         for (run, step), keys in keys_at.items():
-            if run in counts and step in self._schedules[run]:
-                planned = {(p, v) for p in self._runs[run]["probes"] for v in self._variables[p]}
+            if run in counts:
+                planned = {(p, v) for p, variables in self._wanted[run].get(step, {}).items() for v in variables}
                 counts[run] += len(planned & {(probe, variable) for _, probe, variable, *_ in keys})
         return counts
 
@@ -184,11 +185,11 @@ class Ledger:
         done, checksum = self.measured.get((run, step), set()), self._at(run, step).checksum
         earlier = self._earlier(run, step)
         tags = {variable: compared_with(ways, earlier) for variable, ways in self._compares.items()}
-        wanted = {
-            probe: tuple(v for v in self._variables[probe] if (checksum, probe, v, tags.get(v)) not in done)
-            for probe in self._runs[run]["probes"]
+        missing = {
+            probe: tuple(v for v in variables if (checksum, probe, v, tags.get(v)) not in done)
+            for probe, variables in self._wanted[run].get(step, {}).items()
         }
-        return {probe: variables for probe, variables in wanted.items() if variables}
+        return {probe: variables for probe, variables in missing.items() if variables}
 
     def open(self, run: str, step: int) -> dict[str, tuple[str, ...]]:
         """What of the missing is still to be tried: it has not failed three times."""
@@ -200,12 +201,12 @@ class Ledger:
         return {probe: variables for probe, variables in left.items() if variables}
 
     def to_read(self, run: str) -> set[int]:
-        """The scheduled steps of a run whose snapshots are still to be read: to be measured or to compare with."""
+        """The steps of a run whose snapshots are still to be read: to be measured or to compare with."""
         found: set[int] = set()
-        for step in self._schedules[run]:
-            if wanted := self.open(run, step):
+        for step in self._wanted[run]:
+            if left := self.open(run, step):
                 earlier = self._earlier(run, step)
-                found |= {step, *(earlier[way].step for way in self._ways_of(wanted) if way in earlier)}
+                found |= {step, *(earlier[way].step for way in self._ways_of(left) if way in earlier)}
         return found
 
     def to_free(self, run: str, steps: Iterable[int]) -> list[SnapshotName]:
@@ -245,13 +246,13 @@ class Ledger:
             probe: tuple(v for v in variables if lost.isdisjoint(self._compares.get(v, ())))
             for probe, variables in self.open(run, step).items()
         }
-        wanted = {probe: variables for probe, variables in possible.items() if variables}
-        ways = self._ways_of(wanted)
-        job = Job(run, name, wanted, {way: other for way, other in earlier.items() if way in ways})
+        left = {probe: variables for probe, variables in possible.items() if variables}
+        ways = self._ways_of(left)
+        job = Job(run, name, left, {way: other for way, other in earlier.items() if way in ways})
         in_hand = any(
             other.key == job.key and other.name.checksum == name.checksum for _, other in self.in_hand.values()
         )
-        if wanted and not in_hand:
+        if left and not in_hand:
             known = self.waiting.get(job.key)
             self.waiting[job.key] = replace(job, tries=known.tries) if known else job
 
@@ -261,27 +262,26 @@ class Ledger:
 
     def _earlier(self, run: str, step: int) -> dict[str, SnapshotName]:
         """The snapshots that variables of the plan compare that of a step with; at step 0 the initial one is itself."""
-        steps = {"initial": self._schedules[run][0], "previous": self._previous[run].get(step)}
+        steps = {"initial": next(iter(self._wanted[run])), "previous": self._previous[run].get(step)}
         return {way: self._at(run, s) for way, s in steps.items() if way in self._ways and s is not None}
 
     def _comparing(self, run: str, step: int) -> tuple[int, ...]:
         """The later steps of which something compares with this one."""
-        later = tuple(s for s in self._schedules[run] if s > step)
-        if "initial" in self._ways and step == self._schedules[run][0]:
+        later = tuple(s for s in self._wanted[run] if s > step)
+        if "initial" in self._ways and step == next(iter(self._wanted[run])):
             return later
-        return later[:1] if "previous" in self._ways else ()
+        return tuple(s for s in later if self._previous[run].get(s) == step) if "previous" in self._ways else ()
 
     def _is_spent(self, run: str, step: int) -> bool:
         # The latest first: it is the one most likely to be missing.
         return not any(self.missing(run, s) for s in (*reversed(self._comparing(run, step)), step))
 
-    def _ways_of(self, wanted: Mapping[str, tuple[str, ...]]) -> set[str]:
-        return {way for variables in wanted.values() for v in variables for way in self._compares.get(v, ())}
+    def _ways_of(self, left: Mapping[str, tuple[str, ...]]) -> set[str]:
+        return {way for variables in left.values() for v in variables for way in self._compares.get(v, ())}
 
     def _failed_rows(self, job: Job, cause: str) -> list[dict[str, Any]]:
         run, name = self._runs[job.run], job.name
-        probes = {probe["probe"]: probe for probe in self.plan["probes"]}
-        rows = []
+        rows, probes = [], kinds(self.plan)
         for probe, variables in job.wanted.items():
             about = {key: probes[probe].get(key) for key in ("split", "outputs", "part", "draws", "size")}
             for variable in variables:

@@ -18,6 +18,7 @@ from pipeline.storage import Storage
 from pipeline.subjects import Planned, Subject
 from pipeline.tables import Rows
 from pipeline.training import peak_memory
+from pipeline.wanted import kinds
 from probes import VARIABLES, Measurement, measure
 
 
@@ -47,7 +48,7 @@ class Measurer:
     def measure(self, job: Job) -> Rows:
         """Rows of the tables ``measurements``, ``spectra`` and ``profiles`` for all that the job wants."""
         run = next(run for run in self.plan["runs"] if run["run"] == job.run)
-        probes = {probe["probe"]: probe for probe in self.plan["probes"]}
+        probes = kinds(self.plan)
         loss = self.subject.loss(run)
         module, metadata = self.load(run, job.name)
         earlier = {way: self._earlier(run, name, way) for way, name in job.earlier.items()}

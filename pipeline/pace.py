@@ -2,12 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline import layout
 from pipeline.launch import claimed_at
 from pipeline.ledger import Ledger
 from pipeline.store import Store
+from pipeline.wanted import count
 
 _RECENT_SECONDS = 300.0  # over which the rate of measuring is taken
 
@@ -30,17 +30,12 @@ def of_launch(store: Store) -> Pace | None:
     rate = len(rows.loc[rows["recorded_at"] > since]) / max(now - since, 1e-9)
     ledger = Ledger(store.plan)
     ledger.restore(rows.to_dict("records"))
-    planned = sum(len(run["schedule"]) * _variables(store, run) for run in store.runs)
+    planned = sum(count(store.wanted(run)) for run in store.runs)
     values = planned - sum(ledger.measured_by_run().values()) - sum(ledger.failed_by_run().values())
     training = _training_left(store, now - begun)
     if training is None or (values and not rate):
         return Pace(rate, None)
     return Pace(rate, max(training, values / rate if values else 0.0))
-
-
-def _variables(store: Store, run: dict[str, Any]) -> int:
-    of_probe = {probe["probe"]: len(probe["variables"]) for probe in store.plan["probes"]}
-    return sum(of_probe[probe] for probe in run["probes"])
 
 
 def _training_left(store: Store, elapsed: float) -> float | None:

@@ -18,12 +18,34 @@ from tasks import Split
 _EARLIER = ("initial", "previous")  # networks of its run with which a variable can compare
 
 
-def plan_record(study: Study, runs: list[Run], launch: int, retried: dict[str, float] | None = None) -> dict[str, Any]:
-    """Of a study. `retried`: by run, until when failed measurements count no more."""
+def plan_record(
+    study: Study,
+    runs: list[Run],
+    launch: int,
+    retried: dict[str, float] | None = None,
+    further: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Of a study.
+
+    Args:
+        study: As it was resolved.
+        runs: Of it.
+        launch: That writes it.
+        retried: By run, until when failed measurements count no more.
+        further: What was asked for beyond it, as `pipeline.further` keeps it.
+    """
     kinds = {probe.id: probe.record() for run in runs for probe in run.probes}
     about = {"study": study.name, "launch": launch, "retried_at": retried or {}}
     about |= {"varied": [*study.grid, *study.zip], "report": study.report.model_dump(mode="json")}
-    return about | _measured(study.probes, list(kinds.values())) | {"runs": [run.record() for run in runs]}
+    ours = [each for each in further if each["run"] in {run.id for run in runs}]
+    beyond: dict[str, list[dict[str, Any]]] = {each["run"]: [] for each in ours}
+    for each in ours:
+        probe = {key: each["probe"][key] for key in ("probe", "variables")}
+        beyond[each["run"]].append(probe | {"steps": each["steps"]})
+    records = [run.record() | ({"further": beyond[run.id]} if run.id in beyond else {}) for run in runs]
+    about |= {"further": [{**each["probe"], "source": each["source"]} for each in ours]} if ours else {}
+    names = [*study.probes.variables, *(name for each in ours for name in each["probe"]["variables"])]
+    return about | _measured(study.probes.keep, names, list(kinds.values())) | {"runs": records}
 
 
 def named(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
@@ -66,19 +88,18 @@ def attached_record(
     run["data"] |= {split: len(points) for split, points in splits.items()}
     about = {"study": name, "launch": launch, "retried_at": {}, "varied": []}
     about |= {"report": Report(figures=("curves",), x=axis).model_dump(mode="json")}
-    return about | _measured(probes, [kind.record() for kind in kinds]) | {"runs": [run]}
+    measured = _measured(probes.keep, probes.variables, [kind.record() for kind in kinds])
+    return about | measured | {"runs": [run]}
 
 
-def _measured(probes: Probes, kinds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _measured(keep: str, names: Sequence[str], kinds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "schema": layout.SCHEMA,
-        "keep": probes.keep,
+        "keep": keep,
         "probes": kinds,
-        "versions": {name: VARIABLES[name].version for name in probes.variables},
+        "versions": {name: VARIABLES[name].version for name in names},
         "compares": {
-            name: ways
-            for name in probes.variables
-            if (ways := [way for way in _EARLIER if f"{way}_kernel" in givens_of(name)])
+            name: ways for name in names if (ways := [way for way in _EARLIER if f"{way}_kernel" in givens_of(name)])
         },
     }
 

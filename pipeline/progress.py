@@ -15,6 +15,7 @@ from pipeline.launch import holder
 from pipeline.ledger import Ledger
 from pipeline.store import Store
 from pipeline.units import clock
+from pipeline.wanted import count
 
 _WATCH_SECONDS = 2.0
 _MOST_ROWS = 30  # a table longer than a screen helps nobody; the counts above it are complete
@@ -43,20 +44,19 @@ def of_runs(store: Store, measured: Mapping[str, int], failed: Mapping[str, int]
         failed: Values given up after three tries, by run.
         live: Whether a launch is going on: a run without an outcome is then running, else it was interrupted.
     """
-    variables = {probe["probe"]: len(probe["variables"]) for probe in store.plan["probes"]}
     outcomes = store.outcomes()
     found = []
     for run in store.runs:
         outcome = outcomes.get(run["run"], {})
         begun = bool(store.storage.list(f"runs/{run['run']}/attempts"))
-        planned = len(run["schedule"]) * sum(variables[probe] for probe in run["probes"])
+        planned = count(store.wanted(run))
         values, lost = measured.get(run["run"], 0), failed.get(run["run"], 0)
         state = outcome.get("state") or (("running" if live else "interrupted") if begun else "waiting")
         if state == "finished" and values + lost < planned:
             state = "measuring" if live else "interrupted"
         taken = len(layout.current_snapshots(store.storage, run["run"])) if begun else 0
-        wanted = len(run.get("snapshots", run["schedule"]))
-        found.append(RunProgress(run["name"], state, taken, wanted, values, planned, lost, outcome.get("cause")))
+        asked = len(run.get("snapshots", run["schedule"]))
+        found.append(RunProgress(run["name"], state, taken, asked, values, planned, lost, outcome.get("cause")))
     return found
 
 

@@ -1,6 +1,7 @@
 """Reading a study: every table with one row a key, superseded trajectories left out, the varied fields joined."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.storage import Storage
+from pipeline.wanted import Wanted, kinds, wanted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,6 +46,15 @@ class Store:
     def runs(self) -> list[dict[str, Any]]:
         """The planned runs: ``run, name, seed, varied, config, steps, epoch_steps, schedule`` and more, as planned."""
         return self.plan["runs"]
+
+    @property
+    def probes(self) -> dict[str, dict[str, Any]]:
+        """The plan's probes by id, each with all variables that are wanted of it: the study's, then further ones."""
+        return kinds(self.plan)
+
+    def wanted(self, run: Mapping[str, Any]) -> Wanted:
+        """What is to be measured of a planned run: by step, variables by probe."""
+        return wanted(self.plan, run)
 
     def provenance(self) -> dict[str, Any]:
         """Versions, git commit, machine and data of the latest launch."""
@@ -170,8 +181,8 @@ class Store:
 def _one_kind(values: list[Any]) -> list[Any]:
     """The values as they are if a column can hold them all, else each as JSON: `[100, "full"]` as text."""
     present = [value for value in values if value is not None]
-    for kinds in (bool, (int, float), str):
-        if all(isinstance(value, kinds) and (kinds is bool or type(value) is not bool) for value in present):
+    for kind in (bool, (int, float), str):
+        if all(isinstance(value, kind) and (kind is bool or type(value) is not bool) for value in present):
             return values
     return [json.dumps(value) for value in values]
 

@@ -11,6 +11,7 @@ from pipeline import layout, provenance
 from pipeline.ending import Ended, ended, publish, track
 from pipeline.errors import Stopped, UserError
 from pipeline.execution import Work, execute, stop_at_failure
+from pipeline.further import Asked, ask, read
 from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
@@ -33,6 +34,7 @@ class Order:
     study: Study
     source: str
     out: str | Path
+    asked: Asked | None = None  # to be measured on snapshots that are kept; then nothing is trained
 
 
 def run_studies(
@@ -74,21 +76,25 @@ def run_studies(
     if len({storage.uri for storage, _, _ in planned}) < len(planned):
         raise UserError(f"output {planned[0][0].uri}: asked for twice; give every study a name of its own")
     with ExitStack() as stack:
-        launches = [stack.enter_context(claim(storage)) for storage, _, _ in planned]
+        claims = [stack.enter_context(ExitStack()) for _ in planned]
+        launches = [each.enter_context(claim(storage)) for each, (storage, _, _) in zip(claims, planned, strict=True)]
         interrupt = stack.enter_context(interruptible())
         works: list[Work] = []
         done: dict[int, Ended | Exception] = {}
         for k, (order, launch, (storage, uri, runs)) in enumerate(zip(orders, launches, planned, strict=True)):
             again = set() if retry is None else _chosen(runs, retry)
+            if order.asked is not None:
+                ask(storage, order.study, runs, order.asked, begun)
             _prepare(storage, launch, order.study, runs, command, begun, again)
             before = Store(storage).outcomes()
-            todo, unread = _missing(storage, runs, again)
+            todo, unread = _missing(storage, runs, again, training=order.asked is None)
             if again_trained := _retrained(runs, todo, before):
                 tell(f"{order.study.name}: {again_trained}")
-            works.append(Work(order.study, launch, Store(storage), todo, uri))
+            works.append(Work(order.study, launch, Store(storage), todo, uri, claims[k].close))
             if not todo and not unread:
                 publish(storage, launch)
                 done[k] = ended(Store(storage), begun, uri, *track(storage, uri))
+                claims[k].close()
 
         def wait(work: Work, status: dict[str, Any]) -> None:
             interrupt.check()
@@ -137,14 +143,16 @@ def _prepare(
     storage.write_json(layout.PROVENANCE, record)
     storage.write_json(f"launches/{launch.epoch:06d}.provenance", record)
     retried = storage.read_json(layout.PLAN, {}).get("retried_at", {}) | dict.fromkeys(sorted(again), begun)
-    storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch, retried))
+    storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch, retried, read(storage)))
     store_points(storage, runs)
 
 
-def _missing(storage: Storage, runs: list[Run], again: Container[str] = ()) -> tuple[list[str], int]:
-    """Runs to train, and how many snapshots of trained runs are still to be read.
+def _missing(
+    storage: Storage, runs: list[Run], again: Container[str] = (), training: bool = True
+) -> tuple[list[str], int]:
+    """Runs to train, and how many snapshots of runs that are not to be trained are still to be read.
 
-    again: failed and stopped runs that are to be taken up.
+    again: failed and stopped runs that are to be taken up. training: False if none is to be trained.
     """
     store = Store(storage)
     ledger = Ledger(store.plan)
@@ -156,11 +164,11 @@ def _missing(storage: Storage, runs: list[Run], again: Container[str] = ()) -> t
         for name in present:
             ledger.notice(Notice(run.id, name))
         steps, there = ledger.to_read(run.id), {name.step for name in present if not name.freed}
-        if outcome and outcome["state"] != "finished" and run.id not in again:
+        ended = outcome and outcome["state"] != "finished" and run.id not in again
+        # What was asked for further was there when it was asked for: nothing is trained for it.
+        whole = outcome and outcome["state"] == "finished" and steps & {*run.schedule} <= there
+        if not training or ended or whole:
             unread += len(steps & there)
-            continue
-        if outcome and outcome["state"] == "finished" and steps <= there:
-            unread += len(steps)
             continue
         if run.id in again:
             storage.remove(layout.stop(run.id))

@@ -22,6 +22,7 @@ from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.storage import Storage
 from pipeline.store import Store
+from pipeline.wanted import told_apart
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -96,6 +97,7 @@ class Tracker:
         self._ended: set[str] = set()
         self._seen: dict[str, set[str]] = {"history": set(), "measurements": set()}
         self._measured: dict[str, set[tuple]] = defaultdict(set)
+        self._kernels = told_apart(self.store.probes)
 
     def follow(self) -> None:
         """Send every row that has come to storage since the last call, and end the MLflow runs that are complete."""
@@ -114,7 +116,7 @@ class Tracker:
 
     def _send_fresh(self, client: "MlflowClient") -> set[str]:
         """Send the rows of parts not seen before; the runs whose rows contradict what MLflow has."""
-        probes = [probe["probe"] for probe in self.store.plan["probes"]]
+        probes = list(self.store.probes)
         spliced = set()
         for table in self._seen:
             rows, names = self.store.parts_since(table, self._seen[table])
@@ -233,11 +235,7 @@ class Tracker:
 
         metrics, tags = [], {}
         for row in rows.sort_values("step").to_dict("records"):
-            name = f"{row['split']}/{row['variable']}"
-            if row.get("outputs", "full") != "full":
-                name += f"_{row['outputs']}"
-            if isinstance(row.get("part"), str):
-                name += f"_{row['part']}"
+            name = f"{row['split']}/{row['variable']}{self._kernels.get(str(row.get('probe')), '')}"
             if math.isfinite(row["value"]):
                 metrics.append(Metric(name, row["value"], int(row["recorded_at"] * 1000), int(row["step"])))
             else:  # the charts cannot show it; the tag says from which step on
@@ -255,10 +253,9 @@ class Tracker:
         return all(sent[m.key, m.step] == m.value for m in metrics)
 
     def _complete(self, run: Mapping[str, Any]) -> bool:
-        variables = {probe["probe"]: probe["variables"] for probe in self.store.plan["probes"]}
         measured = self._measured[run["run"]]
-        keys = ((step, p, v) for step in run["schedule"] for p in run["probes"] for v in variables[p])
-        return all(key in measured for key in keys)
+        by_step = self.store.wanted(run)
+        return all((s, p, v) in measured for s, probes in by_step.items() for p, names in probes.items() for v in names)
 
     def _end(self, client: "MlflowClient", run: str, status: str, outcome: Mapping[str, Any] | None) -> None:
         if run in self._ended or status == "RUNNING":

@@ -7,7 +7,7 @@ serves to gather states and to evaluate a policy on games that are the same at e
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +24,8 @@ from tasks.base import DataError, Split, Task, TaskData
 Policy = Callable[[Tensor], Tensor]
 """Actions `[n]` for observations `[n, ...]` as networks take them."""
 
-_TRAIN, _TEST, _EVALUATION = 0, 1, 2  # which games: no two of them begin alike
+_TRAIN, _TEST, _EVALUATION, _STAGES = 0, 1, 2, 3  # which games: no two of them begin alike
+_ABREAST = 20  # games that are played at a time, where there may be hundreds
 
 
 @dataclass(frozen=True)
@@ -107,20 +108,50 @@ class Game(Task, frozen=True):
         drawn = f"{self.states} different states of {self.games} games"
         return f"{self.name} played at random: for training and for testing {drawn} (play_seed {self.play_seed})"
 
+    def staged(self, stages: Sequence[Callable[[Tensor], Tensor]], states: int, games: int) -> Split:
+        """States that networks at several stages of training came by, as many of each, stage after stage.
+
+        Args:
+            stages: For each, logits `[n, actions]` of observations `[n, ...]` as networks take them, of which actions
+                are drawn.
+            states: Of each stage.
+            games: That are played at each stage.
+
+        Raises:
+            DataError: if fewer different states come up.
+        """
+        found: list[Tensor] = []
+        for k, logits in enumerate(stages):
+            random = torch.Generator().manual_seed(_mixed(self.play_seed, _STAGES, k))
+            policy = drawn(logits, random)
+            # Games side by side are kept whole in memory: a few at a time, of which each gives its share.
+            portions = [min(_ABREAST, games - first) for first in range(0, games, _ABREAST)]
+            shares = np.diff(np.linspace(0, states, len(portions) + 1).round().astype(int)).tolist()
+            for place, (count, share) in enumerate(zip(portions, shares, strict=True)):
+                seed = (self.play_seed, _STAGES, k, place)
+                found.append(self._different(play(self, policy, count, seed), share, random, f"stage {k + 1}: "))
+        inputs = torch.cat(found)
+        return Split(inputs, torch.zeros(len(inputs), dtype=torch.long))
+
     def _gathered(self, which: int, actions: int) -> Split:
         seed = (self.play_seed, which)
         random = torch.Generator().manual_seed(_mixed(*seed, 0))
         played = play(self, lambda seen: torch.randint(actions, (len(seen),), generator=random), self.games, seed)
+        states = self._different(played, self.states, random)
+        return Split(states, torch.zeros(len(states), dtype=torch.long))
+
+    def _different(self, played: Played, count: int, random: torch.Generator, where: str = "") -> Tensor:
+        """As many states, drawn from those that were played, as networks take them."""
         # A state that comes twice tells a kernel nothing more.
         different = list({state.tobytes(): k for k, state in enumerate(played.states)}.values())
-        if len(different) < self.states:
+        if len(different) < count:
             raise DataError(
-                f"{self.name}: got {len(different)} different states in {self.games} games, expected {self.states}: "
-                "raise task.games or lower task.states"
+                f"{self.name}: {where}got {len(different)} different states in {len(played.lengths)} games, expected "
+                f"{count}: play more games or ask for fewer states"
             )
-        order = torch.randperm(len(different), generator=random)[: self.states]
+        order = torch.randperm(len(different), generator=random)[:count]
         states = torch.from_numpy(played.states[[different[k] for k in sorted(order.tolist())]])
-        return Split(self.seen(states).contiguous(), torch.zeros(self.states, dtype=torch.long))
+        return self.seen(states).contiguous()
 
 
 def play(game: Game, policy: Policy, games: int, seed: tuple[int, ...]) -> Played:
@@ -150,6 +181,16 @@ def greedy(logits: Callable[[Tensor], Tensor]) -> Policy:
     def policy(seen: Tensor) -> Tensor:
         with torch.no_grad():
             return logits(seen).argmax(1)
+
+    return policy
+
+
+def drawn(logits: Callable[[Tensor], Tensor], random: torch.Generator) -> Policy:
+    """The policy that draws actions by their probabilities; `logits` gives `[n, actions]`."""
+
+    def policy(seen: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.multinomial(logits(seen).softmax(1), 1, generator=random)[:, 0]
 
     return policy
 

@@ -138,6 +138,7 @@ def _data(view: View) -> list[str]:
         sizes = [f"{data[key]:,} {what}" for key, what in _SIZES.items() if data.get(key) is not None]
         sentence = ": ".join(filter(None, [data.get("source"), ", ".join(sizes)]))
         sentences.append("; kernels of ".join(filter(None, [sentence, run.get("observes")])))
+    sentences += [f"stages: {probe['source']}" for probe in view.plan.get("further", ()) if probe["source"]]
     known = [sentence for sentence in dict.fromkeys(sentences) if sentence]
     return known or [str(sentence) for sentence in (view.provenance.get("data") or {}).values()]
 

@@ -236,12 +236,9 @@ def gaps(view: View) -> list[Gap]:
 
 
 def planned_measurements(view: View) -> int:
-    """How many measurements the plan asks for: every scheduled step, probe and variable of every run."""
-    per_probe = {probe: len(how["variables"]) for probe, how in view.probes.items()}
-    return sum(
-        len(run.get("schedule", [])) * sum(per_probe.get(probe, 0) for probe in run.get("probes", []))
-        for run in view.runs
-    )
+    """How many measurements the plan asks for: every step, probe and variable of every run."""
+    by_step = (probes for run in view.runs for probes in view.store.wanted(run).values())
+    return sum(len(variables) for probes in by_step for variables in probes.values())
 
 
 def failed_measurements(view: View) -> list[Failure]:

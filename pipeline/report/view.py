@@ -14,7 +14,7 @@ from pipeline import tables
 from pipeline.storage import Storage
 from pipeline.store import Store
 
-SPLITS = ("test", "train")  # in the order of the figures' rows
+SPLITS = ("test", "train", "stages")  # in the order of the figures' rows; the last are states of games
 EPISODES = "episodes"  # in the history of runs that play: how many have ended
 
 
@@ -62,7 +62,7 @@ class View:
             self.yaml: str | None = store.study_yaml()
         except FileNotFoundError:
             self.yaml = None
-        self.probes: dict[str, dict[str, Any]] = {probe["probe"]: probe for probe in self.plan.get("probes", [])}
+        self.probes = store.probes
         measurements = store.measurements()
         planned = [str(probe) in self.probes for probe in measurements["probe"]]
         measurements = measurements.take(np.flatnonzero(planned).tolist())
@@ -127,6 +127,9 @@ class View:
         how = self.probes[probe]
         return Kernel(how["outputs"], how["draws"], how["size"], how["seed"], how.get("part"))
 
+    def _of_kernel(self, kernel: Kernel) -> set[str]:
+        return {probe for probe in self.probes if self.kernel_of(probe) == kernel}
+
     def kernels(self, variable: str) -> list[Kernel]:
         """The kernels on which a variable is to be measured, in the plan's order."""
         ids = [probe for probe, how in self.probes.items() if variable in how["variables"]]
@@ -161,8 +164,9 @@ class View:
         rows = rows.drop_duplicates(subset=["step"]).set_index("step").sort_index()
         curve = pd.DataFrame({name: column(rows, name) for name in ("x", "value", "stderr")}, index=rows.index)
         if kernel is not None and len(curve):
-            planned = [step for step in run.get("schedule", []) if step <= curve.index[-1]]
-            curve = curve.reindex(sorted({*planned, *curve.index}))
+            ours = {probe for probe, how in self.probes.items() if how["split"] == split} & self._of_kernel(kernel)
+            planned = [step for step, probes in self.store.wanted(run).items() if not ours.isdisjoint(probes)]
+            curve = curve.reindex(sorted({*(step for step in planned if step <= curve.index[-1]), *curve.index}))
         return curve.rename_axis("step").reset_index()
 
     def short(self, field: str) -> str:

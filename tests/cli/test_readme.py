@@ -57,7 +57,7 @@ def test_the_commands_run_one_after_another(tmp_path):
             continue
         assert done.returncode == 0, (command, done.stdout, done.stderr)
     shown = {command[1] for command in commands()}
-    assert shown >= {"quickstart", "plan", "run", "submit", "status", "stop", "retry", "gc", "report", "export", "sync"}
+    assert shown >= {"quickstart", "plan", "run", "submit", "status", "stop", "retry", "probe", "gc", "report", "sync"}
     assert (tmp_path / "results" / "quickstart" / "report.html").exists()
     assert (tmp_path / "results" / "narrow.csv").exists()
     namespace: dict = {}

@@ -29,6 +29,22 @@ def test_one_trunk_is_for_both_and_two_are_for_one_each():
     assert reaches(built("separate"), 0).isdisjoint(reaches(built("separate"), 2))
 
 
+@pytest.mark.parametrize("trunk", ["shared", "separate"])
+@pytest.mark.parametrize("shape", [(1, 40, 40), (4, 52, 40), (3, 29, 38)])
+def test_every_pixel_is_seen_by_actor_and_critic(trunk: str, shape: tuple[int, ...]):
+    # Smooth, so that no unit is off; 40 pixels are those of Atari frames and of Catch.
+    network = MODELS["actor_critic"](trunk=trunk, activation="tanh").build(shape, 4)
+    frames = torch.rand(3, *shape, requires_grad=True)
+    for part in (slice(0, -1), slice(-1, None)):
+        (slopes,) = torch.autograd.grad(network(frames)[:, part].square().sum(), frames)
+        assert (slopes.abs().sum((0, 1)) > 0).all()
+
+
+def test_windows_that_reach_the_edges_get_no_zeros():
+    network = MODELS["actor_critic"]().build((1, 36, 44), 4)
+    assert [type(layer) for layer in network.trunk][:4] == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU]
+
+
 class Part(nn.Module):
     def __init__(self, network: nn.Module, part: slice) -> None:
         super().__init__()

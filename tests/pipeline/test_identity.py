@@ -86,7 +86,7 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "model gin": (1, GRAPHS),
     "model gcn": (1, GRAPHS),
     "model actor_critic": (
-        1,
+        2,
         {
             "trunk": "shared",
             "convolutions": ((16, 8, 4), (32, 4, 2)),

@@ -1,6 +1,8 @@
 """One study through every real component: Ray Train, probe actors, Parquet, MLflow on SQLite, figures and report."""
 
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -113,6 +115,26 @@ def test_it_says_where_everything_is_and_how_to_open_it(undisturbed):
 
 def test_nothing_is_left_running(undisturbed):
     assert undisturbed.storage.read_json("launches/000001.beat")["ended"] is True
+
+
+def test_kept_snapshots_are_probed_again_in_the_same_actors(undisturbed, launch, tmp_path):
+    """A further variable at some steps of one run; what was measured before stays as it was."""
+    shutil.copytree(undisturbed.out, tmp_path / "small")
+    again = replace(undisturbed, out=tmp_path / "small")
+    before, (run, _) = pipeline.load(again.out), again.store.runs
+    wanted = ["--variables", "condition_number", "--data", "test", "--steps", "0:8", "--draws", "3"]
+    printed = again.command("probe", run["name"], *wanted, "--offline")
+    assert "2 runs finished, 0 failed" in printed
+    after = pipeline.load(again.out)
+    new = after.loc[after["variable"] == "condition_number"]
+    steps = [step for step in run["schedule"] if step <= 8]
+    assert list(zip(new["run"], new["step"], new["draws"], strict=True)) == [(run["run"], step, 3) for step in steps]
+    assert set(new["state"]) == {"measured"}
+    assert after.drop(new.index).reset_index(drop=True).equals(before)
+    for each in again.store.runs:
+        attempts = f"runs/{each['run']}/attempts"
+        assert again.storage.list(attempts) == undisturbed.storage.list(attempts), "nothing is trained again"
+    assert "of 8 snapshots" not in again.command("status")
 
 
 def test_run_again_does_only_what_is_missing(undisturbed, launch, tmp_path):

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import yaml
 from long_study import half_trained, the_run
 from small_study import keys, planned_keys
 
 import pipeline
 from pipeline import layout
+from studies import shipped
 
 pytestmark = pytest.mark.ray
 
@@ -105,3 +107,19 @@ def test_a_dead_env_runner_is_replaced(launch: Any, tmp_path: Any):
     assert (outcome["state"], outcome["attempt"], outcome["steps"]) == ("finished", 1, 60)
     history = pipeline.load(one.out, "history").set_index(["split", "variable", "step"])["value"]
     assert (np.diff(history["train", "agent_steps"]) > 0).all()
+
+
+@pytest.mark.slow
+def test_the_shipped_game_is_learned_with_every_seed(launch: Any, tmp_path: Any):
+    study = yaml.safe_load(shipped()["rl-catch"].read_text())
+    few = {**study["probes"], "schedule": {"at": [0]}, "kernel": {"draws": 2, "size": 10}}
+    course = {**study["train"], "iterations": 40}
+    one = launch(tmp_path / "catch", "--offline", **{**study, "grid": {}, "train": course, "probes": few, "seeds": 5})
+    one.finish()
+    history = pipeline.load(one.out, "history").set_index(["split", "variable", "step"])["value"].sort_index()
+    returns = history["test", "return"]
+    # Of 5; by chance −3.
+    assert returns[0].max() < 0
+    assert len(returns[40]) == 5
+    assert returns[40].min() >= 4
+    assert history["train", "return"][40].min() >= 3  # with actions that are drawn

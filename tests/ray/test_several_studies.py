@@ -33,9 +33,15 @@ def begun(out: Path) -> list[float]:
     )
 
 
+def claimed_until(out: Path) -> float:
+    return Storage.at(out).read_json("launches/000001.beat")["at"]
+
+
 def test_two_studies_share_a_cluster_by_their_order(launch: Any, other: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     printed = launch(out, str(other), "--offline").finish()
+    published = (out / "other" / "report.html").stat().st_mtime
+    assert claimed_until(out / "small") < published < claimed_until(out / "other"), "each is free once it has ended"
     assert "small: width=" in printed
     assert "other: " in printed  # lines say which study they are of
     for name in ("small", "other"):

@@ -91,6 +91,23 @@ def test_a_game_is_played_and_every_iteration_is_on_storage(storage: Storage, re
     assert (costs.steps, costs.snapshots, costs.agent_steps) == (4, 5, steps[4])
 
 
+def test_a_game_in_pixels_is_learned(storage: Storage, recorder_of: Callable[..., Recorder]):
+    # By chance −3 of 5; who does not see where the paddle is stays below 2.
+    course = STUDY["train"] | {"iterations": 10, "environments": 8, "batch_size": 1024, "minibatch_size": 128}
+    run = a_run(
+        task={"name": "catch", "states": 40},
+        model={"name": "actor_critic", "hidden": [128]},
+        optimiser={"name": "adam", "lr": 0.002},
+        train=course | {"passes": 4, "evaluate_every": 10, "evaluate_games": 20},
+    )
+    what = training_of(run.record())
+    with recorder_of(what, run.data) as recorder:
+        train_by_playing(what, run.data, recorder, CPU)
+    found = rows(storage)["test", "return"]
+    assert found[0] < 0
+    assert found[10] > 3
+
+
 def test_a_return_is_that_of_a_whole_game_also_over_many_iterations():
     run = a_run(train=STUDY["train"] | {"batch_size": 8, "minibatch_size": 8})
     what = training_of(run.record())
