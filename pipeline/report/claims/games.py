@@ -122,10 +122,17 @@ def _jumps(view: View, run: dict[str, Any], kernels: dict[str, Kernel | None]) -
 
 def _jump(curve: pd.DataFrame, at: int) -> float:
     """Mean over the octave after an iteration less that over the one before; NaN if either has no value."""
-    known = curve.loc[np.isfinite(column(curve, "value"))]
-    step, value = column(known, "step"), column(known, "value")
-    before, after = value[(step > at / 2) & (step <= at)], value[(step > at) & (step <= 2 * at)]
-    return float(after.mean() - before.mean()) if before.size and after.size else math.nan
+    return _mean(curve, at, 2 * at) - _mean(curve, at / 2, at)
+
+
+def _mean(curve: pd.DataFrame, after: float, until: float) -> float:
+    """Over the iterations between two, each by the values around it: where there are more they weigh no more."""
+    step, value = column(curve, "step"), column(curve, "value")
+    inside = np.isfinite(value) & (step > after) & (step <= until)
+    if not inside.any():
+        return math.nan
+    grid = np.arange(step[inside].min(), step[inside].max() + 1)
+    return float(np.interp(grid, step[inside], value[inside]).mean())
 
 
 def _unfinished(view: View, run: dict[str, Any]) -> Sample | None:
