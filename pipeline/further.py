@@ -4,13 +4,16 @@ What was asked for lies on storage beside the study and becomes part of its plan
 goes on with it. Nothing is trained for it, and nothing that was measured before is touched.
 """
 
+import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors.torch
+from torch import Tensor
 
 from pipeline import layout
 from pipeline.checks import check_study
@@ -74,20 +77,23 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
             raise UserError(f"{_SOURCE}: --data {STAGES}: got the task {task.name}, expected a game")  # pyright: ignore
     steps = {run.id: _kept(store, run, asked.steps) for run in chosen}
     _check_comparisons(study, chosen, steps)
-    for run in chosen:
-        for split in asked.data or study.probes.splits:
-            told, fingerprint, points = _points(store, run, split, study, asked)
-            for part in study.probes.parts or (None,):
-                probe = Probe(split, study.probes.kernel, fingerprint, study.probes.variables, part)
-                if split == STAGES:
-                    _only_one(store, run, probe)
-                if not storage.exists(layout.points(probe.id)):
-                    drawn = draw_points(points(), probe.kernel)
-                    storage.write(layout.points(probe.id), safetensors.torch.save(drawn))
-                record = {"probe": probe.record(), "run": run.id, "steps": steps[run.id], "source": told}
-                digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
-                if not storage.exists(layout.further(f"{digest}.json")):
-                    storage.write_json(layout.further(f"{digest}.json"), record | {"asked_at": now})
+    drawn: dict[str, dict[str, Tensor]] = {}  # points by probe
+    records: list[dict[str, Any]] = []
+    for run, split in itertools.product(chosen, asked.data or study.probes.splits):
+        told, fingerprint, points = _points(store, run, split, study, asked)
+        for part in study.probes.parts or (None,):
+            probe = Probe(split, study.probes.kernel, fingerprint, study.probes.variables, part)
+            if split == STAGES:
+                _only_one(store, run, probe)
+            if probe.id not in drawn and not storage.exists(layout.points(probe.id)):
+                drawn[probe.id] = draw_points(points(), probe.kernel)
+            records.append({"probe": probe.record(), "run": run.id, "steps": steps[run.id], "source": told})
+    for probe, points in drawn.items():
+        storage.write(layout.points(probe), safetensors.torch.save(points))
+    for record in records:
+        file = f"{hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]}.json"
+        if not storage.exists(layout.further(file)):
+            storage.write_json(layout.further(file), record | {"asked_at": now})
 
 
 def _changed(study: Study, asked: Asked) -> Study:
@@ -114,7 +120,7 @@ def _points(
         )
     told = f"{states} states of {asked.games * len(steps)} games, as many by the network of each of the steps {steps}"
     fingerprint, points = stages_of(store, run, steps, states, asked.games)
-    return told, fingerprint, points
+    return told, fingerprint, functools.cache(points)  # all parts are of the same states
 
 
 def _kept(store: Store, run: Run, asked: Sequence[str]) -> list[int]:
