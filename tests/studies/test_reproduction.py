@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli import app
 from pipeline.plan import validated
 from pipeline.spec import read_study
 from studies import shipped
@@ -26,8 +27,13 @@ def test_there_are_commands_and_figures():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_one_that_holds(command: str):
-    program, run, name, *words = shlex.split(command)
-    assert (program, run) == ("tangentscope", "run")
+    program, verb, name, *words = shlex.split(command)
+    assert program == "tangentscope"
+    if verb == "probe":
+        assert name.partition("/")[0] == "results"
+        assert app.parse_args([verb, name, *words], exit_on_error=False, print_error=False)
+        return
+    assert verb == "run"
     scale = None
     if "--scale" in words:
         place = words.index("--scale")
