@@ -74,8 +74,10 @@ def nothing() -> None:
 class Learner(Protocol):
     """Networks, one a run, and how they are updated."""
 
-    step: int
-    """Updates made so far."""
+    @property
+    def step(self) -> int:
+        """Updates made so far."""
+        ...
 
     @property
     def modules(self) -> Sequence[nn.Module]:

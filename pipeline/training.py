@@ -69,7 +69,7 @@ def train(
     world = world or World()
     data = _on(world.device, data)
     learner = Alone(what, data.train, initialise(what, data, world.device), world, wrap, checkpoint)
-    (costs,) = _loop([what], data, learner, [recorder], checkpoint_seconds)
+    (costs,) = follow([what], learner, [recorder], _evaluations(what, data), checkpoint_seconds)
     if costs is None:
         raise Stopped(f"stopped after {learner.step} of {what.steps} steps")
     return learner.modules[0], costs
@@ -99,17 +99,28 @@ def train_together(
     """
     data = _on(device, data)
     learner = Together(whats, data.train, [initialise(what, data, device) for what in whats], device, checkpoints)
-    return learner.modules, _loop(whats, data, learner, recorders, checkpoint_seconds)
+    return learner.modules, follow(whats, learner, recorders, _evaluations(whats[0], data), checkpoint_seconds)
 
 
-def _loop(
+def follow(
     whats: Sequence[Training],
-    data: TaskData,
     learner: Learner,
     recorders: Sequence[Recorder | None],
+    evaluate: Callable[[Recorder, nn.Module, int], None],
     checkpoint_seconds: float,
 ) -> list[Costs | None]:
-    """Update until the end, recording on the way. A run that is asked to stop is recorded no more; its place stays."""
+    """Update until the end, recording on the way. A run that is asked to stop is recorded no more; its place stays.
+
+    Args:
+        whats: The runs, alike but for their seeds.
+        learner: Their networks.
+        recorders: One a run; None where nothing is recorded.
+        evaluate: Takes loss and score of a network after so many steps, and gives them to the recorder.
+        checkpoint_seconds: Seconds between two checkpoints.
+
+    Returns:
+        What each run cost; None for one that was asked to stop.
+    """
     what, start = whats[0], learner.step
     recorded = {k: recorder for k, recorder in enumerate(recorders) if recorder is not None}
     costs, stopped = [Costs(together=len(whats)) for _ in whats], set[int]()
@@ -122,13 +133,13 @@ def _loop(
         for k, recorder in tuple(recorded.items()):
             cost, module = costs[k], learner.modules[k]
             if step in what.evaluations:
-                with adding(cost, "evaluate_seconds"):
-                    _record(recorder, what, module, data, step)
+                with _adding(cost, "evaluate_seconds"):
+                    evaluate(recorder, module, step)
             if step in what.schedule:
                 recorder.snapshot(step, module, overlap=True)
             stopping = recorder.stopping and step < what.steps  # read once: the thread may set it between two questions
             if due or stopping:
-                with adding(cost, "checkpoint_seconds"):
+                with _adding(cost, "checkpoint_seconds"):
                     recorder.checkpoint(step, learner.state(k))
                 cost.checkpoints += 1
             if stopping:
@@ -192,10 +203,13 @@ def _on(device: torch.device, data: TaskData) -> TaskData:
     return dataclasses.replace(data, **{name: split.to(device) for name, split in data.splits.items()})
 
 
-def _record(recorder: Recorder, what: Training, module: nn.Module, data: TaskData, step: int) -> None:
-    for name, split in evaluated(what, data).items():
-        for variable, value in evaluate(what.task, module, split, what.precision).items():
-            recorder.row(step, name, variable, value)
+def _evaluations(what: Training, data: TaskData) -> Callable[[Recorder, nn.Module, int], None]:
+    def record(recorder: Recorder, module: nn.Module, step: int) -> None:
+        for name, split in evaluated(what, data).items():
+            for variable, value in evaluate(what.task, module, split, what.precision).items():
+                recorder.row(step, name, variable, value)
+
+    return record
 
 
 def _settle(recorders: Iterable[Recorder]) -> None:
@@ -204,7 +218,7 @@ def _settle(recorders: Iterable[Recorder]) -> None:
 
 
 @contextmanager
-def adding(costs: Costs, name: str) -> Iterator[None]:
+def _adding(costs: Costs, name: str) -> Iterator[None]:
     """Add the seconds that the block takes to one of the costs."""
     begun = time.perf_counter()
     yield

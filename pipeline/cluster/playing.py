@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,9 @@ from torch import nn
 from pipeline.cluster.rllib import Iteration, Player, player
 from pipeline.course import Reinforcement
 from pipeline.errors import Stopped
-from pipeline.learning import Training, state_of
+from pipeline.learning import Training, nothing, state_of
 from pipeline.recorder import Recorder
-from pipeline.training import Costs, adding, peak_memory
+from pipeline.training import Costs, follow
 from tasks import Game, TaskData
 from tasks.games import greedy
 
@@ -37,6 +38,34 @@ class _Count:
     agent_steps: int = 0
 
 
+class _Learner:
+    """The one network that plays, as `pipeline.training` follows learners; an update is an iteration."""
+
+    def __init__(self, playing: Player, recorder: Recorder | None, count: _Count) -> None:
+        self.modules = [playing.network]
+        self._playing, self._recorder, self._count = playing, recorder, count
+
+    @property
+    def step(self) -> int:
+        """Iterations made so far."""
+        return self._count.step
+
+    def update(self, before_step: Callable[[], None] = nothing) -> None:
+        """Play, and learn of it."""
+        before_step()
+        iteration, count = _iterated(self._playing, self.step), self._count
+        count.step += 1
+        count.episodes += len(iteration.returns)
+        count.agent_steps += iteration.actions
+        if self._recorder is not None:
+            _record(self._recorder, count, iteration)
+
+    def state(self, member: int) -> dict[str, Any]:
+        """What the training resumes from."""
+        playing = self._playing
+        return state_of(self.step, playing.network, playing.optimiser.state_dict()) | vars(self._count)
+
+
 def train_by_playing(
     what: Training,
     data: TaskData,
@@ -45,7 +74,7 @@ def train_by_playing(
     checkpoint: bytes | None = None,
     checkpoint_seconds: float = 30.0,
     runners: int = 0,
-) -> tuple[nn.Module, Costs]:
+) -> tuple[nn.Module, PlayingCosts]:
     """Train one run of a game from its start or a checkpoint to its end.
 
     A checkpoint holds parameters, the optimiser's state and counts, but no games that have begun: those begin anew, and
@@ -68,53 +97,21 @@ def train_by_playing(
     """
     state = torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True) if checkpoint else None
     count = _Count(*(state[name] for name in vars(_Count()))) if state else _Count()
+    before = count.agent_steps
     with player(what, data, device, runners, count.step) as playing:
         if state:
             playing.resume(state)
-        costs = _loop(what, playing, recorder, count, checkpoint_seconds)
-        return playing.network, costs
+        if recorder is not None and count.step == 0:
+            _record(recorder, count, None)
+        learner = _Learner(playing, recorder, count)
 
+        def evaluate(recorder: Recorder, network: nn.Module, step: int) -> None:
+            recorder.row(step, "test", "return", _evaluated(what, network))
 
-def _loop(
-    what: Training, playing: Player, recorder: Recorder | None, count: _Count, checkpoint_seconds: float
-) -> PlayingCosts:
-    costs, start = PlayingCosts(), _Count(**vars(count))
-    begun = saved = time.perf_counter()
-    if recorder is not None and count.step == 0:
-        _record(recorder, count, None)
-    while True:
-        step = count.step
-        if recorder is not None:
-            if step in what.evaluations:
-                with adding(costs, "evaluate_seconds"):
-                    recorder.row(step, "test", "return", _evaluated(what, playing.network))
-            if step in what.schedule:
-                recorder.snapshot(step, playing.network)
-            due = time.perf_counter() - saved > checkpoint_seconds and step < what.steps and not recorder.checkpointing
-            stopping = recorder.stopping and step < what.steps  # read once: the thread may set it meanwhile
-            if due or stopping:
-                with adding(costs, "checkpoint_seconds"):
-                    recorder.checkpoint(step, _state(playing, count))
-                costs.checkpoints += 1
-                saved = time.perf_counter()
-            if stopping:
-                raise Stopped(f"stopped after {step} of {what.steps} iterations")
-        if step == what.steps:
-            break
-        iteration = _iterated(playing, step)
-        count.step += 1
-        count.episodes += len(iteration.returns)
-        count.agent_steps += iteration.actions
-        if recorder is not None:
-            _record(recorder, count, iteration)
-    if recorder is not None:
-        costs.copy_seconds, costs.wait_seconds = sum(recorder.copy_seconds), recorder.wait_seconds
-        costs.snapshots = len(recorder.copy_seconds)
-    aside = costs.evaluate_seconds + costs.copy_seconds + costs.wait_seconds + costs.checkpoint_seconds
-    costs.training_seconds = time.perf_counter() - begun - aside
-    costs.steps, costs.agent_steps = count.step - start.step, count.agent_steps - start.agent_steps
-    costs.peak_memory = peak_memory()
-    return costs
+        (costs,) = follow([what], learner, [recorder], evaluate, checkpoint_seconds)
+    if costs is None:
+        raise Stopped(f"stopped after {count.step} of {what.steps} iterations")
+    return playing.network, PlayingCosts(**vars(costs), agent_steps=count.agent_steps - before)
 
 
 def _iterated(playing: Player, step: int) -> Iteration:
@@ -152,7 +149,3 @@ def _evaluated(what: Training, network: nn.Module) -> float:
         return float(np.mean(game.evaluate(policy, course.evaluate_games).returns))
     finally:
         network.train(was_training)
-
-
-def _state(playing: Player, count: _Count) -> dict[str, Any]:
-    return state_of(count.step, playing.network, playing.optimiser.state_dict()) | vars(count)

@@ -172,7 +172,7 @@ def test_a_player_takes_up_parameters_optimiser_and_rate():
         assert first.optimiser.param_groups[0]["lr"] == 0.01
         first.iterate(1)
         assert first.optimiser.param_groups[0]["lr"] == 0.005  # the schedule's, of the run's own optimiser
-        state = playing._state(first, playing._Count(2, 5, 128))
+        state = playing._Learner(first, None, playing._Count(2, 5, 128)).state(0)
     with player(what, run.data, CPU, 0, 2) as second:
         second.resume(state)
         assert equal(dict(second.network.state_dict()), state["module"])
