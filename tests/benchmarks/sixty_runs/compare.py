@@ -1,10 +1,11 @@
 """Sixty short runs: tangentscope against the plain script, with torch.func and with our own engine called in line.
 
-    python tests/benchmarks/sixty_runs/compare.py [--repeats 3] [--seeds 20] [--widths 64 256 1024]
+    python tests/benchmarks/sixty_runs/compare.py [--repeats 3] [--seeds 20] [--widths 64 256 1024] [--alone]
 
 Each way runs in a process of its own, one after another in every repeat. The script with torch.func is timed at five
 points of training a width and extrapolated; all else runs whole. Prints seconds and ratios as medians with their
-spread, and by how much the measured numbers differ. Not a test: times depend on the machine and its other work.
+spread, what processor time went into, and by how much the measured numbers differ; with `--alone` only what it tells
+of tangentscope. Not a test: times depend on the machine and its other work.
 """
 
 import argparse
@@ -14,11 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 
 import pipeline
 from pipeline.storage import Storage
@@ -35,13 +39,34 @@ def script(engine: str, threads: int, *options: str) -> dict[str, Any]:
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)
 
 
-def study(out: Path, widths: list[int], seeds: int) -> float:
-    """Wall seconds of the study from the shell's point of view, MLflow and report with it."""
+def study(out: Path, widths: list[int], seeds: int) -> tuple[float, dict[str, float]]:
+    """Wall seconds of the study from the shell's point of view, MLflow and report with it; and processor seconds."""
     begun = time.perf_counter()
     command = [sys.executable, "-m", "pipeline.cli", "run", str(HERE / "study.yaml"), "--out", str(out)]
     command += [f"seeds={seeds}", f"grid.model.width={widths}"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begun
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    spent: dict[psutil.Process, tuple[str, float]] = {}
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            launch = psutil.Process(process.pid)
+            for each in (launch, *launch.children(recursive=True)):
+                with suppress(psutil.Error):  # it has ended since
+                    times = each.cpu_times()
+                    spent[each] = (_title(each), times.user + times.system)
+        time.sleep(0.25)
+    assert process.returncode == 0
+    by_title: Counter[str] = Counter()
+    for title, seconds in spent.values():
+        by_title[title] += seconds
+    return time.perf_counter() - begun, dict(by_title.most_common())
+
+
+def _title(process: psutil.Process) -> str:
+    """What Ray calls one of its own, e.g. ``ray::Prober``; for others the program's name."""
+    words = process.cmdline()
+    if words and words[0].startswith("ray::"):
+        return words[0].partition(".")[0]
+    return "the command itself" if "pipeline.cli" in words else "the rest of Ray"
 
 
 def start_up(out: Path, begun: float) -> dict[str, float]:
@@ -82,6 +107,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 256, 1024])
+    parser.add_argument("--alone", action="store_true")
     given = parser.parse_args()
     options = ["--seeds", str(given.seeds), "--widths", *map(str, given.widths)]
     seconds: dict[str, list[float]] = {}
@@ -89,9 +115,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             out = Path(directory) / "results"
             begun = time.time()
-            seconds.setdefault("tangentscope", []).append(study(out, given.widths, given.seeds))
-            parts = ", ".join(f"{part} {value:.2f} s" for part, value in start_up(out, begun).items())
-            print(f"repeat {repeat}: start-up: {parts}", flush=True)
+            wall, spent = study(out, given.widths, given.seeds)
+            seconds.setdefault("tangentscope", []).append(wall)
+            for what, found in (("start-up", start_up(out, begun)), ("processor time", spent)):
+                parts = ", ".join(f"{part} {value:.2f} s" for part, value in found.items())
+                print(f"repeat {repeat}: {what}: {parts}", flush=True)
+            if given.alone:
+                print(f"repeat {repeat}: {wall:.1f} s", flush=True)
+                continue
             for name, (engine, threads) in IN_LINE.items():
                 found = script(engine, threads, *options)
                 seconds.setdefault(name, []).append(found["seconds"])
