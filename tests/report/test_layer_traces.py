@@ -82,6 +82,7 @@ def test_runs_that_play_stand_at_their_episodes(tmp_path: Path):
     ]
     tables.write_part(storage, "history", rows, "train")
     (drawing,) = layer_traces(View(storage))
+    assert drawing.name == "layer_traces"
     np.testing.assert_allclose(drawing.figure.axes[0].lines[0].get_xdata(), [2.5 * step for step in SCHEDULE])
 
 

@@ -1,6 +1,5 @@
 """Which layers carry the kernel: the trace of each layer's part of it as training goes on."""
 
-from itertools import groupby
 from typing import Any
 
 import matplotlib
@@ -22,19 +21,19 @@ def layer_traces(view: View) -> list[Drawing]:
     """Trace of each layer's part of the kernel, and its share, on test and train data; one figure a network."""
     drawings: list[Drawing] = []
     taken: set[str] = set()
-    networks = [list(group) for _, group in groupby(view.runs, key=lambda run: run["varied"])]
-    for kernel in view.kernels("layer_traces"):
-        for runs in networks[:_MOST]:
+    kernels = view.kernels("layer_traces")
+    for kernel in kernels:
+        for parts, runs in [*view.networks.items()][:_MOST]:
             found = {split: _traces(view, runs, split, kernel) for split in SPLITS}
             found = {split: traces for split, traces in found.items() if len(traces)}
             layers = runs[0].get("layers", [])
             if not found or any(traces.shape[1] != len(layers) for traces in found.values()):
                 continue
-            label = runs[0]["name"].rpartition("seed=")[0].strip()
             with drawing_style():
                 figure = _draw(view, found, layers)
-            heading = ", ".join(filter(None, ["Traces by layer", label]))
-            name = file_name(f"layer_traces-{label}", taken)
+            told = [part.replace("=", " = ", 1) for part in parts] + [str(kernel)] * (len(kernels) > 1)
+            heading = ", ".join(["Traces by layer", *told])
+            name = file_name("-".join(["layer_traces", *parts]), taken)
             drawings.append(Drawing(name, heading, _caption(view, runs, kernel), figure))
     return drawings
 
