@@ -129,7 +129,10 @@ class Game(Task, frozen=True):
             shares = np.diff(np.linspace(0, states, len(portions) + 1).round().astype(int)).tolist()
             for place, (count, share) in enumerate(zip(portions, shares, strict=True)):
                 seed = (self.play_seed, _STAGES, k, place)
-                found.append(self._different(play(self, policy, count, seed), share, random, f"stage {k + 1}: "))
+                played = play(self, policy, count, seed)
+                found.append(
+                    self._different(played, share, random, f"stage {k + 1}: ", "play more games or ask for fewer")
+                )
         inputs = torch.cat(found)
         return Split(inputs, torch.zeros(len(inputs), dtype=torch.long))
 
@@ -137,17 +140,17 @@ class Game(Task, frozen=True):
         seed = (self.play_seed, which)
         random = torch.Generator().manual_seed(_mixed(*seed, 0))
         played = play(self, lambda seen: torch.randint(actions, (len(seen),), generator=random), self.games, seed)
-        states = self._different(played, self.states, random)
+        states = self._different(played, self.states, random, "", "raise task.games or lower task.states")
         return Split(states, torch.zeros(len(states), dtype=torch.long))
 
-    def _different(self, played: Played, count: int, random: torch.Generator, where: str = "") -> Tensor:
+    def _different(self, played: Played, count: int, random: torch.Generator, where: str, mend: str) -> Tensor:
         """As many states, drawn from those that were played, as networks take them."""
         # A state that comes twice tells a kernel nothing more.
         different = list({state.tobytes(): k for k, state in enumerate(played.states)}.values())
         if len(different) < count:
             raise DataError(
                 f"{self.name}: {where}got {len(different)} different states in {len(played.lengths)} games, expected "
-                f"{count}: play more games or ask for fewer states"
+                f"{count}: {mend}"
             )
         order = torch.randperm(len(different), generator=random)[:count]
         states = torch.from_numpy(played.states[[different[k] for k in sorted(order.tolist())]])
