@@ -137,7 +137,7 @@ def probe(
     seed: Annotated[int | None, Parameter(help="Of the draws.")] = None,
     stages: Annotated[tuple[int, ...], _several("Steps of the snapshots that play, for --data stages.")] = (),
     games: Annotated[int, Parameter(help="That are played at each stage.")] = 30,
-    states: Annotated[int, Parameter(help="Of all stages together.")] = 1000,
+    states: Annotated[int, Parameter(help="Of all stages together.")] = 1200,
     data_dir: DataDir = None,
     offline: Offline = False,
     address: Address = None,

@@ -52,7 +52,7 @@ class Asked:
     steps: tuple[str, ...] = ()
     stages: tuple[int, ...] = ()
     games: int = 30
-    states: int = 1000
+    states: int = 1200
 
 
 def read(storage: Storage) -> list[dict[str, Any]]:
