@@ -78,8 +78,11 @@ def find_layout(
     return ragged(fitting[0], points)
 
 
-def agree(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    """Equal up to ``tolerance`` of the largest entry; always true where that cannot be told (non-finite)."""
+def agree(a: Tensor, b: Tensor, tolerance: float, among: Tensor | None = None) -> bool:
+    """Equal up to ``tolerance`` of the largest entry; always true where that cannot be told (non-finite).
+
+    Where these are some of many, `among` are all: a single number may be near zero by chance, and its rounding is not.
+    """
     if a.shape != b.shape:
         return False
     if a.numel() == 0:
@@ -89,6 +92,8 @@ def agree(a: Tensor, b: Tensor, tolerance: float) -> bool:
     scale = torch.maximum(a.abs().max(), b.abs().max())
     if not torch.isfinite(scale):
         return True
+    if among is not None:
+        scale = torch.maximum(scale, among.nan_to_num(0.0, 0.0, 0.0).abs().max())
     return bool((a - b).abs().max() <= scale * tolerance)
 
 

@@ -213,7 +213,7 @@ def _sketch(model: nn.Module, batch: Batch) -> tuple[Observation, Alone | None]:
             both = check_shape(pair.run(model), 2)
             for point, together in enumerate(both):
                 by_itself = check_shape(pair.take(torch.tensor([point])).run(model), 1)[0]
-                check_apart(together, by_itself, rounding(model))
+                check_apart(together, by_itself, rounding(model), torch.cat([sketch.outputs.flatten(), both.flatten()]))
     except Exception:
         # Of one point only, a missing batch dimension is hard to tell from other mistakes: what do all of them give?
         with torch.no_grad():

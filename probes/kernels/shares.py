@@ -100,7 +100,7 @@ def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple
         found, lone_calls = watch(model, layers, batch.take(torch.tensor([len(batch) - 1])))
         alone = _checked_outputs(found, 1), lone_calls
     tolerance = rounding(model)
-    check_apart(outputs[-1], alone[0][0], tolerance)
+    check_apart(outputs[-1], alone[0][0], tolerance, among=outputs)
     graph = Graph(outputs)
     if not any(graph.uses[id(parameter)] for parameter in model.parameters()):
         raise ValueError(NO_DEPENDENCE)
@@ -114,9 +114,9 @@ def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple
     return Observation(batch, outputs, graph, shares), alone
 
 
-def check_apart(outputs: Tensor, alone: Tensor, tolerance: float) -> None:
-    """ValueError unless a point's outputs in a batch are those that it has alone."""
-    if not agree(alone, outputs, tolerance):
+def check_apart(outputs: Tensor, alone: Tensor, tolerance: float, among: Tensor) -> None:
+    """ValueError unless a point's outputs in a batch are those that it has alone; `among`: the outputs of all."""
+    if not agree(alone, outputs, tolerance, among):
         raise ValueError(
             "the outputs of a data point change with the other points of the batch or from call to call, expected row "
             "i to be a function of input i alone: put the batch dimension first (batch_first=True) and make eval mode "

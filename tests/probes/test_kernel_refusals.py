@@ -140,3 +140,17 @@ def test_no_ceiling_hides_that_points_mix(change: Callable[[Tensor], Tensor]):
     least = least_memory(lambda memory_bytes: tangent_kernel(wrapped(torch.tanh), VARIED, memory_bytes=memory_bytes))
     with pytest.raises(ValueError, match=MIXES):
         tangent_kernel(wrapped(change), VARIED, memory_bytes=2 * least)
+
+
+def test_an_output_that_is_near_zero_by_chance_is_no_mixing_of_points():
+    """Its rounding is that of the numbers that cancel in it, and differs between one row and many."""
+    generator = torch.Generator().manual_seed(0)
+    network = nn.Sequential(nn.Linear(333, 512), nn.Tanh(), nn.Linear(512, 1))
+    inputs = torch.randn(40, 333, generator=generator)
+    with torch.no_grad():
+        for _ in range(3):  # the last point's output, as near to zero as rounding lets it be
+            network[2].bias -= network(inputs)[-1]
+        assert network(inputs)[-1].abs() < 1e-6
+    kernel = tangent_kernel(network, inputs)
+    expected = tangent_kernel(network.double(), inputs.double())
+    assert torch.allclose(kernel.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.max()))
