@@ -76,7 +76,7 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
         if STAGES in asked.data and not isinstance(task, Game):
             raise UserError(f"{_SOURCE}: --data {STAGES}: got the task {task.name}, expected a game")  # pyright: ignore
     steps = {run.id: _kept(store, run, asked.steps) for run in chosen}
-    _check_comparisons(study, chosen, steps)
+    _check_comparisons(store, study, chosen, steps)
     drawn: dict[str, dict[str, Tensor]] = {}  # points by probe
     records: list[dict[str, Any]] = []
     for run, split in itertools.product(chosen, asked.data or study.probes.splits):
@@ -110,6 +110,8 @@ def _points(
     """What to say of the points' source, if it is not the run's data; their fingerprint; and what gets them."""
     if split != STAGES:
         return None, run.data.fingerprint, lambda: getattr(run.data, split)
+    if asked.games < 1:
+        raise UserError(f"{_SOURCE}: --games: got {asked.games}, expected at least 1")
     steps = stage_steps(store, run, asked.stages)
     states = asked.states // len(steps) * len(steps)
     kernel = study.probes.kernel
@@ -147,7 +149,7 @@ def _kept(store: Store, run: Run, asked: Sequence[str]) -> list[int]:
     return sorted(found)
 
 
-def _check_comparisons(study: Study, runs: Sequence[Run], steps: Mapping[str, Sequence[int]]) -> None:
+def _check_comparisons(store: Store, study: Study, runs: Sequence[Run], steps: Mapping[str, Sequence[int]]) -> None:
     """Refuse variables that compare with a snapshot that there is not."""
     for name in study.probes.variables:
         if "previous_kernel" in givens_of(name) and any(set(steps[run.id]) - set(run.schedule) for run in runs):
@@ -155,6 +157,12 @@ def _check_comparisons(study: Study, runs: Sequence[Run], steps: Mapping[str, Se
                 f"{_SOURCE}: {name} compares with the scheduled step before, and some of these steps are not "
                 "scheduled; leave out --steps, or the variable"
             )
+        for run in runs if "initial_kernel" in givens_of(name) else ():
+            if not any(snapshot.step == 0 for snapshot in store.kept(run.id)):
+                raise UserError(
+                    f"{_SOURCE}: {name} compares with the snapshot of step 0, which run {run.name} has not kept; "
+                    "leave the variable out"
+                )
 
 
 def _only_one(store: Store, run: Run, probe: Probe) -> None:

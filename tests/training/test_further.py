@@ -190,6 +190,7 @@ def test_dense_steps_of_the_same_kernel_join_its_curve(played: Played) -> None:
         ({"changes": {"variables": ("trase",)}}, r'variable "trase" unknown; .*trace'),
         ({"changes": {"parts": ("acter",)}}, r'"acter" unknown; .*actor'),
         ({"data": ("stages",), "states": 9}, r"got 2 draws of 5 states, but 9 are to be stored; raise --states"),
+        ({"data": ("stages",), "games": 0}, r"--games: got 0, expected at least 1"),
         ({"data": ("stages",), "stages": (0, 7)}, r"no snapshot of step 7 is kept; the last one is of step 60"),
         ({"data": ("stages",), "games": 1, "states": 3000}, r"stage 1: got \d+ different states in 1 games, expected"),
         (
@@ -205,6 +206,13 @@ def test_what_cannot_be_had_is_refused_and_nothing_is_asked_for(
     with pytest.raises(UserError, match=message):
         ask(storage, study, runs, Asked(**asked), now=1.0)
     assert read(storage) == []
+
+
+def test_a_comparison_with_a_snapshot_that_was_freed_is_refused(supervised: Finished) -> None:
+    run = supervised.runs[1]
+    layout.bury(supervised.storage, Notice(run.id, layout.current_snapshots(supervised.storage, run.id)[0]))
+    with pytest.raises(UserError, match="with the snapshot of step 0, which run width=6 seed=0 has not kept"):
+        ask_and_plan(supervised, changes={"variables": ("kernel_distance",)})
 
 
 def test_other_states_of_the_same_stages_are_refused(played: Played) -> None:
