@@ -112,6 +112,9 @@ def test_further_variables_leave_what_is_there_untouched(supervised: Finished) -
     assert old[before.columns].equals(before)
     new = after.loc[after["variable"] == "condition_number"]
     assert len(new) == 2 * 2 * 3  # runs, splits, steps
+    store = Store(storage)
+    by_probe = store.wanted(store.runs[0])[3].values()
+    assert [set(names) for names in by_probe] == [{"trace", "entropy", "condition_number"}] * 2
     for row in new.to_dict("records"):
         run = next(run for run in supervised.runs if run.id == row["run"])
         module = run.model.build(run.data.input_shape, run.data.outputs)
