@@ -1,6 +1,8 @@
 """Whether what a study asks for can be had of its task: one line for what cannot."""
 
+from pipeline.course import Course, Reinforcement
 from pipeline.errors import UserError, nearest
+from pipeline.resources import TrainPool
 from pipeline.spec import Probes, Study
 from probes import givens_of
 from probes.variables import check_treatment
@@ -10,15 +12,12 @@ _OF_CLASSES = {"classes"}
 _OF_ALL_OUTPUTS = {"labels", "residual", "output_hessian"}  # what a target says of them
 
 
-def check_study(study: Study, task: Task, data: TaskData, source: str) -> None:
+def check_study(study: Study, task: Task, course: Course, data: TaskData, source: str) -> None:
     """Raise UserError where workers, points, parts of outputs, classes or a loss are asked for that a task does not
     have."""
-    probes, workers = study.probes, study.resources.train.workers
-    if isinstance(task, Game) and workers > 1:
-        raise UserError(
-            f"{source}: resources.train.workers: got {workers}, but one worker learns to play {task.name}; leave it "
-            "at 1 and give resources.train.env_runners"
-        )
+    probes = study.probes
+    if isinstance(course, Reinforcement):
+        _check_playing(study.resources.train, course, task, source)
     _check_points(probes, task, data, source)
     for part in probes.parts:
         if part not in (known := task.parts()):
@@ -41,6 +40,20 @@ def check_study(study: Study, task: Task, data: TaskData, source: str) -> None:
         if needs & _OF_ALL_OUTPUTS and (probes.parts or not task.targets_observed):
             whose = "parts of outputs have" if probes.parts else f"{task.name}'s kernels have"
             raise UserError(f"{place}: {name} needs a target for each point, which {whose} none of; leave it out")
+
+
+def _check_playing(pool: TrainPool, course: Reinforcement, task: Task, source: str) -> None:
+    if pool.workers > 1:
+        raise UserError(
+            f"{source}: resources.train.workers: got {pool.workers}, but one worker learns to play {task.name}; leave "
+            "it at 1 and give resources.train.learners and env_runners"
+        )
+    for name in ("batch_size", "minibatch_size"):
+        if pool.learners and getattr(course, name) % pool.learners:
+            raise UserError(
+                f"{source}: resources.train.learners: got {pool.learners}, but train.{name} is "
+                f"{getattr(course, name)}; give a number that divides it"
+            )
 
 
 def _check_points(probes: Probes, task: Task, data: TaskData, source: str) -> None:

@@ -71,8 +71,8 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
     names = {record["run"] for record in named(store.runs, asked.runs)}
     chosen = [run for run in runs if not names or run.id in names]
     study = _changed(study, asked)
-    for task, data in {run.task: run.data for run in chosen}.items():
-        check_study(study, task, data, _SOURCE)
+    for task, run in {run.task: run for run in chosen}.items():
+        check_study(study, task, run.train, run.data, _SOURCE)
         if STAGES in asked.data and not isinstance(task, Game):
             raise UserError(f"{_SOURCE}: --data {STAGES}: got the task {task.name}, expected a game")  # pyright: ignore
     steps = {run.id: _kept(store, run, asked.steps) for run in chosen}

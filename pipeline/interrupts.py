@@ -4,6 +4,7 @@ The handler only notes the signal. An exception raised from it would strike anyw
 some and takes others for its own end.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -57,3 +58,29 @@ def same_handlers() -> Iterator[dict[signal.Signals, Any]]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+_apart = False
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What the block starts with a `preexec_fn`, as Ray does, gets a session of its own.
+
+    Signals for the launch's process group, such as those of timeout(1) or a closed terminal, then reach the launch
+    alone, which ends the others in order once it needs them no longer.
+    """
+    global _apart
+    before, _apart = _apart, True
+    try:
+        yield
+    finally:
+        _apart = before
+
+
+def _lead_a_session() -> None:
+    if _apart:
+        os.setsid()
+
+
+os.register_at_fork(after_in_child=_lead_a_session)

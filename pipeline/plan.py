@@ -269,7 +269,7 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
             data = loaded[key] if key in loaded else loaded.setdefault(key, task.load(data_dir))
         except tasks.DataError as error:
             raise UserError(f"{source}: task {task.name}: {error}") from None  # pyright: ignore
-        check_study(study, task, data, source)
+        check_study(study, task, train, data, source)
         probes = tuple(
             Probe(split, study.probes.kernel, data.fingerprint, study.probes.variables, part)
             for split in study.probes.splits

@@ -19,6 +19,8 @@ class TrainPool(_Pool):
     """Who trains: `groups` worker groups at a time, each of `workers` workers, on nodes with all the `labels`.
 
     Games are played by `env_runners` processes beside each worker, with a CPU each; without any, in the worker itself.
+    What is to be learned of them is shared out among `learners` processes, with a worker's CPUs and GPU each; without
+    any, the worker itself learns.
     With `together`, seeds of a small network train in one pass where a trial is faster; numbers differ by rounding.
     """
 
@@ -27,9 +29,23 @@ class TrainPool(_Pool):
     cpu: int = Field(default=1, ge=1)
     gpu: int = Field(default=0, ge=0, le=1)
     env_runners: int = Field(default=0, ge=0)
+    learners: int = Field(default=0, ge=0)
     together: bool = True
     labels: Labels = {}
     checkpoint_seconds: float = Field(default=30.0, gt=0)
+
+    @property
+    def worker_gpu(self) -> int:
+        """Of each worker itself: those that learn beside it have the GPUs."""
+        return 0 if self.learners else self.gpu
+
+    @property
+    def worker_wants(self) -> dict[str, float]:
+        """What a worker needs of the cluster, with those beside it."""
+        return {
+            "CPU": self.cpu * (1 + self.learners) + self.env_runners,
+            "GPU": self.gpu * max(1, self.learners),
+        }
 
 
 class ProbePool(_Pool):

@@ -10,7 +10,7 @@ import ray
 
 from pipeline.cluster.nodes import check_labels, refuse_labels
 from pipeline.errors import UserError, one_line
-from pipeline.interrupts import same_handlers
+from pipeline.interrupts import apart, same_handlers
 from pipeline.resources import Resources
 from pipeline.storage import Storage
 
@@ -58,10 +58,10 @@ def room_for(resources: Resources) -> bool:
 
 def _wanted(resources: Resources) -> dict[str, float]:
     train, probe = resources.train, resources.probe
-    workers = train.groups * train.workers
+    each, workers = train.worker_wants, train.groups * train.workers
     return {
-        "CPU": workers * (train.cpu + train.env_runners) + probe.actors * probe.cpu,
-        "GPU": workers * train.gpu + probe.actors * probe.gpu,
+        "CPU": workers * each["CPU"] + probe.actors * probe.cpu,
+        "GPU": workers * each["GPU"] + probe.actors * probe.gpu,
     }
 
 
@@ -79,7 +79,8 @@ def _connect(address: str | None, cpus: int, quiet: dict[str, Any]) -> None:
         # On fewer cores than that everything still runs, only in turns.
         own = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES}
         # A file left by an earlier cluster would make a bare init look for that one: hence "local".
-        ray.init(address="local", include_dashboard=False, **own, **quiet)
+        with apart():
+            ray.init(address="local", include_dashboard=False, **own, **quiet)
         return
     try:
         ray.init(address=address, **quiet)

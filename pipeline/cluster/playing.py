@@ -15,6 +15,7 @@ from pipeline.course import Reinforcement
 from pipeline.errors import Stopped
 from pipeline.learning import Training, nothing, state_of
 from pipeline.recorder import Recorder
+from pipeline.resources import TrainPool
 from pipeline.training import Costs, follow
 from tasks import Game, TaskData
 from tasks.games import greedy
@@ -63,7 +64,7 @@ class _Learner:
     def state(self, member: int) -> dict[str, Any]:
         """What the training resumes from."""
         playing = self._playing
-        return state_of(self.step, playing.network, playing.optimiser.state_dict()) | vars(self._count)
+        return state_of(self.step, playing.network, playing.optimiser_state()) | vars(self._count)
 
 
 def train_by_playing(
@@ -72,8 +73,7 @@ def train_by_playing(
     recorder: Recorder | None,
     device: torch.device,
     checkpoint: bytes | None = None,
-    checkpoint_seconds: float = 30.0,
-    runners: int = 0,
+    pool: TrainPool = TrainPool(),  # noqa: B008  it is frozen
 ) -> tuple[nn.Module, PlayingCosts]:
     """Train one run of a game from its start or a checkpoint to its end.
 
@@ -86,19 +86,19 @@ def train_by_playing(
         recorder: Where snapshots, checkpoints and rows go.
         device: Where it learns.
         checkpoint: What ``Recorder.checkpoint`` published, to resume from.
-        checkpoint_seconds: Seconds between two checkpoints.
-        runners: Processes that play; none plays in this one.
+        pool: Who plays and learns beside this process, and the seconds between two checkpoints.
 
     Returns:
         The trained network, and what it cost.
 
     Raises:
         Stopped: Somebody asked for it; a checkpoint has been handed to the recorder.
+        RayActorError: One that learns beside this process has died.
     """
     state = torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True) if checkpoint else None
     count = _Count(*(state[name] for name in vars(_Count()))) if state else _Count()
     before = count.agent_steps
-    with player(what, data, device, runners, count.step) as playing:
+    with player(what, data, device, pool, count.step) as playing:
         if state:
             playing.resume(state)
         if recorder is not None and count.step == 0:
@@ -108,7 +108,7 @@ def train_by_playing(
         def evaluate(recorder: Recorder, network: nn.Module, step: int) -> None:
             recorder.row(step, "test", "return", _evaluated(what, network))
 
-        (costs,) = follow([what], learner, [recorder], evaluate, checkpoint_seconds)
+        (costs,) = follow([what], learner, [recorder], evaluate, pool.checkpoint_seconds)
     if costs is None:
         raise Stopped(f"stopped after {count.step} of {what.steps} iterations")
     return playing.network, PlayingCosts(**vars(costs), agent_steps=count.agent_steps - before)

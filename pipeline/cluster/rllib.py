@@ -4,6 +4,7 @@ Loaded only where games are played: RLlib takes seconds to load.
 """
 
 import hashlib
+import io
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from pipeline.course import Reinforcement
 from pipeline.learning import Training, mix, network_of
+from pipeline.resources import TrainPool
 from tasks import Game, TaskData
 
 _RETURNS = "returns_of_games"
@@ -93,62 +95,118 @@ class Iteration:
 
 
 class Player:
-    """RLlib's algorithm for one run. `network` and `optimiser` are those that learn, changed in place."""
+    """RLlib's algorithm for one run.
 
-    def __init__(self, algorithm: Algorithm, what: Training) -> None:
+    Args:
+        algorithm: RLlib's.
+        what: The run.
+        copy: Takes up what is learned in other processes; None if this one learns.
+
+    Attributes:
+        network: What has been learned: the network that learns, changed in place, or the copy.
+    """
+
+    def __init__(self, algorithm: Algorithm, what: Training, copy: nn.Module | None) -> None:
         self._algorithm, self._what = algorithm, what
-        self.network: nn.Module = self._of_learner(
-            lambda learner: learner.module[DEFAULT_MODULE_ID].unwrapped().network
-        )
-        self.optimiser: torch.optim.Optimizer = self._of_learner(
-            lambda learner: learner.get_optimizer(DEFAULT_MODULE_ID)
-        )
+        self._learners: Any = algorithm.learner_group
+        self._copy = copy
+        self.network: nn.Module = self._of_learners(_network)[0] if copy is None else copy
+        self._take_up()
 
     def resume(self, state: dict[str, Any]) -> None:
         """Take up parameters and the optimiser's state where a checkpoint left them."""
-        self.network.load_state_dict(state["module"])
-        self.optimiser.load_state_dict(state["optimiser"])
+
+        def resumed(learner: Any) -> None:
+            _network(learner).load_state_dict(state["module"])
+            _optimiser(learner).load_state_dict(state["optimiser"])
+
+        self._of_learners(resumed)
+        self._take_up()
         runners = self._algorithm.env_runner_group
         if runners is not None:
-            runners.sync_weights(from_worker_or_learner_group=self._algorithm.learner_group, inference_only=True)
+            runners.sync_weights(from_worker_or_learner_group=self._learners, inference_only=True)
 
     def iterate(self, step: int) -> Iteration:
-        """Play and learn once more, after `step` iterations."""
+        """Play and learn once more, after `step` iterations.
+
+        Raises:
+            RayActorError: One that learns in a process of its own has died.
+        """
         what = self._what
         rate = what.optimiser.lr * what.optimiser.schedule.scale(step, what.epoch_steps, what.steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        return Iteration(self._algorithm.train())
 
-    def _of_learner(self, get: Callable[[Any], _Found]) -> _Found:
-        group: Any = self._algorithm.learner_group
-        return next(iter(group.foreach_learner(get))).get()
+        def rated(learner: Any) -> None:
+            for group in _optimiser(learner).param_groups:
+                group["lr"] = rate
+
+        self._of_learners(rated)
+        iteration = Iteration(self._algorithm.train())
+        self._take_up()
+        return iteration
+
+    def optimiser_state(self) -> dict[str, Any]:
+        """What the optimiser remembers, on the processor; the same for all that learn."""
+        return self._of_learners(_optimiser_state)[0]
+
+    def _take_up(self) -> None:
+        if self._copy is not None:
+            self._copy.load_state_dict(self._of_learners(_parameters)[0])
+
+    def _of_learners(self, get: Callable[[Any], _Found]) -> list[_Found]:
+        found: list[Any] = [each.get() for each in self._learners.foreach_learner(get, healthy_only=False)]
+        for each in found:
+            if isinstance(each, Exception):  # RLlib gives an error where it has no value
+                raise each
+        return found
+
+
+def _network(learner: Any) -> nn.Module:
+    return learner.module[DEFAULT_MODULE_ID].unwrapped().network
+
+
+def _optimiser(learner: Any) -> torch.optim.Optimizer:
+    return learner.get_optimizer(DEFAULT_MODULE_ID)
+
+
+# A process without a GPU cannot take a tensor on one.
+def _parameters(learner: Any) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in _network(learner).state_dict().items()}
+
+
+def _optimiser_state(learner: Any) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(_optimiser(learner).state_dict(), file)
+    file.seek(0)
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 @contextmanager
-def player(what: Training, data: TaskData, device: torch.device, runners: int, step: int) -> Iterator[Player]:
-    """RLlib ready to play: in this process, or with as many `runners` beside it that play while it learns.
+def player(what: Training, data: TaskData, device: torch.device, pool: TrainPool, step: int) -> Iterator[Player]:
+    """RLlib ready to play and to learn: in this process, or in others beside it.
 
     Args:
         what: A run of a game.
         data: Its data, for their shapes.
-        device: Where it learns.
-        runners: Processes that play.
+        device: Where this process learns.
+        pool: How many others play and learn.
         step: Iterations made: games go on with others than those of the start.
     """
     # A training worker stands in a placement group that has no room for others. RLlib would put those that play there
     # all the same; out of its sight they get CPUs of their own.
     with patch.object(ray.util, "get_current_placement_group", lambda: None):
-        algorithm = _config(what, data, device, runners, step).build_algo()
+        algorithm = _config(what, data, device, pool, step).build_algo()
     try:
-        yield Player(algorithm, what)
+        copy = network_of(what, data.input_shape, data.outputs, {}) if pool.learners else None
+        yield Player(algorithm, what, copy)
     finally:
         algorithm.stop()
         # An empty folder in the user's home: what RLlib would log is on storage.
         shutil.rmtree(str(algorithm.logdir), ignore_errors=True)
 
 
-def _config(what: Training, data: TaskData, device: torch.device, runners: int, step: int) -> PPOConfig:
+def _config(what: Training, data: TaskData, device: torch.device, pool: TrainPool, step: int) -> PPOConfig:
+    runners, shares = pool.env_runners, max(1, pool.learners)
+    gpus = pool.gpu if pool.learners else int(device.type == "cuda")
     course, game = what.course, what.task
     assert isinstance(course, Reinforcement)
     assert isinstance(game, Game)
@@ -160,14 +218,19 @@ def _config(what: Training, data: TaskData, device: torch.device, runners: int, 
         .environment(name)
         .env_runners(num_env_runners=runners, num_envs_per_env_runner=-(-course.environments // max(1, runners)))
         .fault_tolerance(restart_failed_env_runners=True)
-        .learners(learner_class=_Learner, num_learners=0, num_gpus_per_learner=int(device.type == "cuda"))
+        .learners(
+            learner_class=_Learner,
+            num_learners=pool.learners,
+            num_cpus_per_learner=pool.cpu if pool.learners else "auto",
+            num_gpus_per_learner=gpus,
+        )
         .rl_module(rl_module_spec=RLModuleSpec(module_class=_Network, model_config=model))
         .callbacks(_Returns)
         .debugging(seed=mix(what.seed, step, "play") % 2**31, log_level="ERROR")
         .training(
             lr=what.optimiser.lr,
-            train_batch_size_per_learner=course.batch_size,
-            minibatch_size=course.minibatch_size,
+            train_batch_size_per_learner=course.batch_size // shares,
+            minibatch_size=course.minibatch_size // shares,
             num_epochs=course.passes,
             gamma=course.discount,
             lambda_=course.trace_decay,

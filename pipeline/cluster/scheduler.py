@@ -172,13 +172,13 @@ class Crew:
 
     def _fit(self, number: int, data_dir: str | None, causes: list[str]) -> None:
         train, storage = self.resources.train, self.launch.storage
-        group = Group(self.launch, number, self.hub, data_dir, train.cpu, train.checkpoint_seconds, train.env_runners)
+        group = Group(self.launch, number, self.hub, data_dir, train)
         trainer = TorchTrainer(
             train_group,
             train_loop_config={"group": group},
             scaling_config=ScalingConfig(
                 num_workers=train.workers,
-                use_gpu=bool(train.gpu),
+                use_gpu=bool(train.worker_gpu),
                 resources_per_worker={"CPU": train.cpu},
                 label_selector=dict(train.labels),
             ),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.collective
 import ray.train.torch
@@ -31,6 +32,7 @@ from pipeline.packing import Unit
 from pipeline.plan import restore
 from pipeline.provenance import host
 from pipeline.recorder import Recorder
+from pipeline.resources import TrainPool
 from pipeline.snapshots import read_checkpoint
 from pipeline.store import Store
 from pipeline.training import Costs, train, train_together
@@ -47,18 +49,14 @@ class Group:
         number: Of the group, by which the hub knows it.
         hub: Its actor's handle.
         data_dir: Where data sets lie.
-        cpu: Threads of a worker.
-        checkpoint_seconds: Seconds between two checkpoints.
-        env_runners: Processes that play games beside a worker.
+        pool: What a worker has, and how often it makes a checkpoint.
     """
 
     launch: Launch
     number: int
     hub: Any
     data_dir: str | None
-    cpu: int
-    checkpoint_seconds: float
-    env_runners: int = 0
+    pool: TrainPool
 
     def next(self) -> Unit:
         """What to train now; empty when there is nothing more, or when the launch is to stop."""
@@ -71,7 +69,7 @@ def train_group(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     pages.keep_freed()
-    torch.set_num_threads(group.cpu)
+    torch.set_num_threads(group.pool.cpu)
     records = {run["run"]: run for run in Store(group.launch.storage).runs}
     try:
         while unit := _shared(world, group.next):
@@ -134,6 +132,8 @@ def _attempt(group: Group, world: World, records: Sequence[Mapping[str, Any]], b
                     attempts.keep_log(launch, attempt, log.text)
     except (Stopped, Fenced):
         raise
+    except ray.exceptions.RayActorError:  # of those beside this worker: a new group goes on from the checkpoint
+        raise
     except Exception as error:
         failed = {"state": "failed", "cause": one_line(error), "traceback": traceback.format_exc()}
         if world.size > 1:
@@ -150,7 +150,7 @@ def _train(
     group: Group, world: World, records: Sequence[Mapping[str, Any]], begun: Sequence[Attempt]
 ) -> list[dict[str, Any]]:
     """The outcomes. Raises Stopped if there are none, because the launch stops or other ranks have to be told."""
-    launch = group.launch
+    launch, pace = group.launch, group.pool.checkpoint_seconds
     whats = [training_of(record) for record in records]
     data = load_data(records[0], group.data_dir)
     found = [read_checkpoint(launch.storage, attempt.checkpoint) if attempt.checkpoint else None for attempt in begun]
@@ -171,11 +171,11 @@ def _train(
         if isinstance(whats[0].task, Game):
             costs = [_play(group, whats[0], data, recorders[0], world.device, found[0])]
         elif begun[0].together:
-            _, costs = train_together(whats, data, recorders, world.device, checkpoints, group.checkpoint_seconds)
+            _, costs = train_together(whats, data, recorders, world.device, checkpoints, pace)
         else:
             wrap = ray.train.torch.prepare_model if world.size > 1 else (lambda module: module)
             try:
-                costs = [train(whats[0], data, recorders[0], world, wrap, found[0], group.checkpoint_seconds)[1]]
+                costs = [train(whats[0], data, recorders[0], world, wrap, found[0], pace)[1]]
             except Stopped:
                 costs = [None]
     if None in costs and (launch.stopping or world.size > 1):
@@ -196,9 +196,8 @@ def _play(
     # RLlib takes seconds to load, and who trains on data needs nothing of it.
     from pipeline.cluster.playing import train_by_playing
 
-    pace, runners = group.checkpoint_seconds, group.env_runners
     try:
-        return train_by_playing(what, data, recorder, device, checkpoint, pace, runners)[1]
+        return train_by_playing(what, data, recorder, device, checkpoint, group.pool)[1]
     except Stopped:
         return None
 

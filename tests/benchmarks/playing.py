@@ -73,12 +73,13 @@ def iterating(arm: str, batch: int) -> Iterator[Callable[[], float]]:
     from pipeline.cluster.rllib import player
     from pipeline.learning import training_of
     from pipeline.plan import make_runs
+    from pipeline.resources import TrainPool
     from pipeline.spec import read_study
     from studies import shipped
 
     few = ["task.states=10", "task.games=1", "probes.kernel={draws: 1, size: 10}"]
     (run,) = make_runs(read_study(shipped()[STUDY], [*trained(batch), *few], None), None)
-    with player(training_of(run.record()), run.data, torch.device("cpu"), 0, 0) as playing:
+    with player(training_of(run.record()), run.data, torch.device("cpu"), TrainPool(), 0) as playing:
         yield lambda: playing.iterate(0).actions
 
 

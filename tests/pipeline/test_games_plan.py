@@ -99,6 +99,10 @@ def test_the_cost_of_playing_is_estimated():
             "class_within needs a class for each point, which catch does not have",
         ),
         ({"resources": {"train": {"workers": 2}}}, "got 2, but one worker learns to play catch; leave it at 1"),
+        (
+            {"resources": {"train": {"learners": 3}}},
+            "train.learners: got 3, but train.batch_size is 64; give a number that divides it",
+        ),
     ],
 )
 def test_what_a_game_does_not_have_is_refused_in_a_line(parts: dict[str, Any], said: str):

@@ -1,11 +1,12 @@
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
 
 from pipeline.errors import Stopped
-from pipeline.interrupts import interruptible, same_handlers
+from pipeline.interrupts import apart, interruptible, same_handlers
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -51,3 +52,15 @@ def test_what_a_block_sets_is_taken_back():
     with same_handlers():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_for_the_group_does_not_reach_what_was_started_apart():
+    def started() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["cat"], stdin=subprocess.PIPE, preexec_fn=lambda: None)
+
+    with apart(), started() as alone:
+        assert os.getpgid(alone.pid) == os.getsid(alone.pid) == alone.pid
+        alone.communicate()
+    with started() as beside:  # and only what is started within the block
+        assert os.getpgid(beside.pid) == os.getpgrp()
+        beside.communicate()

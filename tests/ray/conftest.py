@@ -84,6 +84,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., L
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # a group of its own, for signals that go to a whole group
         )
         started.append(Launch(study, out, process))
         return started[-1]

@@ -78,7 +78,7 @@ def test_an_interrupt_leaves_a_resumable_study_and_no_run_marked_as_running(laun
     hit = launch(tmp_path / "small", **LONG)
     hit.until(lambda: half_trained(hit))
     below = psutil.Process(hit.process.pid).children(recursive=True)
-    hit.process.send_signal(number)
+    os.killpg(hit.process.pid, number)  # as a terminal and timeout(1) do
     printed = hit.finish(code=130)
     assert "run the same command again" in printed
     assert "Traceback" not in printed

@@ -110,6 +110,23 @@ def test_a_dead_env_runner_is_replaced(launch: Any, tmp_path: Any):
 
 
 @pytest.mark.slow
+def test_what_is_learned_beside_the_worker_goes_on_after_a_death(launch: Any, tmp_path: Any):
+    beside = {"train": {"learners": 2, "env_runners": 1, "checkpoint_seconds": 0.5}}
+    one = launch(tmp_path / "small", "--offline", **{**POLES, "resources": beside})
+    one.until(lambda: half_trained(one))
+    (learner, _) = one.descendants("ray::_WrappedExecutable")  # as RLlib's learners are called
+    learner.send_signal(signal.SIGKILL)
+    one.finish()
+    outcome = one.store.outcomes()[the_run(one)]
+    resumed = one.storage.read_json(f"runs/{the_run(one)}/attempts/0002.json")["resumed_at"]
+    assert resumed > 0
+    assert (outcome["state"], outcome["attempt"], resumed + outcome["steps"]) == ("finished", 2, 60)
+    snapshots = layout.current_snapshots(one.storage, the_run(one))
+    assert len({name.checksum for name in snapshots}) == len(snapshots) == 61  # it learns all the time
+    assert sorted(keys(pipeline.load(one.out))) == sorted(planned_keys(one.store))
+
+
+@pytest.mark.slow
 def test_the_shipped_game_is_learned_with_every_seed_and_its_claims_are_decided(launch: Any, tmp_path: Any):
     study = yaml.safe_load(shipped()["rl-catch"].read_text())
     course = {**study["train"], "iterations": 40}

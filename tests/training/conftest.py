@@ -21,6 +21,7 @@ from pipeline.packing import Unit
 from pipeline.plan import make_runs
 from pipeline.planned import plan_record
 from pipeline.recorder import Recorder
+from pipeline.resources import TrainPool
 from pipeline.spec import Study
 from pipeline.storage import Storage
 from tasks import TaskData
@@ -94,11 +95,12 @@ def group(storage: Storage, runs: list[str], monkeypatch: pytest.MonkeyPatch) ->
 
     def run(epoch: int = 1, units: list[Unit] | None = None) -> list[Notice]:
         notices: list[Notice] = []
+        pool = TrainPool(checkpoint_seconds=1e-9)
         launch = Launch(storage, epoch)
         dealer = Dealer(launch, [(run,) for run in runs] if units is None else units)
         calls = {"notice": notices.append, "next_unit": dealer.deal}
         hub = SimpleNamespace(**{name: SimpleNamespace(remote=call) for name, call in calls.items()})
-        train_group({"group": Group(launch, 0, hub, None, 1, -1.0)})
+        train_group({"group": Group(launch, 0, hub, None, pool)})
         return notices
 
     return run

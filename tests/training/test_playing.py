@@ -18,6 +18,7 @@ from pipeline.learning import Training, initialise, training_of
 from pipeline.packing import pack
 from pipeline.plan import Run, make_runs
 from pipeline.recorder import Recorder
+from pipeline.resources import TrainPool
 from pipeline.snapshots import read_checkpoint, read_snapshot
 from pipeline.spec import Study
 from pipeline.storage import Storage
@@ -111,7 +112,7 @@ def test_a_game_in_pixels_is_learned(storage: Storage, recorder_of: Callable[...
 def test_a_return_is_that_of_a_whole_game_also_over_many_iterations():
     run = a_run(train=STUDY["train"] | {"batch_size": 8, "minibatch_size": 8})
     what = training_of(run.record())
-    with player(what, run.data, CPU, 0, 0) as playing_one:
+    with player(what, run.data, CPU, TrainPool(), 0) as playing_one:
         iterations = [playing_one.iterate(0) for _ in range(30)]
     returns = [value for iteration in iterations for value in iteration.returns]
     taken = sum(iteration.actions for iteration in iterations)
@@ -166,17 +167,16 @@ def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(storage: Storage, rec
 def test_a_player_takes_up_parameters_optimiser_and_rate():
     run = a_run()
     what = training_of(run.record())
-    with player(what, run.data, CPU, 0, 0) as first:
-        assert isinstance(first.optimiser, torch.optim.Adam)
+    with player(what, run.data, CPU, TrainPool(), 0) as first:
         first.iterate(0)
-        assert first.optimiser.param_groups[0]["lr"] == 0.01
+        assert first.optimiser_state()["param_groups"][0]["lr"] == 0.01
         first.iterate(1)
-        assert first.optimiser.param_groups[0]["lr"] == 0.005  # the schedule's, of the run's own optimiser
+        assert first.optimiser_state()["param_groups"][0]["lr"] == 0.005  # the schedule's, of the run's own optimiser
         state = playing._Learner(first, None, playing._Count(2, 5, 128)).state(0)
-    with player(what, run.data, CPU, 0, 2) as second:
+    with player(what, run.data, CPU, TrainPool(), 2) as second:
         second.resume(state)
         assert equal(dict(second.network.state_dict()), state["module"])
-        assert second.optimiser.state_dict()["state"][0]["step"] == state["optimiser"]["state"][0]["step"]
+        assert second.optimiser_state()["state"][0]["step"] == state["optimiser"]["state"][0]["step"]
         # Who plays has the parameters, too.
         (playing_one,) = second._algorithm.env_runner_group.foreach_env_runner(lambda runner: runner.module)
         assert equal(dict(playing_one.network.state_dict()), state["module"])

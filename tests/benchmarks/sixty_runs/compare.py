@@ -2,10 +2,10 @@
 
     python tests/benchmarks/sixty_runs/compare.py [--repeats 3] [--seeds 20] [--widths 64 256 1024] [--alone]
 
-Each way runs in a process of its own, one after another in every repeat. The script with torch.func is timed at five
-points of training a width and extrapolated; all else runs whole. Prints seconds and ratios as medians with their
-spread, what processor time went into, and by how much the measured numbers differ; with `--alone` only what it tells
-of tangentscope. Not a test: times depend on the machine and its other work.
+Each way runs in a process of its own, one after another in every repeat, after a small study that is not timed. The
+script with torch.func is timed at five points of training a width and extrapolated; all else runs whole. Prints seconds
+and ratios as medians with their spread, what processor time went into, and by how much the measured numbers differ;
+with `--alone` only what it tells of tangentscope. Not a test: times depend on the machine and its other work.
 """
 
 import argparse
@@ -111,6 +111,8 @@ def main() -> None:
     given = parser.parse_args()
     options = ["--seeds", str(given.seeds), "--widths", *map(str, given.widths)]
     seconds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as directory:  # what programs are made of is read from disk only once
+        study(Path(directory) / "results", given.widths[:1], 1)
     for repeat in range(given.repeats):
         with tempfile.TemporaryDirectory() as directory:
             out = Path(directory) / "results"
