@@ -76,6 +76,8 @@ def check_seen(storage: Storage, hosts: set[str], shared: bool) -> None:
 
 def _connect(address: str | None, cpus: int, quiet: dict[str, Any]) -> None:
     if address is None:
+        # An actor that looks out for nodes that are taken away: there is only this one, and it takes seconds to start.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         # On fewer cores than that everything still runs, only in turns.
         own = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES}
         # A file left by an earlier cluster would make a bare init look for that one: hence "local".

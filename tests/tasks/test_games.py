@@ -57,6 +57,13 @@ def catching(seen: Tensor) -> Tensor:
     return 1 + torch.sign(way).long() * (way.abs() > 2)
 
 
+def test_every_stage_has_games_of_its_own():
+    game = CartPole(states=10, games=2)
+    split = game.staged([lambda seen: torch.zeros(len(seen), 2)] * 2, 20, 2)
+    first, second = split.inputs.split(20)
+    assert not {tuple(state) for state in first.tolist()} & {tuple(state) for state in second.tolist()}
+
+
 def test_who_goes_below_the_ball_catches_all_and_who_stays_few():
     best = Catch().evaluate(catching, 30)
     assert set(best.returns) == {5.0}
