@@ -6,6 +6,7 @@
 import re
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,6 +23,13 @@ from tasks import TASKS
 
 # What a study may name in each of these places.
 TABLES: dict[str, dict[str, Any]] = {"task": TASKS, "model": MODELS, "optimiser": OPTIMISERS}
+
+
+def _all_in(table: Mapping[str, object], names: tuple[str, ...], what: str) -> tuple[str, ...]:
+    for name in names:
+        if name not in table:
+            raise ValueError(f'{what} "{name}" unknown; {nearest(name, table)}')
+    return names
 
 
 class _Part(BaseModel):
@@ -51,10 +59,7 @@ class Probes(_Part):
     @field_validator("variables")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in VARIABLES:
-                raise ValueError(f'variable "{name}" unknown; {nearest(name, VARIABLES)}')
-        return names
+        return _all_in(VARIABLES, names, "variable")
 
     @field_validator("splits", "variables", "parts")
     @classmethod
@@ -78,20 +83,14 @@ class Report(_Part):
         # Imported here: drawing takes a second to load, and a study that names no figures needs none of it.
         from pipeline.report.figures import FIGURES
 
-        for name in names:
-            if name not in FIGURES:
-                raise ValueError(f'figure "{name}" unknown; {nearest(name, FIGURES)}')
-        return names
+        return _all_in(FIGURES, names, "figure")
 
     @field_validator("claims")
     @classmethod
     def _claims_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         from pipeline.report.claims import CLAIMS
 
-        for name in names:
-            if name not in CLAIMS:
-                raise ValueError(f'claim "{name}" unknown; {nearest(name, CLAIMS)}')
-        return names
+        return _all_in(CLAIMS, names, "claim")
 
 
 class Study(_Part):

@@ -2,8 +2,9 @@
 
 import base64
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -14,6 +15,7 @@ from pipeline.report.figures import FIGURES, FULL_WIDTH, Drawing, render
 from pipeline.report.view import SPLITS, View
 from pipeline.storage import Storage
 
+_Made = TypeVar("_Made")
 _LARGEST_SVG = 600_000  # bytes; a curve of very many points is lighter as pixels
 
 
@@ -48,30 +50,30 @@ def write_report(storage: Storage) -> list[str]:
 
 def _drawings(view: View) -> tuple[list[Drawing], list[str]]:
     """The figures the study asks for (all there are by default), and a note for each that cannot be drawn."""
-    drawings: list[Drawing] = []
-    notes = []
-    for name in (view.plan.get("report") or {}).get("figures") or list(FIGURES):
-        if name not in FIGURES:
-            notes.append(f'Figure "{name}" is not known to this version; known: {", ".join(FIGURES)}.')
-        elif drawn := FIGURES[name](view):
-            drawings += drawn
-        else:
-            notes.append(f'Figure "{name}" is not drawn: none of its variables has been measured.')
-    return drawings, notes
+    asked = (view.plan.get("report") or {}).get("figures") or list(FIGURES)
+    return _made(view, asked, FIGURES, "Figure", "not drawn: none of its variables has been measured")
 
 
 def _findings(view: View) -> tuple[list[Finding], list[str]]:
     """What came of the claims the study asks for, and a note for each that cannot be looked at."""
-    findings: list[Finding] = []
+    asked = (view.plan.get("report") or {}).get("claims") or []
+    return _made(view, asked, CLAIMS, "Claim", "not looked at: nothing that it speaks of has been measured")
+
+
+def _made(
+    view: View, names: Iterable[str], table: Mapping[str, Callable[[View], list[_Made]]], what: str, missing: str
+) -> tuple[list[_Made], list[str]]:
+    """What the functions of these names in a table make of a study, and a note for each that makes nothing."""
+    made: list[_Made] = []
     notes = []
-    for name in (view.plan.get("report") or {}).get("claims") or []:
-        if name not in CLAIMS:
-            notes.append(f'Claim "{name}" is not known to this version; known: {", ".join(CLAIMS)}.')
-        elif found := CLAIMS[name](view):
-            findings += found
+    for name in names:
+        if name not in table:
+            notes.append(f'{what} "{name}" is not known to this version; known: {", ".join(table)}.')
+        elif found := table[name](view):
+            made += found
         else:
-            notes.append(f'Claim "{name}" is not looked at: nothing that it speaks of has been measured.')
-    return findings, notes
+            notes.append(f'{what} "{name}" is {missing}.')
+    return made, notes
 
 
 def _data_uri(files: dict[str, bytes]) -> str:
