@@ -42,7 +42,7 @@ STUDY = {
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -164,16 +164,17 @@ def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(storage: Storage, rec
     assert found["train", "episodes"][3] >= counted["train", "episodes"][2]
 
 
-def test_a_player_takes_up_parameters_optimiser_and_rate():
+@pytest.mark.parametrize("pool", [TrainPool(), pytest.param(TrainPool(learners=2), marks=pytest.mark.slow)])
+def test_a_player_takes_up_parameters_optimiser_and_rate(pool: TrainPool):
     run = a_run()
     what = training_of(run.record())
-    with player(what, run.data, CPU, TrainPool(), 0) as first:
+    with player(what, run.data, CPU, pool, 0) as first:
         first.iterate(0)
         assert first.optimiser_state()["param_groups"][0]["lr"] == 0.01
         first.iterate(1)
         assert first.optimiser_state()["param_groups"][0]["lr"] == 0.005  # the schedule's, of the run's own optimiser
         state = playing._Learner(first, None, playing._Count(2, 5, 128)).state(0)
-    with player(what, run.data, CPU, TrainPool(), 2) as second:
+    with player(what, run.data, CPU, pool, 2) as second:
         second.resume(state)
         assert equal(dict(second.network.state_dict()), state["module"])
         assert second.optimiser_state()["state"][0]["step"] == state["optimiser"]["state"][0]["step"]
