@@ -148,9 +148,11 @@ def test_two_workers_train_as_one_does(launch, tmp_path, undisturbed):
 
 
 def test_a_second_launch_is_refused_while_the_first_one_lives(launch, tmp_path):
-    first = launch(tmp_path / "small", "--offline", **LONG)
+    # It ends when it is told to, however long the other takes to start.
+    endless = {"train": {"epochs": 10**6, "batch_size": 50}, "probes": {"schedule": {"kind": "log", "points": 10}}}
+    first = launch(tmp_path / "small", "--offline", **{**LONG, **endless})
     first.until(lambda: started(first))
-    printed = launch(tmp_path / "small", "--offline", **LONG).finish(code=2)
+    printed = launch(tmp_path / "small", "--offline", **{**LONG, **endless}).finish(code=2)
     assert printed.count("\n") == 1
     assert "is held by another launch (process" in printed
     first.process.send_signal(signal.SIGTERM)
