@@ -15,9 +15,16 @@ _OF_ALL_OUTPUTS = {"labels", "residual", "output_hessian"}  # what a target says
 def check_study(study: Study, task: Task, course: Course, data: TaskData, source: str) -> None:
     """Raise UserError where workers, points, parts of outputs, classes or a loss are asked for that a task does not
     have."""
-    probes = study.probes
+    probes, pool = study.probes, study.resources.train
     if isinstance(course, Reinforcement):
-        _check_playing(study.resources.train, course, task, source)
+        _check_playing(pool, course, task, source)
+    else:
+        for name in ("env_runners", "learners"):
+            if count := getattr(pool, name):
+                raise UserError(
+                    f"{source}: resources.train.{name}: got {count}, but {task.name} is no game; leave it out and give "
+                    "resources.train.workers"
+                )
     _check_points(probes, task, data, source)
     for part in probes.parts:
         if part not in (known := task.parts()):

@@ -117,6 +117,12 @@ def test_who_learns_from_data_does_not_play():
         small_study("train.algorithm=ppo")
 
 
+@pytest.mark.parametrize("field", ["env_runners", "learners"])
+def test_who_plays_or_learns_beside_a_worker_does_so_in_games_only(field: str):
+    with pytest.raises(UserError, match=rf"resources.train.{field}: got 2, but mnist is no game; leave it out and"):
+        small_study(f"resources.train.{field}=2")
+
+
 def test_a_task_without_parts_says_so():
     with pytest.raises(UserError, match=r'probes.parts: "actor" unknown; mnist has none: leave them out'):
         small_study("probes.parts=[actor]")
