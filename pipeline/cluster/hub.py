@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline import layout, tables
 from pipeline.dealing import Dealer
-from pipeline.errors import UserError
+from pipeline.errors import Stopped
 from pipeline.launch import Launch
 from pipeline.layout import Notice
 from pipeline.ledger import Job, Ledger
@@ -115,7 +115,8 @@ class Hub:
             if not self.ledger.in_work:
                 await self._publish()  # the last rows need not wait for their turn
             if self._troubled_since and time.monotonic() - self._troubled_since > _PATIENCE_SECONDS:
-                raise UserError(f"{self._trouble}; results so far are kept: make room and run the same command again")
+                mend = "results so far are kept: make room and run the same command again"
+                raise Stopped(f"error: {self._trouble}; {mend}", code=1)
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:

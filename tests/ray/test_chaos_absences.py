@@ -78,7 +78,8 @@ def test_a_machine_that_is_taken_away_after_a_warning(launch, straight, tmp_path
     names = layout.current_snapshots(hit.storage, the_run(hit))
     checkpoint = layout.newest_checkpoint(hit.storage, the_run(hit))
     assert checkpoint is not None
-    assert checkpoint[0] >= names[-1].step  # nothing that has been trained is trained again
+    # Nothing that has been trained is trained again; a late warning may find the training at its end.
+    assert checkpoint[0] >= names[-1].step or hit.storage.exists(layout.outcome(the_run(hit)))
     again = launch(tmp_path / "small", **LONG)
     again.finish()
     same_numbers(again, straight)

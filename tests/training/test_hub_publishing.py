@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from training_cases import RUN
 
 from pipeline import layout
 from pipeline.cluster.hub import Hub
-from pipeline.errors import Fenced, UserError
+from pipeline.errors import Fenced, Stopped
 from pipeline.launch import Launch
 from pipeline.layout import Notice, SnapshotName
 from pipeline.ledger import TRIES
@@ -156,8 +157,9 @@ def test_a_storage_that_stays_full_ends_the_wait_with_its_reason(
             job = await take(hub)
             await hub.deliver(job.ticket, rows_of(job))
         storage.fails["tables/"] = lambda: OSError(errno.ENOSPC, "No space left on device")
-        with pytest.raises(UserError, match=r"No space left on device.*run the same command again"):
+        with pytest.raises(Stopped, match=r"error: .*No space left on device.*run the same command again") as caught:
             await hub.drain()
+        assert pickle.loads(pickle.dumps(caught.value)).code == 1  # also where the launch hears of it
         storage.fails.clear()
         await hub.drain()
 
