@@ -18,7 +18,7 @@ class Fenced(Exception):  # noqa: N818  a state of the launch, not a mistake
 
 
 class Stopped(Exception):  # noqa: N818  a request, not a mistake
-    """Somebody asked this launch or run to stop; what was running has been checkpointed and can be resumed.
+    """Somebody asked this launch or run to stop, or it cannot go on now; what was done is kept and can be resumed.
 
     Args:
         message: For the user.

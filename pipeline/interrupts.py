@@ -67,8 +67,8 @@ _apart = False
 def apart() -> Iterator[None]:
     """What the block starts with a `preexec_fn`, as Ray does, gets a session of its own.
 
-    Signals for the launch's process group, such as those of timeout(1) or a closed terminal, then reach the launch
-    alone, which ends the others in order once it needs them no longer.
+    Signals for the launch's process group, such as those of timeout(1) or of a scheduler, then reach the launch alone,
+    which ends the others in order once it needs them no longer.
     """
     global _apart
     before, _apart = _apart, True

@@ -108,7 +108,11 @@ class Hub:
             self._changed.notify_all()
 
     async def drain(self) -> None:
-        """Return once every snapshot on storage has been measured or has failed, and all rows are on storage."""
+        """Return once every snapshot on storage has been measured or has failed, and all rows are on storage.
+
+        Raises:
+            Stopped: Storage has taken nothing for a minute.
+        """
         for run in self.plan["runs"]:
             await self.rescan(run["run"])
         while not (self.ledger.idle and not self._delivered and not self._failed):

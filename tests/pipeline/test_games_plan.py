@@ -9,6 +9,7 @@ from pipeline.calibrate import estimate, side
 from pipeline.errors import UserError
 from pipeline.plan import Run, identity, make_runs, restore
 from pipeline.planned import plan_record
+from pipeline.resources import TrainPool
 from pipeline.spec import Study
 
 CATCH: dict[str, Any] = {
@@ -121,6 +122,12 @@ def test_who_learns_from_data_does_not_play():
 def test_who_plays_or_learns_beside_a_worker_does_so_in_games_only(field: str):
     with pytest.raises(UserError, match=rf"resources.train.{field}: got 2, but mnist is no game; leave it out and"):
         small_study(f"resources.train.{field}=2")
+
+
+def test_what_learns_beside_a_worker_has_its_share_of_the_cluster():
+    alone, beside = TrainPool(cpu=2, gpu=1, env_runners=3), TrainPool(cpu=2, gpu=1, env_runners=3, learners=2)
+    assert (alone.worker_wants, alone.worker_gpu) == ({"CPU": 5, "GPU": 1}, 1)
+    assert (beside.worker_wants, beside.worker_gpu) == ({"CPU": 9, "GPU": 2}, 0)
 
 
 def test_a_task_without_parts_says_so():
