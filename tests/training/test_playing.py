@@ -168,8 +168,11 @@ def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(storage: Storage, rec
 def test_a_player_takes_up_parameters_optimiser_and_rate(pool: TrainPool):
     run = a_run()
     what = training_of(run.record())
+    untrained = dict(initialise(what, run.data, CPU).state_dict())
     with player(what, run.data, CPU, pool, 0) as first:
+        assert equal(dict(first.network.state_dict()), untrained)
         first.iterate(0)
+        assert not equal(dict(first.network.state_dict()), untrained)
         assert first.optimiser_state()["param_groups"][0]["lr"] == 0.01
         first.iterate(1)
         assert first.optimiser_state()["param_groups"][0]["lr"] == 0.005  # the schedule's, of the run's own optimiser
