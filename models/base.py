@@ -91,7 +91,7 @@ def initialise(layer: nn.Linear | nn.Conv2d, init: Init) -> None:
 
     `standard` leaves the layer as torch made it. `ntk` needs a `Scale` of `1/√fan_in` before the layer.
     """
-    if init == "standard":
+    if init == "standard" or layer.weight.is_meta:  # nothing to draw; torch would import its compiler to do it
         return
     outputs, *window = layer.weight.shape
     fan_in, fan_out = prod(window), outputs * prod(window[1:])

@@ -201,7 +201,7 @@ def attach(
         _prepare(launch, plan, splits, probes)
         subject = Attached(copy.deepcopy(unwrapped(model)).cpu(), loss)
         crew = Crew(launch, pools, uri, lambda status: None, subject=subject)
-        crew.check_probers()
+        crew.probers.check()
         watch = Watch(launch, plan["runs"][0], model, crew.hub)
         try:
             try:

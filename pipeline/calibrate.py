@@ -97,8 +97,9 @@ def estimate(study: Study, runs: list[Run], start: float | None = None) -> Estim
         table_bytes += count * sum(
             8 * lists * p.kernel.draws * side(run, p) + 300 * len(p.variables) for p in run.probes
         )
-    # Both pools work at the same time; the one with more to do sets the pace.
-    busy = max(training / pools.train.groups, probing / pools.probe.actors)
+    # Both pools work at the same time; what is measured afterwards has the workers' place too.
+    busy = training / pools.train.groups
+    busy += max(0.0, probing - busy * pools.probe.actors) / (pools.probe.actors + pools.successors)
     around = (_CHAIN + _SHARED / cores) * start
     memory = (trainer_memory + _RAY_BYTES, prober_memory + _RAY_BYTES)
     return Estimate(around, training, probing, around + busy, snapshot_bytes, table_bytes, *memory)

@@ -62,7 +62,7 @@ def execute(works: Sequence[Work], data_dir: Path | None, address: str | None, w
 
     def do(k: int) -> None:
         try:
-            found[k] = _do(works[k], works[:k], data_dir, wait)
+            found[k] = _do(k, works, data_dir, wait)
         except Exception as error:
             found[k] = error
         finally:  # nobody waits for it any longer
@@ -83,10 +83,11 @@ def execute(works: Sequence[Work], data_dir: Path | None, address: str | None, w
     return found
 
 
-def _do(work: Work, before: Sequence[Work], data_dir: Path | None, wait: Wait) -> Tracked:
+def _do(k: int, works: Sequence[Work], data_dir: Path | None, wait: Wait) -> Tracked:
     from pipeline.cluster.connection import room_for
     from pipeline.cluster.scheduler import Crew
 
+    work, before = works[k], works[:k]
     train = work.study.resources.train
     while not all(other.trained.is_set() for other in before):
         if all(other.placed.is_set() for other in before) and room_for(work.study.resources):
@@ -108,7 +109,7 @@ def _do(work: Work, before: Sequence[Work], data_dir: Path | None, wait: Wait) -
             _fail_the_rest(work.launch, work.todo, causes)
         work.placed.set()
         work.trained.set()
-        crew.drain(lambda status: wait(work, status))
+        crew.drain(lambda status: wait(work, status), lambda: all(other.placed.is_set() for other in works))
         publish(work.store.storage, work.launch)
     finally:
         # Also on the way out of an interrupt: no MLflow run may be left RUNNING.

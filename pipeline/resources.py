@@ -47,10 +47,16 @@ class TrainPool(_Pool):
             "GPU": self.gpu * max(1, self.learners),
         }
 
+    @property
+    def wants(self) -> dict[str, float]:
+        """What all workers need of the cluster, with those beside them."""
+        return {name: self.groups * self.workers * amount for name, amount in self.worker_wants.items()}
+
 
 class ProbePool(_Pool):
     """Who measures: `actors` probe actors, on nodes with all the `labels`.
 
+    Where all has been trained and much is still to be measured, more of them take the workers' place.
     A kernel computed in pieces, for `memory_bytes`, may round differently.
     """
 
@@ -60,6 +66,11 @@ class ProbePool(_Pool):
     labels: Labels = {}
     memory_bytes: int = Field(default=2**30, ge=2**20)  # what a kernel may take
 
+    @property
+    def share(self) -> dict[str, float]:
+        """What each actor needs of the cluster."""
+        return {"CPU": self.cpu, "GPU": self.gpu}
+
 
 class Resources(_Pool):
     """Machines' shares. No part of a run's identity. `shared`: all machines of the cluster see the output directory."""
@@ -67,3 +78,16 @@ class Resources(_Pool):
     train: TrainPool = TrainPool()
     probe: ProbePool = ProbePool()
     shared: bool = False
+
+    @property
+    def wants(self) -> dict[str, float]:
+        """What the study needs of the cluster."""
+        return {name: amount + self.probe.actors * self.probe.share[name] for name, amount in self.train.wants.items()}
+
+    @property
+    def successors(self) -> int:
+        """How many more actors can measure where workers have trained: none on nodes that labels set apart."""
+        if self.train.labels != self.probe.labels:
+            return 0
+        share = self.probe.share.items()
+        return int(min(self.train.wants[name] // amount for name, amount in share if amount))

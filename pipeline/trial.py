@@ -14,7 +14,8 @@ from tasks import TaskData
 # More than noise in a few timings: the same study should train in the same way each time.
 _GAIN = 1.25
 _TOLERANCE = 1e-3  # of the way that the parameters went
-_UPDATES = 5
+_UPDATES = 5  # at most; nothing else is trained meanwhile
+_ENOUGH_SECONDS = 0.25
 _FEWEST_STEPS = 50  # of shorter trainings the trial would be no small part
 
 
@@ -34,10 +35,15 @@ def better_together(whats: Sequence[Training], data: TaskData, device: torch.dev
     alone = [Alone(whats[k], train, network(whats[k]), World(device=device)) for k in ends]
     try:
         together = Together(whats, train, [network(what) for what in whats], device)
-        seconds = _seconds(together, device)
+        first = _timed(together.update, device)  # apart: it sets up what the others find
+        count = max(1, min(_UPDATES, int(_ENOUGH_SECONDS / first)))
+        seconds = _seconds(together, device, count)
     except Exception:  # whatever torch says of a network that it cannot vectorise
         return False
-    seconds_alone = [_seconds(learner, device) for learner in alone]
+    seconds_alone = []
+    for learner in alone:
+        learner.update()
+        seconds_alone.append(_seconds(learner, device, count))
     for k, learner in zip(ends, alone, strict=True):
         went = _distance(learner.modules[0], network(whats[k]))
         if not _distance(learner.modules[0], together.modules[k]) <= _TOLERANCE * went:
@@ -45,10 +51,9 @@ def better_together(whats: Sequence[Training], data: TaskData, device: torch.dev
     return seconds * _GAIN < len(whats) * min(seconds_alone)
 
 
-def _seconds(learner: Learner, device: torch.device) -> float:
-    """Least seconds of an update, the first one apart."""
-    learner.update()
-    return min(_timed(learner.update, device) for _ in range(_UPDATES))
+def _seconds(learner: Learner, device: torch.device, count: int) -> float:
+    """Least seconds of an update."""
+    return min(_timed(learner.update, device) for _ in range(count))
 
 
 def _timed(action: Callable[[], None], device: torch.device) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from probes.givens import OF_POINTS, Loss, givens_at, outputs_of
 from probes.kernels import OutputTreatment, draw_kernels, point_traces
 from probes.kernels.batch import as_batch, checked_draws
-from probes.spectrum import spectra
+from probes.spectrum import solve
 from probes.variables import VARIABLES, check_names, check_treatment, evaluate, givens_of
 from probes.variables.needs import GIVENS, known_from
 
@@ -140,14 +140,12 @@ def measure(
     if "layer_parts" in needed:
         parts = torch.stack([*point_traces(model, points, outputs, memory_bytes=memory_bytes).values()], 1)
         beside["layer_parts"] = parts[place.to(parts.device)].sum(1)
-    solved = spectra(present)
-    drawn = [
-        evaluate(
-            names,
-            known_from(kernel, spectrum=spectrum, **about, **{name: values[draw] for name, values in beside.items()}),
-        )
-        for draw, (kernel, spectrum) in enumerate(zip(present, solved, strict=True))
+    known = [
+        known_from(kernel, **about, **{name: values[draw] for name, values in beside.items()})
+        for draw, kernel in enumerate(present)
     ]
+    solved = solve([each["kernel"] for each in known])
+    drawn = [evaluate(names, each | {"spectrum": spectrum}) for each, spectrum in zip(known, solved, strict=True)]
     columns = {name: np.array([values[name] for values in drawn], dtype=np.float64) for name in names}
     return Measurement(
         outputs=outputs,

@@ -35,7 +35,7 @@ def spectrum(kernel: Float[Tensor, "side side"] | Float[np.ndarray, "side side"]
         TypeError: the kernel is not a floating-point tensor or array.
         ValueError: the kernel is not square, is empty or is not symmetric.
     """
-    return _solved([float64_kernel(kernel)])[0]
+    return solve([float64_kernel(kernel)])[0]
 
 
 def spectra(
@@ -51,7 +51,7 @@ def spectra(
         raise TypeError(f"the kernels are a {type(kernels).__name__}, expected a tensor or array: stack them")
     if kernels.ndim != 3:
         raise ValueError(f"the kernels have shape {list(kernels.shape)}, expected [draws, side, side]: stack them")
-    return _solved([float64_kernel(kernel) for kernel in kernels])
+    return solve([float64_kernel(kernel) for kernel in kernels])
 
 
 def eigensystem(kernel: Float64[Tensor, "side side"]) -> tuple[Spectrum, Float64[np.ndarray, "side side"]]:
@@ -72,13 +72,15 @@ def eigensystem(kernel: Float64[Tensor, "side side"]) -> tuple[Spectrum, Float64
     return _clipped(raw), vectors * np.where(largest < 0, -1.0, 1.0)
 
 
-def _solved(matrices: list[Float64[Tensor, "side side"]]) -> list[Spectrum]:
+def solve(matrices: list[Float64[Tensor, "side side"]]) -> list[Spectrum]:
+    """``spectra`` of kernels that ``float64_kernel`` made, all of one side."""
     defined = [is_finite(matrix) for matrix in matrices]
     finite = list(itertools.compress(matrices, defined))
     if not finite:
         return [_undefined(len(matrix)) for matrix in matrices]
     # On a CPU torch's takes half the time of numpy's from a side of a thousand on, and heeds the caller's threads.
-    solved = iter(torch.linalg.eigvalsh(torch.stack(finite)).cpu().numpy())
+    stack = torch.stack(finite) if len(finite) > 1 else finite[0][None]
+    solved = iter(torch.linalg.eigvalsh(stack).cpu().numpy())
     return [_clipped(next(solved)) if good else _undefined(len(m)) for good, m in zip(defined, matrices, strict=True)]
 
 

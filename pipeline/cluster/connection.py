@@ -27,7 +27,7 @@ def connected(address: str | None, studies: Sequence[tuple[Resources, Storage]])
         UserError: No cluster there, fewer GPUs than a study asks for, labels that no node has, or a storage that not
             all of it can see.
     """
-    wanted = [_wanted(resources) for resources, _ in studies]
+    wanted = [resources.wants for resources, _ in studies]
     gpus = max(want["GPU"] for want in wanted)
     if ray.is_initialized():
         raise UserError("this process is connected to a Ray already, and one is all it can have; call ray.shutdown()")
@@ -53,16 +53,7 @@ def connected(address: str | None, studies: Sequence[tuple[Resources, Storage]])
 def room_for(resources: Resources) -> bool:
     """Whether the cluster has all that a study wants, free at this moment."""
     free = ray.available_resources()
-    return all(free.get(name, 0.0) >= amount for name, amount in _wanted(resources).items())
-
-
-def _wanted(resources: Resources) -> dict[str, float]:
-    train, probe = resources.train, resources.probe
-    each, workers = train.worker_wants, train.groups * train.workers
-    return {
-        "CPU": workers * each["CPU"] + probe.actors * probe.cpu,
-        "GPU": workers * each["GPU"] + probe.actors * probe.gpu,
-    }
+    return all(free.get(name, 0.0) >= amount for name, amount in resources.wants.items())
 
 
 def check_seen(storage: Storage, hosts: set[str], shared: bool) -> None:

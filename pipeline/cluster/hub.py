@@ -6,10 +6,11 @@ rebuilds its ledger from the plan, the snapshots and the rows already published.
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 from pipeline import layout, tables
@@ -23,6 +24,7 @@ from pipeline.store import Store
 from pipeline.tables import Rows
 
 _RESCAN_SECONDS = 10.0
+_LATEST = 20  # jobs that tell how long the next ones will take
 _PATIENCE_SECONDS = 60.0  # with a storage that takes nothing, once all else is done
 
 
@@ -46,6 +48,8 @@ class Hub:
         self._failed: list[dict[str, Any]] = []
         self._changed = asyncio.Condition()
         self._lives: dict[str, str] = {}
+        self._taken: dict[int, float] = {}  # when, by ticket
+        self._took: deque[float] = deque(maxlen=_LATEST)  # seconds of a job
         self._closed = False
         self._begun = time.monotonic()
         self._publishing = asyncio.Lock()
@@ -93,15 +97,21 @@ class Hub:
             # A call outlives its caller: one that a dead prober left waiting must not take a job into its grave.
             self._lives.setdefault(prober, life)
             await self._changed.wait_for(lambda: self._closed or self.ledger.waiting or self._lives[prober] != life)
-            return None if self._closed or self._lives[prober] != life else self.ledger.take(prober)
+            job = None if self._closed or self._lives[prober] != life else self.ledger.take(prober)
+            if job is not None:
+                self._taken[job.ticket] = time.monotonic()
+            return job
 
     async def deliver(self, ticket: int, rows: Rows) -> None:
         """A prober's rows for a job; they count as measured once they are on storage."""
         self.ledger.deliver(ticket)
+        if ticket in self._taken:  # else another hub, now dead, handed it out
+            self._took.append(time.monotonic() - self._taken.pop(ticket))
         self._delivered.append((ticket, rows))
 
     async def give_back(self, ticket: int, cause: str) -> None:
         """A job that could not be measured."""
+        self._taken.pop(ticket, None)
         async with self._changed:
             now = time.time()
             self._failed += [row | {"recorded_at": now} for row in self.ledger.give_back(ticket, cause)]
@@ -131,11 +141,13 @@ class Hub:
         await self._publish()
 
     async def status(self) -> dict[str, Any]:
-        """Counts: worker groups that have begun, snapshots waiting and in hand, rows measured, jobs failed, and trouble
-        with storage."""
+        """Counts: worker groups that have begun, snapshots waiting and in hand, rows measured, jobs failed; seconds
+        that one prober would need for what waits, as far as is known; and trouble with storage."""
+        waiting = len(self.ledger.waiting)
         return {
             "groups": len(self._groups),
-            "waiting": len(self.ledger.waiting),
+            "waiting": waiting,
+            "backlog": waiting * fmean(self._took) if self._took else 0.0,
             "in_hand": len(self.ledger.in_hand),
             "measured": self.ledger.measured_by_run(),
             "failed": self.ledger.failed_by_run(),

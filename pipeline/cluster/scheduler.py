@@ -11,14 +11,13 @@ import ray
 import ray.exceptions
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster.hub import Hub
-from pipeline.cluster.prober import Prober
+from pipeline.cluster.probers import SURVIVE, Probers
 from pipeline.cluster.tracker import TrackerActor
 from pipeline.cluster.trainer import Group, train_group
-from pipeline.errors import UserError, one_line
+from pipeline.errors import one_line
 from pipeline.launch import Launch
 from pipeline.packing import Unit
 from pipeline.resources import Resources
@@ -29,7 +28,7 @@ _STOP_SECONDS = 20.0  # how long workers may take to checkpoint when the launch 
 
 
 class Crew:
-    """A launch's actors: hub, probers and tracker. The probers' share of the cluster is theirs before a trainer starts.
+    """A launch's actors: hub, probers and tracker.
 
     Args:
         launch: The right to publish.
@@ -51,54 +50,17 @@ class Crew:
     ) -> None:
         self.launch, self.resources, self.units = launch, resources, units
         place = hashlib.sha256(launch.storage.uri.encode()).hexdigest()[:12]
-        probe = resources.probe
-        share = {"CPU": float(probe.cpu), **({"GPU": probe.gpu} if probe.gpu else {})}
-        self._pool: PlacementGroup = placement_group(
-            [dict(share) for _ in range(probe.actors)],
-            strategy="PACK",
-            bundle_label_selector=[dict(probe.labels) for _ in range(probe.actors)],
-        )
-        reserved = self._pool.ready()
-        try:
-            while not ray.wait([reserved], timeout=0.5)[0]:
-                wait({})  # for nodes to join, or for other jobs to end
-        except BaseException:
-            remove_placement_group(self._pool)
-            raise
-        # Ray starts a dead actor again and repeats the calls it missed; both rebuild what they knew from storage.
-        survive = {"max_restarts": -1, "max_task_retries": -1}
-        actors: Any = {cls: ray.remote(cls) for cls in (Hub, Prober, TrackerActor)}
+        self.probers = Probers(launch.storage, resources, subject or Planned(), wait)
         # Beside the driver: other nodes may be set apart for training or probing, and a database file, or a server that
         # listens on localhost only, are the driver's machine's.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        beside: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here, **survive}
+        beside: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here, **SURVIVE}
         named = f"hub-{place}-{launch.epoch}"
-        self.hub: Any = actors[Hub].options(max_concurrency=1000, name=named, **beside).remote(launch, units)
-        self.probers = [
-            actors[Prober]
-            .options(
-                num_cpus=probe.cpu,
-                num_gpus=probe.gpu,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(self._pool, placement_group_bundle_index=i),
-                **survive,
-            )
-            .remote(launch.storage, f"prober-{i}", probe.cpu, probe.memory_bytes, subject or Planned())
-            for i in range(probe.actors)
-        ]
-        self._up = [prober.__ray_ready__.remote() for prober in self.probers]
-        self._work = [prober.work.remote(self.hub) for prober in self.probers]
+        self.hub: Any = ray.remote(Hub).options(max_concurrency=1000, name=named, **beside).remote(launch, units)
+        self.probers.begin(self.hub)
         self._tracker: Any = None
         if tracking_uri is not None:
-            self._tracker = actors[TrackerActor].options(**beside).remote(launch.storage, tracking_uri)
-
-    def check_probers(self) -> None:
-        """Wait until the probers are up; raise UserError if they cannot load what they were given."""
-        try:
-            ray.get(self._up)
-        except ray.exceptions.RayError as error:
-            cause = str(error).strip().splitlines()[-1].strip()
-            mend = "define network and loss in the script itself, or in a module that every machine can import"
-            raise UserError(f"the probers cannot load the network and its loss ({cause}); {mend}") from error
+            self._tracker = ray.remote(TrackerActor).options(**beside).remote(launch.storage, tracking_uri)
 
     def train(self, data_dir: str | None, wait: Callable[[dict[str, Any]], None]) -> list[str]:
         """Train all units, each group of workers the next one whenever it has done with its last.
@@ -130,17 +92,25 @@ class Crew:
             raise
         return causes
 
-    def drain(self, wait: Callable[[dict[str, Any]], None]) -> None:
-        """Wait until all snapshots have been measured and stored, then send the probers home."""
+    def drain(self, wait: Callable[[dict[str, Any]], None], free: Callable[[], bool] = lambda: False) -> None:
+        """Wait until all snapshots have been measured and stored, then send the probers home.
+
+        Args:
+            wait: Called about twice a second with the hub's status; may raise to end the launch.
+            free: Whether more probers may take the place of workers that have trained.
+        """
         drained = self.hub.drain.remote()
         while not ray.wait([drained], timeout=0.5)[0]:
-            wait(self.status())
+            status = self.status()
+            if free():
+                self.probers.succeed(self.hub, status.get("backlog", 0.0))
+            wait(status)
         try:
             ray.get(drained)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None  # as the hub raised it, without the way it came
         ray.get(self.hub.close.remote())
-        ray.wait(self._work, num_returns=len(self._work), timeout=10)
+        self.probers.go_home()
 
     def dismiss(self) -> None:
         """Send the probers home as they are; what they have delivered is stored, what they have in hand is not."""
@@ -157,11 +127,11 @@ class Crew:
 
     def leave(self) -> None:
         """End the actors, so that others can have what they hold of the cluster."""
+        self.probers.leave()
         with suppress(Exception):  # of a cluster that is gone there is nothing to give back, and no error to hide
-            for actor in (*self.probers, self.hub, self._tracker):
+            for actor in (self.hub, self._tracker):
                 if actor is not None:
                     ray.kill(actor)
-            remove_placement_group(self._pool)
 
     def status(self) -> dict[str, Any]:
         """The hub's counts; empty while it is starting."""

@@ -1,12 +1,13 @@
 """What the report's tables say of each run: where it came from and ended up, what it cost, and what is not there."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from pipeline.report.view import SPLITS, Kernel, View, column, value_label, where
+from pipeline.report.view import SPLITS, Kernel, View, by, column, value_label, where
 from probes.trajectories import Regime, learning_regime
 
 
@@ -97,7 +98,7 @@ def state(view: View, run: str) -> str:
     """``finished``, ``failed``, ``under way`` (something is on storage, no outcome yet) or ``not started``."""
     if run in view.outcomes:
         return view.outcomes[run]["state"]
-    begun = any(len(where(frame, run=run)) for frame in (view.snapshots, view.history, view.measurements))
+    begun = any(len(rows[run]) for rows in (view.snapshots_of, view.history_of, view.measurements_of))
     return "under way" if begun else "not started"
 
 
@@ -118,7 +119,7 @@ def run_rows(view: View) -> list[RunRow]:
 def _run_row(view: View, run: dict[str, Any]) -> RunRow:
     way = results_on(view)
     entropy, trace = (view.curve(run, way[0], name, way[1]) if way else pd.DataFrame() for name in ("entropy", "trace"))
-    steps = column(where(view.history, run=run["run"]), "step")
+    steps = column(view.history_of[run["run"]], "step")
     return RunRow(
         run=run["run"],
         name=run["name"],
@@ -181,13 +182,13 @@ def _last(curve: pd.DataFrame) -> float | None:
 
 def cost_rows(view: View) -> list[CostRow]:
     """A row per run of which anything is on storage."""
-    probed = probings(view)
+    probed = by(probings(view), "run")
     return [_cost_row(view, run, probed) for run in view.runs if state(view, run["run"]) != "not started"]
 
 
-def _cost_row(view: View, run: dict[str, Any], probed: pd.DataFrame) -> CostRow:
+def _cost_row(view: View, run: dict[str, Any], probed: Mapping[str, pd.DataFrame]) -> CostRow:
     told = view.outcomes.get(run["run"], {})
-    taken = where(view.snapshots, run=run["run"])
+    taken = view.snapshots_of[run["run"]]
     copies = column(taken, "copy_seconds")
     # The outcome has the totals; while there is none, the snapshots taken so far add up to them.
     return CostRow(
@@ -201,7 +202,7 @@ def _cost_row(view: View, run: dict[str, Any], probed: pd.DataFrame) -> CostRow:
         wait_total=told.get("wait_seconds", float(np.nansum(column(taken, "wait_seconds")))),
         written=float(np.nansum(column(taken, "bytes"))),
         peak_memory=told.get("peak_memory"),
-        probing=float(np.nansum(column(where(probed, run=run["run"]), "probe_seconds"))),
+        probing=float(np.nansum(column(probed[run["run"]], "probe_seconds"))),
     )
 
 

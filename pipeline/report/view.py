@@ -1,8 +1,8 @@
 """What the report reads of a study, loaded once: planned probes only, one position on the x axis per row."""
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,6 +41,16 @@ def where(frame: pd.DataFrame, **equal: Any) -> pd.DataFrame:
     for column, value in equal.items():
         keep &= np.asarray(frame[column] == value, dtype=bool)
     return frame.take(np.flatnonzero(keep).tolist())
+
+
+def by(frame: pd.DataFrame, columns: str | list[str]) -> Mapping[Any, pd.DataFrame]:
+    """The rows of each value of a column, or of each tuple of values of several; none for what does not occur.
+
+    Taken apart once: a study may have hundreds of runs.
+    """
+    found: defaultdict[Any, pd.DataFrame] = defaultdict(lambda: frame.iloc[:0])
+    found.update((key, rows) for key, rows in frame.groupby(columns, sort=False))
+    return found
 
 
 def column(frame: pd.DataFrame, name: str) -> np.ndarray:
@@ -105,6 +115,29 @@ class View:
         """Those of the measurements that are numbers, as profiles are not."""
         return self.measured.loc[~tables.without_number(self.measured)]
 
+    @cached_property
+    def _numbers_by(self) -> Mapping[tuple[str, str, str], pd.DataFrame]:
+        return by(self.numbers, ["run", "split", "variable"])
+
+    @cached_property
+    def _history_by(self) -> Mapping[tuple[str, str, str], pd.DataFrame]:
+        return by(self.history, ["run", "split", "variable"])
+
+    @cached_property
+    def measurements_of(self) -> Mapping[str, pd.DataFrame]:
+        """The measurements of each run, with those that failed."""
+        return by(self.measurements, "run")
+
+    @cached_property
+    def history_of(self) -> Mapping[str, pd.DataFrame]:
+        """The history of each run."""
+        return by(self.history, "run")
+
+    @cached_property
+    def snapshots_of(self) -> Mapping[str, pd.DataFrame]:
+        """The snapshots of each run."""
+        return by(self.snapshots, "run")
+
     def profile(self, runs: Sequence[dict[str, Any]], split: str, variable: str, kernel: Kernel) -> pd.DataFrame:
         """All draws of a variable that is a profile, in order of step: columns ``run, step, draw, x, values``."""
         rows = where(self._profiles, split=split, variable=variable, kernel=kernel)
@@ -159,12 +192,14 @@ class View:
         """
         if kernel is None:
             name = run.get("score") if variable == "score" else variable
-            rows = where(self.history, run=run["run"], split=split, variable=name).assign(stderr=np.nan)
+            rows = self._history_by[run["run"], split, str(name)].assign(stderr=np.nan)
         else:
-            rows = where(self.numbers, run=run["run"], split=split, variable=variable, kernel=kernel)
+            rows = where(self._numbers_by[run["run"], split, variable], kernel=kernel)
+        if rows.empty:
+            return pd.DataFrame(columns=["step", "x", "value", "stderr"], dtype=float)
         rows = rows.drop_duplicates(subset=["step"]).set_index("step").sort_index()
         curve = pd.DataFrame({name: column(rows, name) for name in ("x", "value", "stderr")}, index=rows.index)
-        if kernel is not None and len(curve):
+        if kernel is not None:
             ours = {probe for probe, how in self.probes.items() if how["split"] == split} & self._of_kernel(kernel)
             planned = [step for step, probes in self.store.wanted(run).items() if not ours.isdisjoint(probes)]
             curve = curve.reindex(sorted({*(step for step in planned if step <= curve.index[-1]), *curve.index}))

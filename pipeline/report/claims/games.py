@@ -100,7 +100,7 @@ def _told(view: View, found: Beginning | None) -> str:
 
 def _lasting(view: View, run: dict[str, Any], until: int) -> str:
     """How many iterations a game lasted up to one of them: those under way at a time by those that ended in each."""
-    ended = where(view.history, run=run["run"], split="train", variable=EPISODES, step=until)
+    ended = where(view.history_of[run["run"]], split="train", variable=EPISODES, step=until)
     side_by_side = run["config"]["train"].get("environments")
     if side_by_side is None or not until or not (count := column(ended, "value").sum()):
         return ""

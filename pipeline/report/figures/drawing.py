@@ -57,7 +57,7 @@ def render(figure: Figure) -> dict[str, bytes]:
     """The figure as ``png``, ``pdf`` and ``svg``."""
     with drawing_style():
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # the layout is settled: the three formats need not solve it again
+        figure.set_layout_engine(None)  # the layout is settled: the three formats need not solve it again
         files = {}
         for kind, metadata in _METADATA.items():
             buffer = io.BytesIO()

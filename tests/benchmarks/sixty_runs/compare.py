@@ -1,11 +1,11 @@
 """Sixty short runs: tangentscope against the plain script, with torch.func and with our own engine called in line.
 
-    python tests/benchmarks/sixty_runs/compare.py [--repeats 3] [--seeds 20] [--widths 64 256 1024] [--alone]
+    python tests/benchmarks/sixty_runs/compare.py [--repeats 3] [--seeds 20] [--widths 64 1024] [--beside in-line func]
 
-Each way runs in a process of its own, one after another in every repeat, after a small study that is not timed. The
-script with torch.func is timed at five points of training a width and extrapolated; all else runs whole. Prints seconds
-and ratios as medians with their spread, what processor time went into, and by how much the measured numbers differ;
-with `--alone` only what it tells of tangentscope. Not a test: times depend on the machine and its other work.
+Each way runs in a process of its own, one after another in every repeat, after a small study that is not timed. Seconds
+are from the start of the process to its end; but the script with torch.func is timed at five points of training a width
+and extrapolated, without its start. Prints seconds and ratios as medians with their spread, what processor time went
+into, and by how much the measured numbers differ. Not a test: times depend on the machine and its other work.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 256, 1024])
-    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--beside", choices=["in-line", "func"], nargs="*", default=["in-line", "func"])
     given = parser.parse_args()
     options = ["--seeds", str(given.seeds), "--widths", *map(str, given.widths)]
     seconds: dict[str, list[float]] = {}
@@ -122,16 +122,15 @@ def main() -> None:
             for what, found in (("start-up", start_up(out, begun)), ("processor time", spent)):
                 parts = ", ".join(f"{part} {value:.2f} s" for part, value in found.items())
                 print(f"repeat {repeat}: {what}: {parts}", flush=True)
-            if given.alone:
-                print(f"repeat {repeat}: {wall:.1f} s", flush=True)
-                continue
-            for name, (engine, threads) in IN_LINE.items():
+            for name, (engine, threads) in (IN_LINE if "in-line" in given.beside else {}).items():
+                begun = time.perf_counter()
                 found = script(engine, threads, *options)
-                seconds.setdefault(name, []).append(found["seconds"])
+                seconds.setdefault(name, []).append(time.perf_counter() - begun)
                 print(f"repeat {repeat}: {name}: difference {difference(out, found)}", flush=True)
-            found = script("func", os.cpu_count() or 1, "--points", "5", *options)
-            seconds.setdefault("torch.func, extrapolated", []).append(found["seconds"])
-            print(f"repeat {repeat}: torch.func: difference {difference(out, found)}", flush=True)
+            if "func" in given.beside:
+                found = script("func", os.cpu_count() or 1, "--points", "5", *options)
+                seconds.setdefault("torch.func, extrapolated", []).append(found["seconds"])
+                print(f"repeat {repeat}: torch.func: difference {difference(out, found)}", flush=True)
         print({name: round(values[-1], 1) for name, values in seconds.items()}, flush=True)
     for name, values in seconds.items():
         ratios = [value / own for value, own in zip(values, seconds["tangentscope"], strict=True)]
