@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish that a launch fulfils where it can, so that it leaves things in order.
+"""SIGINT, SIGTERM and SIGHUP as a wish that a launch fulfils where it can, so that it leaves things in order.
 
 The handler only notes the signal. An exception raised from it would strike anywhere, also inside Ray, which swallows
 some and takes others for its own end.
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import Stopped
+
+_NOTED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # of Ctrl-C, a scheduler, a terminal that was closed
 
 
 @dataclass
@@ -30,9 +32,10 @@ class Interrupt:
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Within the block, the first SIGINT or SIGTERM is noted; a second one does as it did before the block.
+    """Within the block, the first of these signals is noted; a second one does as it did before the block.
 
-    In any other thread than the main one nothing is noted: Python gives signals to the main thread only.
+    A SIGHUP that is ignored, as under nohup(1), stays so. In any other thread than the main one nothing is noted: Python
+    gives signals to the main thread only.
     """
     interrupt = Interrupt()
     with same_handlers() as before:
@@ -43,15 +46,16 @@ def interruptible() -> Iterator[Interrupt]:
                 signal.signal(other, handler)
 
         if threading.current_thread() is threading.main_thread():
-            for number in before:
-                signal.signal(number, note)
+            for number, handler in before.items():
+                if (number, handler) != (signal.SIGHUP, signal.SIG_IGN):
+                    signal.signal(number, note)
         yield interrupt
 
 
 @contextmanager
 def same_handlers() -> Iterator[dict[signal.Signals, Any]]:
-    """Whatever the block does to the handlers of SIGINT and SIGTERM, afterwards they are as they were before it."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Whatever the block does to the handlers of these signals, afterwards they are as they were before it."""
+    before = {number: signal.getsignal(number) for number in _NOTED}
     try:
         yield before
     finally:

@@ -8,18 +8,18 @@ import pytest
 from pipeline.errors import Stopped
 from pipeline.interrupts import apart, interruptible, same_handlers
 
-BOTH = (signal.SIGINT, signal.SIGTERM)
+ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@pytest.mark.parametrize("number", BOTH)
+@pytest.mark.parametrize("number", ALL)
 def test_a_signal_is_noted_and_told_where_the_launch_asks(number: signal.Signals):
-    before = [signal.getsignal(each) for each in BOTH]
+    before = [signal.getsignal(each) for each in ALL]
     with interruptible() as interrupt:
         interrupt.check()
         os.kill(os.getpid(), number)  # nothing is raised here
         with pytest.raises(Stopped, match=f"{number.name}: stopped; run the same command again"):
             interrupt.check()
-    assert [signal.getsignal(each) for each in BOTH] == before
+    assert [signal.getsignal(each) for each in ALL] == before
 
 
 def test_the_second_signal_does_as_it_did_before_the_block():
@@ -33,18 +33,27 @@ def test_the_second_signal_does_as_it_did_before_the_block():
     assert seen == [signal.SIGTERM]
 
 
+def test_what_nohup_ignores_stays_ignored():
+    with same_handlers():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with interruptible() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            interrupt.check()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
 def test_in_another_thread_the_handlers_are_left_alone():
     during = []
 
     def block() -> None:
         with interruptible() as interrupt:
-            during.append([signal.getsignal(each) for each in BOTH])
+            during.append([signal.getsignal(each) for each in ALL])
             interrupt.check()
 
     thread = threading.Thread(target=block)
     thread.start()
     thread.join()
-    assert during == [[signal.getsignal(each) for each in BOTH]]
+    assert during == [[signal.getsignal(each) for each in ALL]]
 
 
 def test_what_a_block_sets_is_taken_back():

@@ -73,7 +73,9 @@ def test_killing_a_training_worker_and_a_prober_loses_and_doubles_nothing(launch
         assert len(steps) == len(set(steps)) > 0
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGINT, signal.SIGHUP))]
+)
 def test_an_interrupt_leaves_a_resumable_study_and_no_run_marked_as_running(launch, straight, tmp_path, number):
     hit = launch(tmp_path / "small", **LONG)
     hit.until(lambda: half_trained(hit))

@@ -205,8 +205,9 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
     """Lets updates take given seconds: of all networks together, and of one alone."""
 
     def arrange(all_of_them: float, one: float) -> None:
-        def seconds(learner: Any, device: torch.device) -> float:
-            learner.update()
+        def seconds(learner: Any, device: torch.device, count: int) -> float:
+            for _ in range(count):
+                learner.update()
             return all_of_them if isinstance(learner, Together) else one
 
         monkeypatch.setattr(trial, "_seconds", seconds)
