@@ -34,8 +34,8 @@ class Interrupt:
 def interruptible() -> Iterator[Interrupt]:
     """Within the block, the first of these signals is noted; a second one does as it did before the block.
 
-    A SIGHUP that is ignored, as under nohup(1), stays so. In any other thread than the main one nothing is noted: Python
-    gives signals to the main thread only.
+    A SIGHUP that is ignored, as under nohup(1), stays so. In any other thread than the main one nothing is noted:
+    Python gives signals to the main thread only.
     """
     interrupt = Interrupt()
     with same_handlers() as before:
