@@ -171,7 +171,8 @@ def attach(
 
     Raises:
         UserError: Anything that does not hold, before the loop begins.
-        Stopped: On SIGINT or SIGTERM while it waits at the end, or where storage takes nothing; what was done is kept.
+        Stopped: On SIGINT, SIGTERM or SIGHUP while it waits at the end, or where storage takes nothing; what was done
+            is kept.
     """
     if steps < 1:
         raise UserError(

@@ -109,7 +109,7 @@ def _do(k: int, works: Sequence[Work], data_dir: Path | None, wait: Wait) -> Tra
             _fail_the_rest(work.launch, work.todo, causes)
         work.placed.set()
         work.trained.set()
-        crew.drain(lambda status: wait(work, status), lambda: all(other.placed.is_set() for other in works))
+        crew.drain(lambda status: wait(work, status), lambda: all(other.trained.is_set() for other in works))
         publish(work.store.storage, work.launch)
     finally:
         # Also on the way out of an interrupt: no MLflow run may be left RUNNING.

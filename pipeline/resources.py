@@ -56,13 +56,15 @@ class TrainPool(_Pool):
 class ProbePool(_Pool):
     """Who measures: `actors` probe actors, on nodes with all the `labels`.
 
-    Where all has been trained and much is still to be measured, more of them take the workers' place.
+    Where all has been trained and much is still to be measured, more of them take the workers' place, `successors` at
+    most; by default as many as there is place for.
     A kernel computed in pieces, for `memory_bytes`, may round differently.
     """
 
     actors: int = Field(default=1, ge=1)
     cpu: int = Field(default=1, ge=1)
     gpu: float = Field(default=0, ge=0, le=1)
+    successors: int | None = Field(default=None, ge=0)
     labels: Labels = {}
     memory_bytes: int = Field(default=2**30, ge=2**20)  # what a kernel may take
 
@@ -86,8 +88,9 @@ class Resources(_Pool):
 
     @property
     def successors(self) -> int:
-        """How many more actors can measure where workers have trained: none on nodes that labels set apart."""
+        """How many more actors may measure where workers have trained: none on nodes that labels set apart."""
         if self.train.labels != self.probe.labels:
             return 0
-        share = self.probe.share.items()
-        return int(min(self.train.wants[name] // amount for name, amount in share if amount))
+        places = min(self.train.wants[name] / amount for name, amount in self.probe.share.items() if amount)
+        fitting = int(places + 1e-9)  # a GPU is five times 0.2 of it, whatever floats say
+        return fitting if self.probe.successors is None else min(fitting, self.probe.successors)

@@ -63,8 +63,8 @@ def run_studies(
         fail_fast: Stop everything as soon as one run fails.
 
     Returns:
-        How each ended, or the error that ended it: on SIGINT or SIGTERM Stopped; what was done is kept, and the same
-        call goes on from there.
+        How each ended, or the error that ended it: on SIGINT, SIGTERM or SIGHUP Stopped; what was done is kept, and the
+        same call goes on from there.
 
     Raises:
         UserError: Anything that can be told before work starts.

@@ -14,7 +14,7 @@ from tasks import TaskData
 # More than noise in a few timings: the same study should train in the same way each time.
 _GAIN = 1.25
 _TOLERANCE = 1e-3  # of the way that the parameters went
-_UPDATES = 5  # at most; nothing else is trained meanwhile
+_UPDATES = 5  # that are timed, at most: nothing else is trained meanwhile
 _ENOUGH_SECONDS = 0.25
 _FEWEST_STEPS = 50  # of shorter trainings the trial would be no small part
 
@@ -35,15 +35,16 @@ def better_together(whats: Sequence[Training], data: TaskData, device: torch.dev
     alone = [Alone(whats[k], train, network(whats[k]), World(device=device)) for k in ends]
     try:
         together = Together(whats, train, [network(what) for what in whats], device)
-        first = _timed(together.update, device)  # apart: it sets up what the others find
-        count = max(1, min(_UPDATES, int(_ENOUGH_SECONDS / first)))
-        seconds = _seconds(together, device, count)
+        together.update()  # apart: it sets up what the others find
+        first = _timed(together.update, device)
+        more = max(1, min(_UPDATES - 1, int(_ENOUGH_SECONDS / first)))
+        seconds = min(first, _seconds(together, device, more))
     except Exception:  # whatever torch says of a network that it cannot vectorise
         return False
     seconds_alone = []
     for learner in alone:
         learner.update()
-        seconds_alone.append(_seconds(learner, device, count))
+        seconds_alone.append(_seconds(learner, device, 1 + more))
     for k, learner in zip(ends, alone, strict=True):
         went = _distance(learner.modules[0], network(whats[k]))
         if not _distance(learner.modules[0], together.modules[k]) <= _TOLERANCE * went:

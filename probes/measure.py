@@ -19,7 +19,7 @@ from probes.kernels import OutputTreatment, draw_kernels, point_traces
 from probes.kernels.batch import as_batch, checked_draws
 from probes.spectrum import solve
 from probes.variables import VARIABLES, check_names, check_treatment, evaluate, givens_of
-from probes.variables.needs import GIVENS, known_from
+from probes.variables.needs import GIVENS, defined, known_of
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,15 @@ def measure(
     if "layer_parts" in needed:
         parts = torch.stack([*point_traces(model, points, outputs, memory_bytes=memory_bytes).values()], 1)
         beside["layer_parts"] = parts[place.to(parts.device)].sum(1)
-    known = [
-        known_from(kernel, **about, **{name: values[draw] for name, values in beside.items()})
-        for draw, kernel in enumerate(present)
+    matrices = [defined(kernel) for kernel in present]
+    solved = solve(matrices)
+    drawn = [
+        evaluate(
+            names,
+            known_of(matrix, spectrum=spectrum, **about, **{name: values[draw] for name, values in beside.items()}),
+        )
+        for draw, (matrix, spectrum) in enumerate(zip(matrices, solved, strict=True))
     ]
-    solved = solve([each["kernel"] for each in known])
-    drawn = [evaluate(names, each | {"spectrum": spectrum}) for each, spectrum in zip(known, solved, strict=True)]
     columns = {name: np.array([values[name] for values in drawn], dtype=np.float64) for name in names}
     return Measurement(
         outputs=outputs,

@@ -1,5 +1,6 @@
 """The probers of a launch: their share of the cluster, their start, and those that follow when training is over."""
 
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -36,11 +37,17 @@ class Probers:
         self, storage: Storage, resources: Resources, subject: Subject, wait: Callable[[dict[str, Any]], None]
     ) -> None:
         self.storage, self.resources, self.subject = storage, resources, subject
-        self._pools: list[PlacementGroup] = []
         self._actors: list[Any] = []
+        self._up: list[Any] = []
         self._work: list[Any] = []
-        self._successors = resources.successors
-        reserved = self._reserve(resources.probe.actors).ready()
+        self._following: dict[str, Any] = {}  # what those who followed and are alive are at, by name
+        probe = resources.probe
+        self._pool: PlacementGroup = placement_group(
+            [{name: float(amount) for name, amount in probe.share.items() if amount} for _ in range(probe.actors)],
+            strategy="PACK",
+            bundle_label_selector=[dict(probe.labels) for _ in range(probe.actors)],
+        )
+        reserved = self._pool.ready()
         try:
             while not ray.wait([reserved], timeout=0.5)[0]:
                 wait({})  # for nodes to join, or for other jobs to end
@@ -50,8 +57,11 @@ class Probers:
 
     def begin(self, hub: Any) -> None:
         """Start them; each asks the hub for work."""
-        self._start(hub)
-        self._up = [actor.__ray_ready__.remote() for actor in self._actors]
+        for k in range(self.resources.probe.actors):
+            place = PlacementGroupSchedulingStrategy(self._pool, placement_group_bundle_index=k)
+            actor, _ = self._started(scheduling_strategy=place, **SURVIVE)
+            self._up.append(actor.__ray_ready__.remote())
+            self._work.append(actor.work.remote(hub))
 
     def check(self) -> None:
         """Wait until they are up; raise UserError if they cannot load what they were given."""
@@ -62,55 +72,48 @@ class Probers:
             mend = "define network and loss in the script itself, or in a module that every machine can import"
             raise UserError(f"the probers cannot load the network and its loss ({cause}); {mend}") from error
 
-    def succeed(self, hub: Any, backlog: float) -> None:
-        """Start more of them where workers have trained, once, if the backlog is worth it and the room is free.
+    def follow(self, hub: Any, waiting: int, backlog: float) -> None:
+        """Let one more take the place of workers that have trained, if it is worth its start and there is room.
 
-        Nobody waits for these, as they may come too late.
+        Nobody waits for it. If it dies nobody starts it again, and what it had in hand goes to another.
 
         Args:
-            hub: Whom they ask for work.
-            backlog: Seconds that one prober would need for what waits.
+            hub: Whom it asks for work.
+            waiting: Snapshots that nobody measures yet.
+            backlog: Seconds that one prober would need for them.
         """
-        count = self._successors
-        if not count or backlog < _WORTH_SECONDS * len(self._actors):
+        for name, work in tuple(self._following.items()):
+            if ray.wait([work], timeout=0)[0]:
+                del self._following[name]
+                hub.hello.remote(name, uuid.uuid4().hex)
+        most = min(waiting, self.resources.successors)
+        alive = len(self._work) + len(self._following)
+        if len(self._actors) - len(self._work) >= most or backlog < _WORTH_SECONDS * alive or not self._room:
             return
-        free = ray.available_resources()
-        if all(free.get(name, 0.0) >= count * amount for name, amount in self.resources.probe.share.items()):
-            self._successors = 0
-            self._reserve(count)
-            self._start(hub)
+        actor, name = self._started(label_selector=dict(self.resources.probe.labels))
+        self._following[name] = actor.work.remote(hub)
 
     def go_home(self) -> None:
         """Wait until those that began with the launch have seen that the hub has closed."""
-        first = self._work[: self.resources.probe.actors]
-        ray.wait(first, num_returns=len(first), timeout=_HOME_SECONDS)
+        ray.wait(self._work, num_returns=len(self._work), timeout=_HOME_SECONDS)
 
     def leave(self) -> None:
         """End them, so that others can have what they hold of the cluster."""
         with suppress(Exception):  # of a cluster that is gone there is nothing to give back, and no error to hide
             for actor in self._actors:
                 ray.kill(actor)
-            for pool in self._pools:
-                remove_placement_group(pool)
+            remove_placement_group(self._pool)
 
-    def _reserve(self, count: int) -> PlacementGroup:
-        probe = self.resources.probe
-        share = {name: float(amount) for name, amount in probe.share.items() if amount}
-        pool = placement_group(
-            [dict(share) for _ in range(count)],
-            strategy="PACK",
-            bundle_label_selector=[dict(probe.labels) for _ in range(count)],
-        )
-        self._pools.append(pool)
-        return pool
+    @property
+    def _room(self) -> bool:
+        """Whether the cluster has room for one more; on which nodes is not asked."""
+        free = ray.available_resources()
+        return all(free.get(name, 0.0) >= amount for name, amount in self.resources.probe.share.items())
 
-    def _start(self, hub: Any) -> None:
-        """Start a prober in each place of the pool that was reserved last."""
-        pool, probe, prober = self._pools[-1], self.resources.probe, ray.remote(Prober)
-        for k in range(pool.bundle_count):
-            place = PlacementGroupSchedulingStrategy(pool, placement_group_bundle_index=k)
-            options: dict[str, Any] = {"num_cpus": probe.cpu, "num_gpus": probe.gpu, "scheduling_strategy": place}
-            name = f"prober-{len(self._actors)}"
-            arguments = (self.storage, name, probe.cpu, probe.memory_bytes, self.subject)
-            self._actors.append(prober.options(**options, **SURVIVE).remote(*arguments))
-            self._work.append(self._actors[-1].work.remote(hub))
+    def _started(self, **options: Any) -> tuple[Any, str]:
+        """One more, and its name."""
+        probe, name = self.resources.probe, f"prober-{len(self._actors)}"
+        options |= {"num_cpus": probe.cpu, "num_gpus": probe.gpu}
+        arguments = (self.storage, name, probe.cpu, probe.memory_bytes, self.subject)
+        self._actors.append(ray.remote(Prober).options(**options).remote(*arguments))
+        return self._actors[-1], name

@@ -102,8 +102,8 @@ class Crew:
         drained = self.hub.drain.remote()
         while not ray.wait([drained], timeout=0.5)[0]:
             status = self.status()
-            if free():
-                self.probers.succeed(self.hub, status.get("backlog", 0.0))
+            if status and free():
+                self.probers.follow(self.hub, status["waiting"], status["backlog"])
             wait(status)
         try:
             ray.get(drained)

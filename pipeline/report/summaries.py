@@ -98,8 +98,7 @@ def state(view: View, run: str) -> str:
     """``finished``, ``failed``, ``under way`` (something is on storage, no outcome yet) or ``not started``."""
     if run in view.outcomes:
         return view.outcomes[run]["state"]
-    begun = any(len(rows[run]) for rows in (view.snapshots_of, view.history_of, view.measurements_of))
-    return "under way" if begun else "not started"
+    return "under way" if run in view.begun else "not started"
 
 
 def results_on(view: View) -> tuple[str, Kernel] | None:

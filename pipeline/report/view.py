@@ -124,9 +124,11 @@ class View:
         return by(self.history, ["run", "split", "variable"])
 
     @cached_property
-    def measurements_of(self) -> Mapping[str, pd.DataFrame]:
-        """The measurements of each run, with those that failed."""
-        return by(self.measurements, "run")
+    def begun(self) -> set[str]:
+        """The runs of which anything is on storage."""
+        return {
+            str(run) for frame in (self.snapshots, self.history, self.measurements) for run in frame["run"].unique()
+        }
 
     @cached_property
     def history_of(self) -> Mapping[str, pd.DataFrame]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from probes.spectrum import float64_kernel, is_finite
@@ -63,10 +64,20 @@ _DIMENSIONS = {"labels": 2, "classes": 1, "residual": 2, "output_hessian": 3}  #
 
 
 def known_from(kernel: Tensor | np.ndarray, **given: Any) -> dict[str, Any]:
-    """Start of the chain: the kernel in float64, all NaN if any entry is not finite, so that no variable hides it.
+    """Start of the chain: `known_of` a kernel as it comes.
+
+    Raises:
+        TypeError, ValueError: as `defined` and `known_of`.
+    """
+    return known_of(defined(kernel), **given)
+
+
+def known_of(matrix: Float64[Tensor, "side side"], **given: Any) -> dict[str, Any]:
+    """Start of the chain.
 
     Args:
-        kernel: [side, side], side = N·O with a point's outputs in successive rows (full) or N (traced, summed).
+        matrix: a kernel that ``defined`` made, side = N·O with a point's outputs in successive rows (full) or N
+            (traced, summed).
         given: what else is known, each may be left out or None:
 
             outputs: the kernel's treatment, "full" by default.
@@ -83,10 +94,9 @@ def known_from(kernel: Tensor | np.ndarray, **given: Any) -> dict[str, Any]:
             Any need (``NEEDS``) can be given too, such as a ``spectrum`` that was solved in a batch.
 
     Raises:
-        TypeError: something else is given; a kernel is not a floating-point tensor or array.
-        ValueError: a kernel that is not square, is empty or is not symmetric; shapes that do not fit together.
+        TypeError: something else is given; an earlier kernel is not a floating-point tensor or array.
+        ValueError: an earlier kernel that is not square, is empty or is not symmetric; shapes that do not fit together.
     """
-    matrix = _kernel(kernel)
     known: dict[str, Any] = {"outputs": "full"} | {name: value for name, value in given.items() if value is not None}
     for name in known:
         if name not in GIVENS and name not in NEEDS:
@@ -97,7 +107,7 @@ def known_from(kernel: Tensor | np.ndarray, **given: Any) -> dict[str, Any]:
         known["layer_parts"] = torch.as_tensor(known["layer_parts"]).detach().to(matrix.device, torch.float64)
     for name in ("initial_kernel", "previous_kernel"):
         if name in known:
-            known[name] = _kernel(known[name]).to(matrix.device)
+            known[name] = defined(known[name]).to(matrix.device)
             if known[name].shape != matrix.shape:
                 raise ValueError(
                     f"{name} has shape {list(known[name].shape)}, the kernel {list(matrix.shape)}: "
@@ -113,7 +123,13 @@ def known_from(kernel: Tensor | np.ndarray, **given: Any) -> dict[str, Any]:
     return {"kernel": matrix} | _points(known, len(matrix))
 
 
-def _kernel(kernel: Tensor | np.ndarray) -> Tensor:
+def defined(kernel: Tensor | np.ndarray) -> Float64[Tensor, "side side"]:
+    """The kernel in float64, all NaN if any entry is not finite, so that no variable hides it.
+
+    Raises:
+        TypeError: it is not a floating-point tensor or array.
+        ValueError: it is not square, is empty or is not symmetric.
+    """
     matrix = float64_kernel(kernel)
     return matrix if is_finite(matrix) else torch.full_like(matrix, float("nan"))
 

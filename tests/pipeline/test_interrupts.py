@@ -13,6 +13,12 @@ ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.mark.parametrize("number", ALL)
 def test_a_signal_is_noted_and_told_where_the_launch_asks(number: signal.Signals):
+    with same_handlers():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+        notes_and_tells(number)
+
+
+def notes_and_tells(number: signal.Signals):
     before = [signal.getsignal(each) for each in ALL]
     with interruptible() as interrupt:
         interrupt.check()

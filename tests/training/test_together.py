@@ -205,12 +205,11 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
     """Lets updates take given seconds: of all networks together, and of one alone."""
 
     def arrange(all_of_them: float, one: float) -> None:
-        def seconds(learner: Any, device: torch.device, count: int) -> float:
-            for _ in range(count):
-                learner.update()
-            return all_of_them if isinstance(learner, Together) else one
+        def seconds(update: Any, device: torch.device) -> float:
+            update()
+            return all_of_them if isinstance(update.__self__, Together) else one
 
-        monkeypatch.setattr(trial, "_seconds", seconds)
+        monkeypatch.setattr(trial, "_timed", seconds)
 
     return arrange
 
@@ -222,6 +221,20 @@ def test_a_trial_asks_for_a_clear_gain(timed: Any) -> None:
     assert better_together(whats, data, CPU)
     timed(1.0, 0.4)
     assert not better_together(whats, data, CPU)
+
+
+def test_a_trial_of_slow_updates_is_short_and_the_same_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    learners: set[Any] = set()
+
+    def slow(update: Any, device: torch.device) -> float:
+        update()
+        learners.add(update.__self__)
+        return 1.0
+
+    monkeypatch.setattr(trial, "_timed", slow)
+    data = points(23)
+    assert better_together(seeds(data, epochs=20), data, CPU)
+    assert [learner.step for learner in learners] == [3] * 3  # one apart, two that are timed
 
 
 @pytest.mark.parametrize("changed", [{"model": Noisy()}, {"epochs": 2}, {"count": 1}], ids=str)
