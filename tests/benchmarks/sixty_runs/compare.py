@@ -50,9 +50,10 @@ def study(out: Path, widths: list[int], seeds: int) -> tuple[float, dict[str, fl
         with suppress(psutil.NoSuchProcess):
             launch = psutil.Process(process.pid)
             for each in (launch, *launch.children(recursive=True)):
-                with suppress(psutil.Error):  # it has ended since
+                with suppress(psutil.Error, KeyError):  # it has ended since
                     times = each.cpu_times()
-                    spent[each] = (_title(each), times.user + times.system)
+                    title = _title(each) or spent[each][0]
+                    spent[each] = (title, times.user + times.system)
         time.sleep(0.25)
     assert process.returncode == 0
     by_title: Counter[str] = Counter()
@@ -61,10 +62,12 @@ def study(out: Path, widths: list[int], seeds: int) -> tuple[float, dict[str, fl
     return time.perf_counter() - begun, dict(by_title.most_common())
 
 
-def _title(process: psutil.Process) -> str:
-    """What Ray calls one of its own, e.g. ``ray::Prober``; for others the program's name."""
+def _title(process: psutil.Process) -> str | None:
+    """What Ray calls one of its own, e.g. ``ray::Prober``; None of a process that has ended and was not waited for."""
     words = process.cmdline()
-    if words and words[0].startswith("ray::"):
+    if not words:
+        return None
+    if words[0].startswith("ray::"):
         return words[0].partition(".")[0]
     return "the command itself" if "pipeline.cli" in words else "the rest of Ray"
 
