@@ -77,7 +77,8 @@ def start_up(out: Path, begun: float) -> dict[str, float]:
     runs = list(Store(Storage.at(out)).outcomes().values())
     first = min(run["started_at"] for run in runs) - begun
     spent = ("training", "evaluate", "copy", "wait", "checkpoint")
-    beside = sum(run["seconds"] - sum(run[f"{part}_seconds"] for part in spent) for run in runs)
+    # Of a pass over several seeds each has the seconds of the whole, and its own share of the rest.
+    beside = sum(run["seconds"] / run["together"] - sum(run[f"{part}_seconds"] for part in spent) for run in runs)
     return {
         "before the first run": first,
         "a run": beside / len(runs),
