@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from probes.givens import OF_POINTS, Loss, givens_at, outputs_of
 from probes.kernels import OutputTreatment, draw_kernels, point_traces
 from probes.kernels.batch import as_batch, checked_draws
-from probes.spectrum import solve
+from probes.spectrum import spectra
 from probes.variables import VARIABLES, check_names, check_treatment, evaluate, givens_of
 from probes.variables.needs import GIVENS, defined, known_of
 
@@ -141,7 +141,7 @@ def measure(
         parts = torch.stack([*point_traces(model, points, outputs, memory_bytes=memory_bytes).values()], 1)
         beside["layer_parts"] = parts[place.to(parts.device)].sum(1)
     matrices = [defined(kernel) for kernel in present]
-    solved = solve(matrices)
+    solved = spectra(matrices)
     drawn = [
         evaluate(
             names,

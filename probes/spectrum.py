@@ -35,23 +35,7 @@ def spectrum(kernel: Float[Tensor, "side side"] | Float[np.ndarray, "side side"]
         TypeError: the kernel is not a floating-point tensor or array.
         ValueError: the kernel is not square, is empty or is not symmetric.
     """
-    return solve([float64_kernel(kernel)])[0]
-
-
-def spectra(
-    kernels: Float[Tensor, "draws side side"] | Float[np.ndarray, "draws side side"],
-) -> list[Spectrum]:
-    """``spectrum`` of each kernel of a stack, solved together; a draw that is not finite gives NaN for itself alone.
-
-    Raises:
-        TypeError: the kernels are not a floating-point tensor or array.
-        ValueError: they are no stack, or one of them is not square, is empty or is not symmetric.
-    """
-    if not isinstance(kernels, (Tensor, np.ndarray)):
-        raise TypeError(f"the kernels are a {type(kernels).__name__}, expected a tensor or array: stack them")
-    if kernels.ndim != 3:
-        raise ValueError(f"the kernels have shape {list(kernels.shape)}, expected [draws, side, side]: stack them")
-    return solve([float64_kernel(kernel) for kernel in kernels])
+    return spectra([float64_kernel(kernel)])[0]
 
 
 def eigensystem(kernel: Float64[Tensor, "side side"]) -> tuple[Spectrum, Float64[np.ndarray, "side side"]]:
@@ -72,8 +56,11 @@ def eigensystem(kernel: Float64[Tensor, "side side"]) -> tuple[Spectrum, Float64
     return _clipped(raw), vectors * np.where(largest < 0, -1.0, 1.0)
 
 
-def solve(matrices: list[Float64[Tensor, "side side"]]) -> list[Spectrum]:
-    """``spectra`` of kernels that ``float64_kernel`` made, all of one side."""
+def spectra(matrices: list[Float64[Tensor, "side side"]]) -> list[Spectrum]:
+    """``spectrum`` of each of some kernels that ``float64_kernel`` made, of one side and solved together.
+
+    One that is not finite gives NaN for itself alone.
+    """
     defined = [is_finite(matrix) for matrix in matrices]
     finite = list(itertools.compress(matrices, defined))
     if not finite:

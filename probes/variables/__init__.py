@@ -127,7 +127,7 @@ def collective_variables(
         kernel: [side, side], side = N·O with a point's outputs in successive rows (full) or N (traced, summed).
         names: out of ``VARIABLES``.
         given: what some variables need beside the kernel, such as ``labels=``, ``residual=`` or ``initial_kernel=``:
-            see ``probes.variables.needs.known_from``; ``givens_of`` tells what a variable needs.
+            see ``probes.variables.needs.known_of``; ``givens_of`` tells what a variable needs.
 
     Returns:
         A number by name, or a float64 array [length] for a variable that is a profile.
@@ -176,7 +176,7 @@ def givens_of(name: str) -> frozenset[str]:
 
 
 def evaluate(names: Iterable[str], known: dict[str, Any]) -> dict[str, float | np.ndarray]:
-    """The named variables from what is ``known`` of a kernel (see ``known_from``), which grows by what they need.
+    """The named variables from what is ``known`` of a kernel (see ``known_of``), which grows by what they need.
 
     Raises:
         ValueError: a variable whose given is missing or that is not defined for the kernel's treatment.
