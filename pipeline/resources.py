@@ -92,5 +92,5 @@ class Resources(_Pool):
         if self.train.labels != self.probe.labels:
             return 0
         places = min(self.train.wants[name] / amount for name, amount in self.probe.share.items() if amount)
-        fitting = int(places + 1e-9)  # a GPU is five times 0.2 of it, whatever floats say
+        fitting = int(places + 1e-9)  # seven GPUs are a hundred times 0.07, whatever floats say
         return fitting if self.probe.successors is None else min(fitting, self.probe.successors)

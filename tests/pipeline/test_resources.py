@@ -19,6 +19,7 @@ POOL = {"pool": "gpus"}
         ({"cpu": 8, "gpu": 1}, {"cpu": 2, "gpu": 0.5}, 2),
         ({"cpu": 1, "gpu": 1}, {"gpu": 0.25}, 1),
         ({"cpu": 8, "gpu": 1}, {"gpu": 0.2}, 5),
+        ({"groups": 7, "cpu": 20, "gpu": 1}, {"gpu": 0.07}, 100),
         ({"cpu": 8}, {"gpu": 0.5}, 0),
         ({"cpu": 8}, {"successors": 3}, 3),
         ({"cpu": 2}, {"successors": 3}, 2),
