@@ -30,6 +30,11 @@ class Grid:
             return rows.view(self.each, self.points, *rows.shape[1:]).transpose(0, 1)
         return rows.view(self.points, self.each, *rows.shape[1:])
 
+    @property
+    def blocks(self) -> bool:
+        """Whether points have equal blocks of rows of the first dimension, in their order."""
+        return self.dim == 0 and not (self.interleaved and self.each > 1)
+
 
 @dataclass(frozen=True)
 class Ragged:
@@ -44,6 +49,12 @@ class Ragged:
         """[N, each, ...], padded with zeros."""
         padded = rows.new_zeros((self.points * self.each, *rows.shape[1:]))
         return padded.index_copy_(0, self.place, rows).unflatten(0, (self.points, self.each))
+
+    @property
+    def blocks(self) -> bool:
+        """As of a grid."""
+        rows = torch.arange(self.points * self.each, device=self.place.device)
+        return self.dim == 0 and torch.equal(self.place, rows)
 
 
 Layout = Grid | Ragged

@@ -1,0 +1,142 @@
+"""Whose rows are whose by the graph alone, against one backward pass for each point."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from kernel_cases import CASE, CASES, Case
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+
+from probes.kernels.blockwise import blockwise
+from probes.kernels.graph import Edge, Graph
+
+N = 4
+
+
+def graph_of(outputs: Tensor) -> Graph:
+    return Graph(outputs.reshape(len(outputs), -1))
+
+
+def edges_of(graph: Graph, nodes: set) -> list[Edge]:
+    return [
+        (node, number)
+        for node in nodes
+        for number in {each.next_functions[place][1] for each, place in graph.consumers.get(node, [])}
+    ]
+
+
+def check(graph: Graph, outputs: Tensor) -> None:
+    """The gradients of a point's outputs at a known node lie in that point's block of rows."""
+    points = len(outputs)
+    edges = edges_of(graph, blockwise(graph, points))
+    for point in range(points):
+        seed = torch.zeros_like(outputs.reshape(points, -1))
+        seed[point] = torch.rand(seed[point].shape, dtype=seed.dtype) + 0.5
+        places = [GradientEdge(*edge) for edge in edges]
+        found = torch.autograd.grad([graph.root], places, [seed], retain_graph=True, allow_unused=True)
+        for edge, gradient in zip(edges, found, strict=True):
+            if gradient is not None:
+                blocks = gradient.unflatten(0, (points, -1))
+                others = torch.arange(points) != point
+                assert not blocks[others].count_nonzero(), edge[0].name()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_known_rows_are_their_points_own(case: Case):
+    model, inputs = case.make(torch.float64)
+    outputs = model.eval()(inputs)
+    outputs = outputs.reshape(len(outputs), -1)
+    check(Graph(outputs), outputs)
+
+
+@pytest.mark.parametrize("name", ["resnet", "vgg", "variational autoencoder"])
+def test_everything_in_usual_networks_is_known(name: str):
+    model, inputs = CASE[name].make(torch.float32)
+    outputs = model.eval()(inputs)
+    graph = graph_of(outputs)
+    known = blockwise(graph, len(outputs))
+    wanted = {node for node in graph.nodes if node.name() in ("ConvolutionBackward0", "AddmmBackward0")}
+    assert wanted
+    assert wanted <= known
+
+
+X = torch.randn(N, N)
+
+
+def mixing(*functions: Callable[[Tensor], Tensor]) -> list:
+    return [pytest.param(function, id=name) for name, function in zip(MIXED, functions, strict=True)]
+
+
+MIXED = (
+    "transposed",
+    "transposed from the end",
+    "permuted",
+    "softmax",
+    "mean",
+    "sum of all",
+    "batch norm in train mode",
+    "layer norm of all",
+    "second factor",
+    "weight",
+    "bias",
+    "broadcast rows",
+    "expanded",
+    "gathered",
+)
+
+
+@pytest.mark.parametrize(
+    "mix",
+    mixing(
+        lambda h: h.T,
+        lambda h: h.transpose(-1, -2),
+        lambda h: h.permute(-1, 0),
+        lambda h: h.softmax(0),
+        lambda h: h.mean((0, 1), keepdim=True).expand(N, N),
+        lambda h: h.sum(-2, keepdim=True).expand(N, N),
+        lambda h: F.batch_norm(h, None, None, training=True),
+        lambda h: F.layer_norm(h, (N, N)),
+        lambda h: X @ h,
+        lambda h: F.linear(X, h),
+        lambda h: F.linear(X, X, h[0]),
+        lambda h: (h + X[:, :, None]).flatten(1),
+        lambda h: h.expand(N, N, N).flatten(1),
+        lambda h: h[torch.arange(N).flip(0)],
+    ),
+)
+def test_rows_that_points_share_are_not_known(mix: Callable[[Tensor], Tensor]):
+    layer = nn.Linear(N, N)
+    hidden = layer(torch.randn(N, N))
+    graph = graph_of(mix(hidden).relu())
+    assert hidden.grad_fn in graph.place
+    assert hidden.grad_fn not in blockwise(graph, N)
+
+
+def test_a_path_around_what_mixes_does_not_make_rows_known():
+    hidden = nn.Linear(N, N)(torch.randn(N, N))
+    graph = graph_of(hidden.relu() + hidden.softmax(0))
+    assert hidden.grad_fn not in blockwise(graph, N)
+    assert hidden.grad_fn in blockwise(graph_of(hidden.relu() + hidden.softmax(1)), N)
+
+
+def test_rows_that_do_not_divide_among_points_are_not_known():
+    hidden = nn.Linear(3, 4)(torch.randn(3, 3))
+    graph = graph_of(hidden.reshape(2, 6).sin())
+    assert hidden.grad_fn not in blockwise(graph, 2)
+
+
+def test_what_blocks_are_of_several_rows_is_known():
+    hidden = nn.Linear(3, 5)(torch.randn(2 * N, 3))
+    outputs = hidden.reshape(N, 2, 5).relu().sum(1)
+    graph = Graph(outputs)
+    assert hidden.grad_fn in blockwise(graph, N)
+    check(graph, outputs)
+
+
+def test_nothing_is_known_through_a_parametrised_product_of_points():
+    """A weight that depends on the data is no parameter."""
+    hidden = nn.Linear(N, 3)(torch.randn(N, N))
+    outputs = F.conv1d(torch.randn(N, 3, 5), hidden[:, :, None])
+    assert hidden.grad_fn not in blockwise(graph_of(outputs), N)
