@@ -4,6 +4,7 @@ Shapes: kernels are [draws, n, R, m, R]; B is [draws, n, K, G, d_o, T] with K = 
 Where both sides are the same points, only blocks with j ≥ i are computed; the engine mirrors them once at the end.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -12,10 +13,10 @@ from torch import Tensor
 from probes.kernels.factors import Factor
 
 STRIPES = 8
-"""Stripes of points in which a symmetric product is formed: saves 7/16 of it and keeps temporaries small."""
+"""Stripes of points, at most, in which a symmetric product is formed: saves 7/16 of it and keeps temporaries small."""
 
-STRIPE_SIDE = 200
-"""Rows that a stripe has at least: products of fewer lose more than they save."""
+ROWS_A_SQUARED_STRIPE = 40
+"""Rows of a kernel over the square of its stripes: with more of them their products are slower than what they save."""
 
 
 def add_jacobians(kernel: Tensor, left: Tensor, right: Tensor, symmetric: bool) -> None:
@@ -85,7 +86,7 @@ def _stripes(kernel: Tensor, symmetric: bool) -> Iterator[tuple[slice, slice]]:
     if not symmetric:
         yield slice(0, points), slice(0, others)
         return
-    count = min(STRIPES, max(1, points * kept // STRIPE_SIDE), points)
+    count = min(STRIPES, max(1, math.isqrt(points * kept // ROWS_A_SQUARED_STRIPE)), points)
     each = -(-points // count)
     for start in range(0, points, each):
         yield slice(start, min(start + each, points)), slice(start, others)

@@ -32,6 +32,10 @@ class Dense:
         """In another precision."""
         return Dense(self.values.to(dtype))
 
+    def row_by_row(self) -> "Dense":
+        """With the numbers of a row beside one another, as windows of convolutions have not, for many grams."""
+        return Dense(self.values.contiguous())
+
     def gram(self, points: slice, other: "Factor", others: slice) -> Float[Tensor, "draws n T m S"]:
         """Inner products of rows."""
         assert isinstance(other, Dense)
@@ -66,6 +70,10 @@ class Tokens:
 
     def to(self, dtype: torch.dtype) -> "Tokens":
         """The same: there is nothing to round."""
+        return self
+
+    def row_by_row(self) -> "Tokens":
+        """The same."""
         return self
 
     def gram(self, points: slice, other: "Factor", others: slice) -> Float[Tensor, "draws n T m S"]:

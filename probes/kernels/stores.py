@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from probes.kernels.contract import add_dense, add_ghost, add_half, add_jacobians, add_outer_jacobians
-from probes.kernels.costs import Blocks, Cost, direct_cost, outer_costs
+from probes.kernels.costs import MULTIPLY_ADDS_PER_BYTE, Blocks, Cost, direct_cost, outer_costs
 from probes.kernels.factors import Factor, compressed, concatenated
 from probes.kernels.parts import Outer
 from probes.kernels.shares import Share
@@ -19,11 +19,13 @@ class Decision:
     """How a share enters the kernel: by which path, and whether J is written down as gradients come.
 
     point_bytes: what is collected for one point, the layer's inputs among it.
+    passed_bytes: what collecting it reads and writes for one point.
     """
 
     cost: Cost
     written: bool
     point_bytes: int
+    passed_bytes: int = 0
 
 
 def share_costs(share: Share, blocks: Blocks) -> list[Cost]:
@@ -44,13 +46,19 @@ def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Deci
         return Decision(costs[0], True, size * K * width)
     first, rows = parts[0], share.rows
     factor = size * rows * (1 if first.one_hot else first.groups * first.inputs)
-    kept = size * K * first.groups * first.outputs * rows + factor
-    options = [Decision(cost, False, kept) for cost in costs]
-    options += [Decision(cost, True, size * K * width + factor) for cost in costs if cost.path == "jacobian"]
+    kept = size * K * first.groups * first.outputs * rows
+    options = [Decision(cost, False, kept + factor, 2 * kept + factor) for cost in costs]
+    # Written down function by function, each of them reads the inputs again.
+    written = size * K * width + factor, K * factor
+    options += [Decision(cost, True, *written) for cost in costs if cost.path == "jacobian"]
+
+    def weight(option: Decision) -> int:
+        return option.cost.weight + MULTIPLY_ADDS_PER_BYTE * blocks.points * option.passed_bytes
+
     fitting = [option for option in options if option.point_bytes <= budget]
     if not fitting:
-        return min(options, key=lambda option: (option.point_bytes, option.cost.weight))
-    return min(fitting, key=lambda option: (option.cost.weight, option.point_bytes))
+        return min(options, key=lambda option: (option.point_bytes, weight(option)))
+    return min(fitting, key=lambda option: (weight(option), option.point_bytes))
 
 
 @dataclass
@@ -148,6 +156,9 @@ def _add_outer(
 ) -> None:
     draws, points, kept, others = kernel.shape[:4]
     K, G, d_o, T = B[1].shape[2:]
+    if decision.cost.path in ("ghost", "half"):
+        left = A[0].row_by_row()
+        A = left, left if A[1] is A[0] else A[1].row_by_row()
     if decision.cost.path == "dense":
         add_dense(kernel, A, (B[0].flatten(3), B[1].flatten(3)), symmetric)
     elif decision.cost.path == "ghost":

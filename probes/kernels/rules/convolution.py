@@ -27,7 +27,8 @@ def part(call: Call, names: frozenset[str]) -> Part:
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         images = F.pad(images, layer._reversed_padding_repeated_twice, mode=mode)  # pyright: ignore
         seen = windows(images, kernel, layer.stride, layer.dilation)  # pyright: ignore[reportArgumentType]
-        return Dense(seen.reshape(layout.points, layout.each * positions, groups, -1).transpose(1, 2))
+        columns = seen.reshape(layout.points, layout.each, groups, -1, positions)
+        return Dense(columns.permute(0, 2, 3, 1, 4).flatten(3).transpose(2, 3))
 
     return Outer(
         groups=groups,

@@ -26,8 +26,8 @@ def part(call: Call, names: frozenset[str]) -> Part:
         images = layout.arrange(values).flatten(0, 1)
         images = F.pad(images, [width for width in reversed(layer.padding) for _ in range(2)])  # pyright: ignore
         spread = windows(images, kernel, layer.stride, layer.dilation, size)  # pyright: ignore[reportArgumentType]
-        spread = spread.flatten(1, len(size)).flatten(2).transpose(1, 2)  # [N·each, channels·window, positions]
-        return channels_first(spread.unflatten(0, (-1, layout.each)), groups)
+        spread = spread.reshape(layout.points, layout.each, -1, math.prod(size))
+        return channels_first(spread, groups)
 
     return Outer(
         groups=groups,
