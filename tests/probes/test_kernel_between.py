@@ -1,5 +1,7 @@
 """The kernel between two batches is a block of the kernel of both together."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from kernel_brute_force import Inputs, block, count, relative_error, take
@@ -40,6 +42,13 @@ def test_is_no_rougher_than_the_whole_kernel(name: str, dtype: torch.dtype):
 def test_with_itself_is_the_kernel(name: str):
     model, inputs = CASE[name].make(torch.float64)
     torch.testing.assert_close(tangent_kernel(model, inputs, others=inputs), tangent_kernel(model, inputs))
+
+
+@pytest.mark.parametrize("build", [lambda: mlp(5, 7, 6), lambda: mlp(5, 1, 1)], ids=["dense", "narrow"])
+def test_of_many_points_is_put_together_from_stripes(build: Callable[[], nn.Module]):
+    """Of one batch only stripes above the diagonal are multiplied, the last one shorter; between two all is."""
+    model, x = build().double(), torch.randn(173, 5, dtype=torch.float64)
+    assert relative_error(tangent_kernel(model, x), tangent_kernel(model, x, others=x)) < 1e-12
 
 
 @pytest.mark.parametrize("name", ["tied weights", "resnet", "tagger", "gine"])

@@ -12,6 +12,10 @@ from kernel_graphs import Net
 from torch import nn
 
 from probes import kernel_plan, tangent_kernel
+from probes.kernels.batch import as_batch
+from probes.kernels.costs import Blocks
+from probes.kernels.shares import observe
+from probes.kernels.stores import decide
 
 NAMES = [
     "in-place relu", "tied weights", "linear on tokens", "conv2d", "conv2d, groups", "transposed conv2d, groups",
@@ -122,3 +126,16 @@ def test_the_process_stays_within_its_ceiling(kind: str):
     peak, error = map(float, done.stdout.split())
     assert peak <= 1.5 * CEILING
     assert error < 1e-5
+
+
+@pytest.mark.parametrize(("channels", "written"), [(1, True), (8, False)], ids=["few inputs", "many inputs"])
+def test_written_function_by_function_where_that_moves_less_or_room_is_short(channels: int, written: bool):
+    """Each function reads the layer's inputs again; with all of them collected they are read once."""
+    model = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 144, 10))
+    observation, _ = observe(model, as_batch(torch.randn(2, channels, 12, 12)))
+    weight = next(share for share in observation.shares if share.owner == "0" and share.outer)
+    blocks = Blocks(1, 2, 2, kept=10, contracted=1, symmetric=True, itemsize=4)
+    chosen = decide(weight, blocks)
+    assert (chosen.cost.path, chosen.written) == ("jacobian", written)
+    short = decide(weight, blocks, budget=4 * (10 * 8 * 9 * channels + 144 * 9 * channels))
+    assert short.written
