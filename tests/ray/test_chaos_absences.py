@@ -53,12 +53,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
+def taken(folder: Path) -> int:
+    """Kilobytes of the files below, in whole pages."""
+    return sum(-(-path.stat().st_size // 4096) * 4 for path in folder.rglob("*") if path.is_file())
+
+
 @pytest.mark.parametrize("number", ROUNDS)
 def test_the_disk_fills_up_and_is_made_larger(launch, straight, small_disk: Path, number: int):
     def of_size(kilobytes: int) -> None:
         subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(small_disk)], check=True)
 
-    of_size(1500 + 500 * number)
+    of_size(int(taken(Path(straight.out)) * (0.3 + 0.15 * number)))
     hit = launch(small_disk / "small", "--offline", **LONG)
     assert "No space left on device" in hit.finish(code=1)
     of_size(200_000)
