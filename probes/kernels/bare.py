@@ -13,13 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from probes.kernels.batch import Batch, TensorBatch
-from probes.kernels.graph import Edge, Graph, edge_shape
+from probes.kernels.graph import RESHAPING, Edge, Graph, edge_shape
 from probes.kernels.layouts import Grid, Layout, ragged
 from probes.kernels.ownership import Proof
 from probes.kernels.parts import Direct
-
-RESHAPING = {"UnsqueezeBackward0", "ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0"}
-"""Nodes that keep numbers and their order."""
 
 
 def bare_uses(

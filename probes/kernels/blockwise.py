@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from probes.kernels.graph import Graph, edge_shape
+from probes.kernels.graph import ELEMENTWISE, RESHAPING, Graph, edge_shape
 
 
 def blockwise(graph: Graph, points: int) -> set[Any]:
@@ -74,9 +74,9 @@ def _places(dims: tuple[int, ...], shape: torch.Size) -> list[int]:
 _RULES: dict[str, Callable[[Any, int, torch.Size, torch.Size], bool]] = {
     f"{name}Backward0": rule
     for rule, names in {
-        _in_order: "View UnsafeView ReshapeAlias Unsqueeze Clone",
-        _entry_by_entry: "Add Sub Mul Div Neg Expand Relu LeakyRelu Elu Gelu Silu Softplus Sigmoid Tanh Sin Cos "
-        "Bmm ScaledDotProductFlashAttentionForCpu ScaledDotProductFlashAttention ScaledDotProductEfficientAttention",
+        _in_order: "Clone",
+        _entry_by_entry: "Expand Bmm ScaledDotProductFlashAttentionForCpu ScaledDotProductFlashAttention "
+        "ScaledDotProductEfficientAttention",
         _of_first: "Mm Convolution AvgPool2D MaxPool2DWithIndices AdaptiveAvgPool2D NativeGroupNorm",
         _of_second: "Addmm",
         _by_constants: "NativeBatchNorm CudnnBatchNorm",
@@ -86,4 +86,6 @@ _RULES: dict[str, Callable[[Any, int, torch.Size, torch.Size], bool]] = {
         _permuted: "Permute",
     }.items()
     for name in names.split()
-} | dict.fromkeys(("MeanBackward1", "SumBackward1"), _over_another)
+}
+_RULES |= dict.fromkeys(RESHAPING, _in_order) | dict.fromkeys(ELEMENTWISE, _entry_by_entry)
+_RULES |= dict.fromkeys(("MeanBackward1", "SumBackward1"), _over_another)

@@ -16,7 +16,7 @@ STRIPES = 8
 """Stripes of points, at most, in which a symmetric product is formed: saves 7/16 of it and keeps temporaries small."""
 
 ROWS_A_SQUARED_STRIPE = 40
-"""Rows of a kernel over the square of its stripes: with more of them their products are slower than what they save."""
+"""A kernel has as many stripes as the root of its rows over this: thinner ones lose in speed what they save in work."""
 
 
 def add_jacobians(kernel: Tensor, left: Tensor, right: Tensor, symmetric: bool) -> None:

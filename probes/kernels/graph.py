@@ -10,12 +10,21 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-BATCHED = {
+ELEMENTWISE = {
     f"{name}Backward0"
     for name in (
-        *("Addmm", "Mm", "T", "Transpose", "View", "UnsafeView", "Unsqueeze", "Add", "Sub", "Mul", "Div", "Neg"),
-        *("Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Softplus", "Sigmoid", "Tanh", "Sin", "NativeLayerNorm"),
+        *("Add", "Sub", "Mul", "Div", "Neg"),
+        *("Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Softplus", "Sigmoid", "Tanh", "Sin"),
     )
+}
+"""Nodes that take entry by entry, where nothing is broadcast."""
+
+RESHAPING = {"UnsqueezeBackward0", "ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0"}
+"""Nodes that keep numbers and their order."""
+
+BATCHED = ELEMENTWISE | {
+    f"{name}Backward0"
+    for name in ("Addmm", "Mm", "T", "Transpose", "View", "UnsafeView", "Unsqueeze", "NativeLayerNorm")
 }
 """Nodes through which the gradients of many functions pass at once as exactly as one by one, and sooner where small."""
 

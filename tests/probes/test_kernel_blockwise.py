@@ -65,47 +65,27 @@ def test_everything_in_usual_networks_is_known(name: str):
 X = torch.randn(N, N)
 
 
-def mixing(*functions: Callable[[Tensor], Tensor]) -> list:
-    return [pytest.param(function, id=name) for name, function in zip(MIXED, functions, strict=True)]
+MIXING: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda h: h.T,
+    "transposed from the end": lambda h: h.transpose(-1, -2),
+    "permuted": lambda h: h.permute(-1, 0),
+    "softmax": lambda h: h.softmax(0),
+    "mean": lambda h: h.mean((0, 1), keepdim=True).expand(N, N),
+    "sum of all": lambda h: h.sum(-2, keepdim=True).expand(N, N),
+    "sum into the points' place": lambda h: h.unflatten(1, (N, 1)).sum(0),
+    "batch norm in train mode": lambda h: F.batch_norm(h, None, None, training=True),
+    "layer norm of all": lambda h: F.layer_norm(h, (N, N)),
+    "second factor": lambda h: X @ h,
+    "second factor beside a sum": lambda h: torch.addmm(X, X, h),
+    "weight": lambda h: F.linear(X, h),
+    "bias": lambda h: F.linear(X, X, h[0]),
+    "broadcast rows": lambda h: (h + X[:, :, None]).flatten(1),
+    "expanded": lambda h: h.expand(N, N, N).flatten(1),
+    "gathered": lambda h: h[torch.arange(N).flip(0)],
+}
 
 
-MIXED = (
-    "transposed",
-    "transposed from the end",
-    "permuted",
-    "softmax",
-    "mean",
-    "sum of all",
-    "batch norm in train mode",
-    "layer norm of all",
-    "second factor",
-    "weight",
-    "bias",
-    "broadcast rows",
-    "expanded",
-    "gathered",
-)
-
-
-@pytest.mark.parametrize(
-    "mix",
-    mixing(
-        lambda h: h.T,
-        lambda h: h.transpose(-1, -2),
-        lambda h: h.permute(-1, 0),
-        lambda h: h.softmax(0),
-        lambda h: h.mean((0, 1), keepdim=True).expand(N, N),
-        lambda h: h.sum(-2, keepdim=True).expand(N, N),
-        lambda h: F.batch_norm(h, None, None, training=True),
-        lambda h: F.layer_norm(h, (N, N)),
-        lambda h: X @ h,
-        lambda h: F.linear(X, h),
-        lambda h: F.linear(X, X, h[0]),
-        lambda h: (h + X[:, :, None]).flatten(1),
-        lambda h: h.expand(N, N, N).flatten(1),
-        lambda h: h[torch.arange(N).flip(0)],
-    ),
-)
+@pytest.mark.parametrize("mix", MIXING.values(), ids=MIXING)
 def test_rows_that_points_share_are_not_known(mix: Callable[[Tensor], Tensor]):
     layer = nn.Linear(N, N)
     hidden = layer(torch.randn(N, N))
@@ -135,7 +115,7 @@ def test_what_blocks_are_of_several_rows_is_known():
     check(graph, outputs)
 
 
-def test_nothing_is_known_through_a_parametrised_product_of_points():
+def test_what_gives_the_weights_of_others_is_not_known():
     """A weight that depends on the data is no parameter."""
     hidden = nn.Linear(N, 3)(torch.randn(N, N))
     outputs = F.conv1d(torch.randn(N, 3, 5), hidden[:, :, None])
