@@ -15,11 +15,11 @@ from probes.kernels import (
     LayerPlan,
     OutputTreatment,
     draw_kernels,
+    draw_kernels_and_traces,
     kernel_plan,
     layer_kernels,
     layer_names,
     layer_traces,
-    point_traces,
     tangent_kernel,
 )
 from probes.measure import Measurement, draw_indices, measure
@@ -37,6 +37,7 @@ __all__ = [
     "collective_variables",
     "draw_indices",
     "draw_kernels",
+    "draw_kernels_and_traces",
     "eigenvalues",
     "givens_of",
     "kernel_plan",
@@ -44,7 +45,6 @@ __all__ = [
     "layer_names",
     "layer_traces",
     "measure",
-    "point_traces",
     "spectrum",
     "tangent_kernel",
 ]

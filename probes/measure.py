@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from probes.givens import OF_POINTS, Loss, givens_at, outputs_of
-from probes.kernels import OutputTreatment, draw_kernels, point_traces
+from probes.kernels import OutputTreatment, draw_kernels, draw_kernels_and_traces
 from probes.kernels.batch import as_batch, checked_draws
 from probes.spectrum import spectra
 from probes.variables import VARIABLES, check_names, check_treatment, evaluate, givens_of
@@ -123,8 +123,12 @@ def measure(
     points = batch.take(chosen).data
     if outputs != "full" and outputs_of(model, points) > 1:
         check_treatment(names, outputs)
-    present = draw_kernels(model, points, place, outputs, memory_bytes=memory_bytes)
     beside: dict[str, Tensor] = {}
+    if "layer_parts" in needed:
+        present, parts = draw_kernels_and_traces(model, points, place, outputs, memory_bytes=memory_bytes)
+        beside["layer_parts"] = torch.stack([*parts.values()], 1)
+    else:
+        present = draw_kernels(model, points, place, outputs, memory_bytes=memory_bytes)
     if targets is not None and needed & OF_POINTS:
         found = givens_at(model, points, targets[chosen.to(targets.device)], loss, needed)
         beside = {name: values[place.to(values.device)] for name, values in found.items()}
@@ -137,9 +141,6 @@ def measure(
             else draw_kernels(previous, points, place, outputs, memory_bytes=memory_bytes)
         )
     about = {"outputs": outputs, "points": place.shape[1], "step": step, "previous_step": previous_step or 0}
-    if "layer_parts" in needed:
-        parts = torch.stack([*point_traces(model, points, outputs, memory_bytes=memory_bytes).values()], 1)
-        beside["layer_parts"] = parts[place.to(parts.device)].sum(1)
     matrices = [defined(kernel) for kernel in present]
     solved = spectra(matrices)
     drawn = [

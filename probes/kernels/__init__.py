@@ -1,7 +1,14 @@
 """Exact empirical tangent kernels of any module, layer by layer where a rule exists."""
 
 from probes.kernels.plan import KernelPlan, LayerPlan, kernel_plan
-from probes.kernels.tangent import draw_kernels, layer_kernels, layer_names, layer_traces, point_traces, tangent_kernel
+from probes.kernels.tangent import (
+    draw_kernels,
+    draw_kernels_and_traces,
+    layer_kernels,
+    layer_names,
+    layer_traces,
+    tangent_kernel,
+)
 from probes.kernels.treatment import OutputTreatment
 
 __all__ = [
@@ -9,10 +16,10 @@ __all__ = [
     "LayerPlan",
     "OutputTreatment",
     "draw_kernels",
+    "draw_kernels_and_traces",
     "kernel_plan",
     "layer_kernels",
     "layer_names",
     "layer_traces",
-    "point_traces",
     "tangent_kernel",
 ]

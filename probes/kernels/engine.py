@@ -7,6 +7,7 @@ the outputs towards the inputs; what it has collected of a layer is multiplied a
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -42,31 +43,56 @@ class Network:
 
 @dataclass
 class Kernels:
-    """The kernels that are wanted, [draws, n, R, m, R] each: one for every name that ``name_of`` gives an owner."""
+    """The kernels that are wanted, [draws, n, R, m, R] each: one for every name that ``name_of`` gives an owner.
+
+    part_of: of an owner, the part whose traces are wanted beside them, [draws, n] in float64; None for no traces.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
     name_of: Callable[[str], str]
-    chosen: slice | None = None
+    part_of: Callable[[str], str] | None = None
+    chosen: slice = field(default_factory=lambda: slice(None))
     by_name: dict[str, Tensor] = field(default_factory=dict)
+    traces: dict[str, Tensor] = field(default_factory=dict)
 
-    def of(self, owner: str) -> Tensor:
-        """The kernel that the parameters of module ``owner`` are added to."""
-        name = self.name_of(owner)
-        if name not in self.by_name:
-            self.by_name[name] = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
-        kernel = self.by_name[name]
-        return kernel if self.chosen is None else kernel[self.chosen]
+    @contextmanager
+    def adding(self, owner: str, rows: slice, columns: slice) -> Iterator[Tensor]:
+        """A block of the kernel that the parameters of module ``owner`` are added to, inside."""
+        kernel = self._of(owner)[self.chosen, rows, :, columns]
+        if self.part_of is None or rows != columns:
+            yield kernel
+            return
+        share = torch.zeros_like(kernel)
+        yield share
+        kernel += share
+        diagonal = share.diagonal(dim1=1, dim2=3).diagonal(dim1=1, dim2=2)  # [draws, n, R]
+        self._traces_of(owner, self.part_of)[self.chosen, rows] += diagonal.double().sum(2)
 
-    def of_all(self, parameters: Iterable[str]) -> None:
-        """Make sure that there is a kernel for every one of the ``parameters``: zero if nothing was added to it."""
-        for name in parameters:
-            self.of(name.rpartition(".")[0])
+    def of_all(self, parameters: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Kernels and traces in the order of the ``parameters``; zero where nothing was added."""
+        owners = dict.fromkeys(name.rpartition(".")[0] for name in parameters)
+        kernels = {self.name_of(owner): self._of(owner) for owner in owners}
+        if self.part_of is None:
+            return kernels, {}
+        return kernels, {self.part_of(owner): self._traces_of(owner, self.part_of) for owner in owners}
 
     def part(self, draws: slice) -> "Kernels":
         """The same kernels, of which only some draws are added to."""
         return replace(self, chosen=draws)
+
+    def _of(self, owner: str) -> Tensor:
+        name = self.name_of(owner)
+        if name not in self.by_name:
+            self.by_name[name] = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
+        return self.by_name[name]
+
+    def _traces_of(self, owner: str, part_of: Callable[[str], str]) -> Tensor:
+        name = part_of(owner)
+        if name not in self.traces:
+            self.traces[name] = torch.zeros(self.shape[:2], dtype=torch.float64, device=self.device)
+        return self.traces[name]
 
 
 def add_block(
@@ -112,14 +138,14 @@ def add_block(
 
     if shares:
         for number, stores in complete():
-            kernel = kernels.of(shares[number].owner)[:, place[0], :, place[1]]
-            add_share(kernel, stores[0], stores[-1], decisions[number], index, symmetric, workspace)
+            with kernels.adding(shares[number].owner, *place) as kernel:
+                add_share(kernel, stores[0], stores[-1], decisions[number], index, symmetric, workspace)
             del stores  # before the sweep goes on
     remaining = remaining_parameters(network, shares, [left] if right is None else [left, right])
     for owner, parameters in remaining.items():
         logger.info("no rule for %s: per-sample Jacobians", ", ".join(parameters))
-        kernel = kernels.of(owner)[:, place[0], :, place[1]]
-        _add_jacobians(network, kernel, parameters, left.batch, right.batch if right else None, index, free)
+        with kernels.adding(owner, *place) as kernel:
+            _add_jacobians(network, kernel, parameters, left.batch, right.batch if right else None, index, free)
 
 
 def decide_all(

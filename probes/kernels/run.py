@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,22 @@ from probes.kernels.stores import decide
 from probes.kernels.treatment import OutputRows, OutputTreatment, check_treatment
 
 
+class Found(NamedTuple):
+    """Kernels by name, [N·R, M·R] or [draws, n·R, n·R], and by part what each point adds to its trace, one axis less.
+
+    The traces are in float64 and of the points in the kernels' rows, or in every draw: [N] or [draws, n].
+    """
+
+    kernels: dict[str, Tensor]
+    traces: dict[str, Tensor]
+
+
 @dataclass(frozen=True)
 class Run:
     """Kernels of a network between the points of ``left`` and ``right`` (None: of left with itself).
 
-    name_of: the name of the kernel that a module's parameters are added to. ceiling: bytes for everything.
+    name_of: the name of the kernel that a module's parameters are added to. part_of: the part that has their trace, or
+        None where no traces are wanted. ceiling: bytes for everything.
     sketch: a forward pass of few points, and the ``room`` that it shows a point to take. alone: the last point of
         ``left`` by itself, if known.
     """
@@ -31,6 +42,7 @@ class Run:
     left: Batch
     right: Batch | None
     name_of: Callable[[str], str]
+    part_of: Callable[[str], str] | None
     ceiling: int
     sketch: Observation
     alone: Alone | None
@@ -46,8 +58,8 @@ class Run:
         """Of all kernels that the trainable parameters are added to."""
         return list(dict.fromkeys(self.name_of(name.rpartition(".")[0]) for name in self.network.trainable))
 
-    def kernels(self) -> dict[str, Tensor]:
-        """By name, [N·R, M·R]."""
+    def kernels(self) -> Found:
+        """Of all points."""
         R, columns_of = self.network.rows.kept, self.left if self.right is None else self.right
         N, M = len(self.left), len(columns_of)
         free = self.free(N * M * R * R)
@@ -63,26 +75,29 @@ class Run:
                 broken_rows[rows] = self._broken(left)
                 broken_columns[columns] = self._broken(right or left)
                 add_block(self.network, found, (rows, columns), left, right, None, free)
-        found.of_all(self.network.trainable)
-        kernels = {name: kernel.view(1, N * R, M * R) for name, kernel in found.by_name.items()}
-        self._finish(kernels, broken_rows.view(1, -1), broken_columns.view(1, -1))
-        return {name: kernel[0] for name, kernel in kernels.items()}
+        kernels, traces = self._finish(found, broken_rows[None], broken_columns[None])
+        return Found({name: kernel[0] for name, kernel in kernels.items()}, {part: t[0] for part, t in traces.items()})
 
-    def draws(self, index: Tensor) -> dict[str, Tensor]:
-        """Of the draws of points at ``index`` [draws, size]: by name, [draws, size·R, size·R]."""
+    def draws(self, index: Tensor) -> Found:
+        """Of the draws of points at ``index`` [draws, size]."""
         R, (draws, size) = self.network.rows.kept, index.shape
         points, place = torch.unique(index, return_inverse=True)
         free = self.free(draws * (size * R) ** 2)
         at_once = self.points_at_once(free, len(points))
         if at_once < size:
-            each = [self._of(draw).kernels() for draw in index]
-            return {name: torch.stack([kernels[name] for kernels in each]) for name in each[0]}
+            each = zip(*(self._of(draw).kernels() for draw in index), strict=True)
+            kernels, traces = ({name: torch.stack([one[name] for one in all]) for name in all[0]} for all in each)
+            return Found(kernels, traces)
         if self._union_is_cheaper(draws, size, len(points), free):
             if draws == 1 and len(points) == size:  # in its own order nothing need be gathered
-                return {name: kernel[None] for name, kernel in self._of(index[0]).kernels().items()}
+                kernels, traces = self._of(index[0]).kernels()
+                kernels, traces = ({name: one[None] for name, one in found.items()} for found in (kernels, traces))
+                return Found(kernels, traces)
+            kernels, traces = self._of(points).kernels()
+            traces = {part: found[place.to(self.device)] for part, found in traces.items()}
             place = (place[..., None] * R + torch.arange(R)).flatten(1).to(self.device)
-            union = self._of(points).kernels()
-            return {name: torch.stack([kernel[rows][:, rows] for rows in place]) for name, kernel in union.items()}
+            kernels = {name: torch.stack([kernel[rows][:, rows] for rows in place]) for name, kernel in kernels.items()}
+            return Found(kernels, traces)
         found = self._empty((draws, size, R, size, R))
         broken = torch.zeros((draws, size, R), dtype=torch.bool)
         for chunk in _chunks(index, at_once):
@@ -91,14 +106,12 @@ class Run:
             broken[chunk] = self._broken(left)[place]
             part = found.part(chunk)
             add_block(self.network, part, (slice(None), slice(None)), left, None, place.to(self.device), free)
-        found.of_all(self.network.trainable)
-        kernels = {name: kernel.view(draws, size * R, size * R) for name, kernel in found.by_name.items()}
-        self._finish(kernels, broken.flatten(1), broken.flatten(1))
-        return kernels
+        return self._finish(found, broken, broken)
 
     def free(self, entries: int) -> int:
         """Bytes that are left beside kernels of ``entries`` numbers each."""
-        return self.ceiling - entries * self.network.dtype.itemsize * len(self.names)
+        held = len(self.names) + (self.part_of is not None)  # a share whose trace is wanted is put together apart
+        return self.ceiling - entries * self.network.dtype.itemsize * held
 
     def points_at_once(self, free: int, points: int) -> int:
         """How many points a block takes on a side.
@@ -146,19 +159,26 @@ class Run:
         return ~finite.view(-1, rows.kept, rows.contracted).all(2).cpu()
 
     def _empty(self, shape: tuple[int, ...]) -> Kernels:
-        return Kernels(shape, self.network.dtype, self.device, self.name_of)
+        return Kernels(shape, self.network.dtype, self.device, self.name_of, self.part_of)
 
-    def _finish(self, kernels: dict[str, Tensor], broken_rows: Tensor, broken_columns: Tensor) -> None:
-        """Mirror kernels [draws, rows, columns] of one batch; gradients can be finite where the function is not."""
+    def _finish(self, found: Kernels, broken_rows: Tensor, broken_columns: Tensor) -> Found:
+        """Kernels as matrices, those of one batch mirrored; gradients can be finite where the function is not.
+
+        broken_rows, broken_columns: [draws, n, R], functions that are not finite.
+        """
+        kernels, traces = found.of_all(self.network.trainable)
+        kernels = {name: kernel.flatten(3).flatten(1, 2) for name, kernel in kernels.items()}
         lost = None
         if bool(broken_rows.any()) or bool(broken_columns.any()):
-            lost = (broken_rows[:, :, None] | broken_columns[:, None, :]).to(self.device)
+            lost = (broken_rows.flatten(1)[:, :, None] | broken_columns.flatten(1)[:, None, :]).to(self.device)
         for kernel in kernels.values():
             if self.right is None:
                 for matrix in kernel:
                     mirror_upper(matrix)
             if lost is not None:
                 kernel[lost] = torch.nan
+        broken = broken_rows.any(2).to(self.device)
+        return Found(kernels, {part: one.masked_fill(broken, torch.nan) for part, one in traces.items()})
 
 
 @contextmanager
@@ -169,6 +189,7 @@ def begin(
     outputs: OutputTreatment,
     memory_bytes: int | None,
     name_of: Callable[[str], str],
+    part_of: Callable[[str], str] | None = None,
 ) -> Iterator[Run]:
     """Check everything and look at the network once; inside, it is a deterministic function.
 
@@ -200,7 +221,7 @@ def begin(
         network = Network(model, trainable, OutputRows(outputs, sketch.outputs.shape[1]), dtype)
         M = len(left) if right is None else len(right)
         per_point = room(model, sketch, network.blocks(1, len(left), M, right is None))
-        yield Run(network, left, right, name_of, bound, sketch, alone, per_point)
+        yield Run(network, left, right, name_of, part_of, bound, sketch, alone, per_point)
 
 
 def _sketch(model: nn.Module, batch: Batch) -> tuple[Observation, Alone | None]:

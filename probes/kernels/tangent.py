@@ -52,7 +52,7 @@ def tangent_kernel(
             ``memory_bytes``.
     """
     with begin(model, inputs, others, outputs, memory_bytes, _whole) as run:
-        (kernel,) = run.kernels().values()
+        (kernel,) = run.kernels().kernels.values()
     return kernel
 
 
@@ -76,8 +76,7 @@ def layer_kernels(
         By name, in the order of the modules; parts that the outputs do not depend on are zero.
     """
     with begin(model, inputs, others, outputs, memory_bytes, _naming(by)) as run:
-        found = run.kernels()
-    return {name: found[name] for name in run.names}
+        return run.kernels().kernels
 
 
 def layer_traces(
@@ -92,28 +91,12 @@ def layer_traces(
 
     Same arguments and errors; their sum is the trace of the kernel (CV eq. 10).
     """
-    found = point_traces(model, inputs, outputs, by=by, memory_bytes=memory_bytes)
-    return {name: float(traces.sum()) for name, traces in found.items()}
-
-
-def point_traces(
-    model: nn.Module,
-    inputs: Any,
-    outputs: OutputTreatment = "full",
-    *,
-    by: Parts = "layer",
-    memory_bytes: int | None = None,
-) -> dict[str, Float64[Tensor, " N"]]:
-    """What each data point adds to ``layer_traces``, Σ_a ‖∂f_a(x_i)/∂θ_layer‖² in the treatment's unit.
-
-    Same arguments and errors; NaN where an output of the point is not finite.
-    """
     # The trace of the full kernel needs no products of different outputs: it is O times that of the traced one.
     treatment: OutputTreatment = "traced" if outputs == "full" else outputs
     with begin(model, inputs, None, treatment, memory_bytes, _naming(by)) as run:
-        found = run.draws(torch.arange(len(run.left))[:, None])
+        found = run.draws(torch.arange(len(run.left))[:, None]).kernels
     scale = run.network.rows.outputs if outputs == "full" else 1
-    return {name: scale * found[name].double().flatten() for name in run.names}
+    return {name: scale * float(kernel.double().sum()) for name, kernel in found.items()}
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:
@@ -146,9 +129,27 @@ def draw_kernels(
         ValueError: draws are not [draws, size] with both at least 1, or an index is out of range.
     """
     with begin(model, inputs, None, outputs, memory_bytes, _whole) as run:
-        index = checked_draws(draws, len(run.left))
-        (kernels,) = run.draws(index).values()
+        (kernels,) = run.draws(checked_draws(draws, len(run.left))).kernels.values()
     return kernels
+
+
+def draw_kernels_and_traces(
+    model: nn.Module,
+    inputs: Any,
+    draws: Int64[Tensor, "draws size"] | Int64[np.ndarray, "draws size"],
+    outputs: OutputTreatment = "full",
+    *,
+    by: Parts = "layer",
+    memory_bytes: int | None = None,
+) -> tuple[Float[Tensor, "draws side side"], dict[str, Float64[Tensor, " draws"]]]:
+    """``draw_kernels`` and, of the same passes, each draw's ``layer_traces``.
+
+    Same arguments and errors, ``by`` as for ``layer_kernels``; NaN where an output of a draw's points is not finite.
+    """
+    with begin(model, inputs, None, outputs, memory_bytes, _whole, _naming(by)) as run:
+        found = run.draws(checked_draws(draws, len(run.left)))
+    (kernels,) = found.kernels.values()
+    return kernels, {name: traces.sum(1) for name, traces in found.traces.items()}
 
 
 def _whole(owner: str) -> str:

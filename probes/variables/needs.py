@@ -88,7 +88,7 @@ def known_of(matrix: Float64[Tensor, "side side"], **given: Any) -> dict[str, An
             output_hessian: [N, O, O], ∂²L_n/∂f∂f of each point's loss.
             initial_kernel, previous_kernel: of the same points and treatment, at step 0 and at the step measured
                 before; all NaN if not finite.
-            layer_parts: [layers], the trace of each layer's part of the kernel, see ``probes.point_traces``.
+            layer_parts: [layers], the trace of each layer's part of the kernel, see ``probes.layer_traces``.
             step, previous_step: the steps of the kernel and of the previous one.
 
             Any need (``NEEDS``) can be given too, such as a ``spectrum`` that was solved in a batch.

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from kernel_brute_force import TREATMENTS, least_memory
-from kernel_cases import CASE, CASES, Case
+from kernel_brute_force import TREATMENTS, count, least_memory
+from kernel_cases import CASE, CASES, EVERY_CASE, Case
 from torch import nn
 
-from probes import layer_kernels, layer_traces, tangent_kernel
+from probes import draw_kernels, draw_kernels_and_traces, layer_kernels, layer_traces, tangent_kernel
 
 DEPTH = {"layer": lambda owner: owner, "block": lambda owner: owner.partition(".")[0]}
 
@@ -35,6 +35,42 @@ def test_shares_agree_with_brute_force_and_add_up(case: Case, by: str):
             assert traces[layer] == pytest.approx(float(expected.trace()), rel=1e-10, abs=1e-10 * float(whole.trace()))
         torch.testing.assert_close(sum(found.values()), tangent_kernel(model, inputs, outputs), rtol=1e-10, atol=1e-10)
         assert sum(traces.values()) == pytest.approx(float(whole.trace()), rel=1e-10)
+
+
+@pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
+def test_traces_of_draws_come_with_their_kernels(case: Case, outputs: str):
+    """Of draws that share points, of draws apart, and of all points in an order of their own."""
+    model, inputs = case.make(torch.float64)
+    N, whole = count(inputs), float(case.kernel(outputs).trace())
+    for draws in (torch.randint(N, (4, 3)), torch.arange(N)[:, None], torch.randperm(N)[None]):
+        kernels, traces = draw_kernels_and_traces(model, inputs, draws, outputs)
+        torch.testing.assert_close(kernels, draw_kernels(model, inputs, draws, outputs), rtol=1e-10, atol=1e-10)
+        assert list(traces) == list(layer_kernels(model, inputs, outputs))
+        for layer, names in shares(case, "layer").items():
+            points = case.kernel(outputs, *names).diagonal().unflatten(0, (N, -1)).sum(1)
+            torch.testing.assert_close(traces[layer], points[draws].sum(1), rtol=1e-10, atol=1e-10 * whole)
+
+
+@pytest.mark.parametrize("name", ["resnet", "tagger", "lstm", "gine"])
+def test_memory_does_not_change_the_traces_of_draws(name: str):
+    """A share that is put together apart needs room of its own, and each draw is computed in blocks."""
+    model, inputs = CASE[name].make(torch.float64)
+    draws = torch.stack([torch.randperm(count(inputs)) for _ in range(2)])
+
+    def call(memory_bytes: int | None = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return draw_kernels_and_traces(model, inputs, draws, by="block", memory_bytes=memory_bytes)
+
+    least = least_memory(call)
+    assert least > least_memory(lambda memory_bytes: draw_kernels(model, inputs, draws, memory_bytes=memory_bytes))
+    torch.testing.assert_close(call(least), call(), rtol=1e-10, atol=1e-12)
+
+
+def test_a_point_without_a_finite_output_has_no_trace():
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+    inputs = torch.randn(4, 3)
+    inputs[2] = torch.nan
+    _, traces = draw_kernels_and_traces(model, inputs, torch.tensor([[0, 1], [1, 2], [3, 0]]))
+    assert [found.isnan().tolist() for found in traces.values()] == [[False, True, False]] * 2
 
 
 @pytest.mark.parametrize(
@@ -82,8 +118,7 @@ def test_memory_does_not_change_the_shares(name: str, outputs: str):
     def call(memory_bytes: int | None = None) -> dict[str, torch.Tensor]:
         return layer_kernels(model, inputs, outputs, memory_bytes=memory_bytes)
 
-    for layer, kernel in call(least_memory(call)).items():
-        torch.testing.assert_close(kernel, call()[layer], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(call(least_memory(call)), call(), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.usefixtures("unchecked")
