@@ -122,6 +122,8 @@ def add_block(
     larger = [max(pair, key=lambda share: share.rows) for pair in zip(shares, others, strict=True)]
     decisions = decide_all(shares, larger, blocks, left, len(left.batch), stores_budget(free, symmetric))
     workspace = max(WORKSPACE_LEAST, min(WORKSPACE, free // 4))
+    in_order = index is None or torch.equal(index.flatten(), torch.arange(index.numel(), device=index.device))
+    drawn = None if in_order else index
 
     def complete() -> Iterator[tuple[int, list[Store]]]:
         """Sweep both sides in step; every share as soon as all its uses are there."""
@@ -139,7 +141,7 @@ def add_block(
     if shares:
         for number, stores in complete():
             with kernels.adding(shares[number].owner, *place) as kernel:
-                add_share(kernel, stores[0], stores[-1], decisions[number], index, symmetric, workspace)
+                add_share(kernel, stores[0], stores[-1], decisions[number], drawn, symmetric, workspace)
             del stores  # before the sweep goes on
     remaining = remaining_parameters(network, shares, [left] if right is None else [left, right])
     for owner, parameters in remaining.items():

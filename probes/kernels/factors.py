@@ -24,9 +24,9 @@ class Dense:
         """d_i."""
         return self.values.shape[-1]
 
-    def take(self, index: Tensor | None) -> "Dense":
-        """Gather points into draws."""
-        return Dense(self.values[None] if index is None else self.values[index])
+    def drawn(self, index: Tensor | None, draws: int, chunk: slice) -> "Dense":
+        """Of the points of some draws."""
+        return Dense(drawn(self.values, index, draws, chunk))
 
     def to(self, dtype: torch.dtype) -> "Dense":
         """In another precision."""
@@ -64,9 +64,9 @@ class Tokens:
         """The vocabulary."""
         return self.vocabulary
 
-    def take(self, index: Tensor | None) -> "Tokens":
-        """Gather points into draws."""
-        return Tokens(self.ids[None] if index is None else self.ids[index], self.vocabulary)
+    def drawn(self, index: Tensor | None, draws: int, chunk: slice) -> "Tokens":
+        """Of the points of some draws."""
+        return Tokens(drawn(self.ids, index, draws, chunk), self.vocabulary)
 
     def to(self, dtype: torch.dtype) -> "Tokens":
         """The same: there is nothing to round."""
@@ -91,6 +91,11 @@ class Tokens:
 
 Factor = Dense | Tokens
 """Rows A of a layer's inputs."""
+
+
+def drawn(values: Tensor, index: Tensor | None, draws: int, chunk: slice) -> Tensor:
+    """[draws, n, ...] of some of the draws, whose points are at ``index`` or, where it is None, one after another."""
+    return values.unflatten(0, (draws, -1))[chunk] if index is None else values[index[chunk]]
 
 
 def concatenated(factors: Sequence[Factor]) -> Factor:

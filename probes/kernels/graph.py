@@ -28,6 +28,9 @@ BATCHED = ELEMENTWISE | {
 }
 """Nodes through which the gradients of many functions pass at once as exactly as one by one, and sooner where small."""
 
+_ROWS_AT = {"AddmmBackward0": 1, "MmBackward0": 0}
+"""Products of matrices, and the place of the left one among what they take."""
+
 Edge = tuple[Any, int]
 """A node of the graph and the number of its output: a tensor of the forward pass."""
 
@@ -38,6 +41,14 @@ class Segment:
 
     wanted: tuple[Edge, ...]
     leads_on: Edge | None  # None in the last one
+
+
+@dataclass(frozen=True)
+class Head:
+    """Outputs that are rows [N, d] times a matrix: the rows' edge, and the matrix [d, O]."""
+
+    rows: Edge
+    matrix: Tensor
 
 
 class Graph:
@@ -90,6 +101,18 @@ class Graph:
     def batches(self) -> bool:
         """Whether all nodes are known to pass gradients of many functions at once."""
         return all(node.name() in BATCHED for node in self.nodes)
+
+    def head(self, wanted: Sequence[Edge]) -> Head | None:
+        """What ends the network, if all that is wanted but the outputs themselves lies behind its rows."""
+        node: Any = self.root.node
+        place = _ROWS_AT.get(node.name())
+        if place is None or getattr(node, "_saved_alpha", 1) != 1:
+            return None
+        leads = self._leads_to(Counter(behind for behind, _ in wanted if behind is not node))
+        rows = node.next_functions[place]
+        if [edge for edge in self.following[node] if edge[0] in leads] != [rows]:
+            return None
+        return Head(rows, node._saved_mat2.detach())
 
     def segments(self, wanted: Sequence[Edge]) -> list[Segment]:
         """Cut the backward pass wherever everything still wanted lies behind a single edge.
@@ -161,20 +184,32 @@ def sweep(
 ) -> Iterator[int]:
     """One backward pass for each of ``count`` functions, all of them segment by segment; yields after each segment.
 
-    ``cotangents(k)`` are function k's gradients at the outputs, for all points at once: points do not influence each
+    ``cotangents(k)`` are function k's gradients at the outputs, the same for all points: points do not influence each
     other. ``collect(edge, k, gradient)`` is called for every wanted edge that the outputs depend on. What the forward
     pass saved is freed as the sweep passes it. Between segments only the gradients at one edge are held.
     together: one pass for all functions, where there is one segment and ``graph.batches``.
     """
-    entered = graph.root
+    root = graph.root.node, graph.root.output_nr
+    head = graph.head([edge for segment in segments for edge in segment.wanted])
+    entered = GradientEdge(*head.rows) if head else graph.root
+
+    def started(k: int) -> Tensor:
+        gradient = cotangents(k)
+        if head is None:
+            return gradient
+        if root in segments[0].wanted:
+            collect(root, k, gradient)
+        # Of one point, for all: many outputs times many points would be the dearest product of all.
+        return (gradient[:1] @ head.matrix.T).expand(len(gradient), -1)
+
     held: list[Tensor | None] = []
     for number, segment in enumerate(segments):
         leads_on = segment.leads_on
-        wanted: list[Edge] = [*segment.wanted]
+        wanted = [edge for edge in segment.wanted if head is None or edge != root]
         if leads_on and leads_on not in wanted:
             wanted.append(leads_on)
         next_held: list[Tensor | None] = [None] * count
-        seeds = _let_go(held) if number else map(cotangents, range(count))
+        seeds = _let_go(held) if number else map(started, range(count))
         for k, found in enumerate(_backward(entered, wanted, seeds, count, together)):
             for edge, value in zip(wanted, found, strict=True):
                 if value is not None and edge in segment.wanted:

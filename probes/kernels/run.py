@@ -17,6 +17,9 @@ from probes.kernels.shares import Alone, Observation, check_apart, check_shape, 
 from probes.kernels.stores import decide
 from probes.kernels.treatment import OutputRows, OutputTreatment, check_treatment
 
+APART = 0.9
+"""Draws of which so many points are different ones pass their few others twice: nothing need be gathered then."""
+
 
 class Found(NamedTuple):
     """Kernels by name, [N·R, M·R] or [draws, n·R, n·R], and by part what each point adds to its trace, one axis less.
@@ -102,6 +105,8 @@ class Run:
         broken = torch.zeros((draws, size, R), dtype=torch.bool)
         for chunk in _chunks(index, at_once):
             points, place = torch.unique(index[chunk], return_inverse=True)
+            if len(points) > APART * place.numel() and place.numel() <= at_once:
+                points, place = index[chunk].flatten(), torch.arange(place.numel()).view(place.shape)
             left = observe(self.network.model, self.left.take(points))[0]
             broken[chunk] = self._broken(left)[place]
             part = found.part(chunk)

@@ -155,7 +155,7 @@ def _checked_outputs(returned: object, points: int) -> Tensor:
     found = check_shape(returned, points)
     if not found.requires_grad:
         raise ValueError(NO_DEPENDENCE)
-    return found.reshape(points, -1)
+    return found if found.dim() == 2 else found.reshape(points, -1)  # what ends the network stays in sight
 
 
 def _layer_shares(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from probes.kernels.contract import add_dense, add_ghost, add_half, add_jacobians, add_outer_jacobians
 from probes.kernels.costs import MULTIPLY_ADDS_PER_BYTE, Blocks, Cost, direct_cost, outer_costs
-from probes.kernels.factors import Factor, compressed, concatenated
+from probes.kernels.factors import Factor, compressed, concatenated, drawn
 from probes.kernels.parts import Outer
 from probes.kernels.shares import Share
 
@@ -119,7 +119,7 @@ def add_share(
 ) -> None:
     """Add a share to ``kernel`` [draws, n, R, m, R] from what both sides collected; the same store if ``symmetric``.
 
-    index: [draws, n] into the store's points, for draws of them; None for all points as one draw.
+    index: [draws, n] into the store's points; None where they are the draws' points one after another.
     workspace: bytes that may be used on the way; at least one draw, one point or one output is taken at a time.
     """
     mine = left.complete()
@@ -132,17 +132,16 @@ def add_share(
         factors = compressed(factor, factor if symmetric else right.factor())
     draws = len(kernel)
     gathered = (2 if left.written else 3) * kernel.shape[1] * mine[0].nbytes  # for one draw
-    together = draws if index is None else max(1, workspace // gathered)
+    together = max(1, workspace // gathered)
     for start in range(0, draws, together):
         chunk = slice(start, start + together)
-        chosen = None if index is None else index[chunk]
-        b_left = mine[None] if chosen is None else mine[chosen]
+        b_left = drawn(mine, index, draws, chunk)
         b_right = b_left if symmetric else theirs[None]
         if factors is None:
             add_jacobians(kernel[chunk], b_left, b_right, symmetric)
             continue
-        a_left = factors[0].take(chosen)
-        a_right = a_left if symmetric else factors[1].take(None)
+        a_left = factors[0].drawn(index, draws, chunk)
+        a_right = a_left if symmetric else factors[1].drawn(None, 1, slice(1))
         _add_outer(kernel[chunk], (a_left, a_right), (b_left, b_right), decision, symmetric, workspace)
 
 
