@@ -1,0 +1,111 @@
+"""Outputs that are rows times a matrix: gradients start at the rows, where nothing else is missed by that."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from kernel_brute_force import TREATMENTS, brute_force_kernel, relative_error
+from kernel_graphs import Net
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from probes import tangent_kernel
+from probes.kernels.batch import as_batch
+from probes.kernels.graph import Graph
+from probes.kernels.shares import observe
+
+D, H, TAGS = 4, 5, 3
+
+
+def first() -> nn.Linear:
+    return nn.Linear(D, H)
+
+
+def parameter(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(shape))
+
+
+def tied() -> nn.Module:
+    """The head is the first layer again, with its input between the two."""
+    layer = nn.Linear(D, D)
+    return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+def tied_transposed() -> nn.Module:
+    return Net(lambda net, x: torch.tanh(net.layer(x)) @ net.layer.weight, layer=first())
+
+
+# Networks whose gradients start at the rows of their heads, and those that have no such head.
+STARTED: dict[str, Callable[[], nn.Module]] = {
+    "bias": lambda: nn.Sequential(first(), nn.Tanh(), nn.Linear(H, TAGS)),
+    "no bias": lambda: nn.Sequential(first(), nn.Tanh(), nn.Linear(H, TAGS, bias=False)),
+    "two dense layers": lambda: nn.Sequential(first(), nn.Linear(H, TAGS)),
+    "frozen head": lambda: nn.Sequential(first(), nn.Tanh(), nn.Linear(H, TAGS).requires_grad_(False)),
+    "tied": tied,
+    "bare matrix": lambda: Net(lambda net, x: torch.tanh(net.layer(x)) @ net.matrix, layer=first(),
+        matrix=parameter(H, TAGS)),
+    "beside a residual": lambda: Net(lambda net, x: net.head(x + torch.tanh(net.layer(x))), layer=nn.Linear(D, D),
+        head=nn.Linear(D, TAGS)),
+    # What lies behind these goes by per-sample Jacobians.
+    "matrix that is computed": lambda: nn.Sequential(first(), nn.Tanh(), weight_norm(nn.Linear(H, TAGS))),
+    "matrix from a layer": lambda: Net(
+        lambda net, x: torch.tanh(net.layer(x)) @ net.maker(net.seed), layer=first(), maker=nn.Linear(2, TAGS),
+        seed=parameter(H, 2)),
+    "bias that is computed": lambda: Net(
+        lambda net, x: torch.addmm(net.maker(net.seed), torch.tanh(net.layer(x)), net.matrix), layer=first(),
+        maker=nn.Linear(2, TAGS), seed=parameter(1, 2), matrix=parameter(H, TAGS)),
+    "tied, transposed": tied_transposed,
+}  # fmt: skip
+OTHERS: dict[str, Callable[[], nn.Module]] = {
+    "one layer": lambda: nn.Linear(D, TAGS),
+    "head that is not last": lambda: nn.Sequential(first(), nn.Tanh(), nn.Linear(H, TAGS), nn.Tanh()),
+    "scaled product": lambda: Net(
+        lambda net, x: torch.addmm(net.bias, torch.tanh(net.layer(x)), net.matrix, alpha=2), layer=first(),
+        matrix=parameter(H, TAGS), bias=parameter(TAGS)),
+}  # fmt: skip
+
+
+def head_of(model: nn.Module, inputs: Tensor) -> object:
+    seen = observe(model.eval(), as_batch(inputs))[0]
+    return seen.graph.head([edge for share in seen.shares for edge, _ in share.uses])
+
+
+@pytest.mark.parametrize("outputs", TREATMENTS)
+@pytest.mark.parametrize("name", [*STARTED, *OTHERS])
+def test_kernels_are_right_with_any_head(name: str, outputs: str):
+    model, inputs = (STARTED | OTHERS)[name]().double(), torch.randn(6, D, dtype=torch.float64)
+    assert relative_error(tangent_kernel(model, inputs, outputs), brute_force_kernel(model, inputs, outputs)) < 1e-12
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_a_dense_head_is_seen(name: str):
+    assert head_of(STARTED[name](), torch.randn(6, D)) is not None
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_such_head_is_passed_through(name: str):
+    assert head_of(OTHERS[name](), torch.randn(6, D)) is None
+
+
+def test_nothing_behind_the_matrix_may_be_wanted():
+    """By the graph alone, whatever the rules make of such parameters."""
+    rows, factor = torch.randn(6, H, requires_grad=True).tanh(), torch.randn(H, TAGS, requires_grad=True)
+    matrix = factor.tanh()
+    graph = Graph(rows @ matrix)
+    behind = {"rows": (rows.grad_fn, 0), "matrix": (matrix.grad_fn, 0)}
+    assert graph.head([behind["rows"]]) is not None
+    assert graph.head([behind["matrix"]]) is None
+    assert graph.head([*behind.values()]) is None
+
+
+def test_hooks_on_the_rows_are_asked():
+    """A hook that halves gradients halves what lies behind it, as it does in a backward pass."""
+
+    def halved(net: Net, x: Tensor) -> Tensor:
+        rows = torch.tanh(net.layer(x))
+        rows.register_hook(lambda gradient: gradient / 2)
+        return net.head(rows)
+
+    model, inputs = Net(halved, layer=first(), head=nn.Linear(H, TAGS)).double(), torch.randn(6, D, dtype=torch.float64)
+    assert head_of(model, inputs) is not None
+    assert relative_error(tangent_kernel(model, inputs), brute_force_kernel(model, inputs, "full")) < 1e-12
