@@ -205,6 +205,10 @@ def sweep(
     held: list[Tensor | None] = []
     for number, segment in enumerate(segments):
         leads_on = segment.leads_on
+        if head and leads_on == root:  # a segment that is the outputs alone
+            held, entered = [*map(started, range(count))], GradientEdge(*head.rows)
+            yield number
+            continue
         wanted = [edge for edge in segment.wanted if head is None or edge != root]
         if leads_on and leads_on not in wanted:
             wanted.append(leads_on)

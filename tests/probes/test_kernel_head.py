@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from probes import tangent_kernel
+from probes.kernels import sides
 from probes.kernels.batch import as_batch
 from probes.kernels.graph import Graph
 from probes.kernels.shares import observe
+from probes.kernels.sides import MERGED_BYTES
 
 D, H, TAGS = 4, 5, 3
 
@@ -70,9 +72,11 @@ def head_of(model: nn.Module, inputs: Tensor) -> object:
     return seen.graph.head([edge for share in seen.shares for edge, _ in share.uses])
 
 
+@pytest.mark.parametrize("merged", [0, MERGED_BYTES], ids=["in segments", "in one"])
 @pytest.mark.parametrize("outputs", TREATMENTS)
 @pytest.mark.parametrize("name", [*STARTED, *OTHERS])
-def test_kernels_are_right_with_any_head(name: str, outputs: str):
+def test_kernels_are_right_with_any_head(name: str, outputs: str, merged: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sides, "MERGED_BYTES", merged)
     model, inputs = (STARTED | OTHERS)[name]().double(), torch.randn(6, D, dtype=torch.float64)
     assert relative_error(tangent_kernel(model, inputs, outputs), brute_force_kernel(model, inputs, outputs)) < 1e-12
 

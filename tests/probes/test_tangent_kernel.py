@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from kernel_brute_force import TREATMENTS, brute_force_kernel, relative_error
-from kernel_cases import CASE, CASES, Case, disturb
+from kernel_cases import CASE, CASES, EVERY_CASE, Case, disturb
 from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import nn
 
 from probes import kernel_plan, tangent_kernel
+from probes.kernels import sides
 
 DATA = Path(__file__).parent / "data"
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -28,6 +29,18 @@ def test_agrees_with_brute_force(case: Case, outputs: str, dtype: torch.dtype):
     assert not kernel.requires_grad
     assert torch.equal(kernel, kernel.T)
     assert relative_error(kernel, case.kernel(outputs)) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["own", "between"])
+@pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
+def test_agrees_in_as_many_segments_as_there_are(
+    case: Case, outputs: str, between: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """As networks go whose gradients are too many to be collected together."""
+    monkeypatch.setattr(sides, "MERGED_BYTES", 0)
+    model, inputs = case.make(torch.float64)
+    kernel = tangent_kernel(model, inputs, outputs, others=inputs if between else None)
+    assert relative_error(kernel, case.kernel(outputs)) <= 1e-10
 
 
 @pytest.mark.parametrize(
