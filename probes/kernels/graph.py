@@ -206,7 +206,7 @@ def sweep(
     for number, segment in enumerate(segments):
         leads_on = segment.leads_on
         if head and leads_on == root:  # a segment that is the outputs alone
-            held, entered = [*map(started, range(count))], GradientEdge(*head.rows)
+            held = [started(k) for k in range(count)]
             yield number
             continue
         wanted = [edge for edge in segment.wanted if head is None or edge != root]
