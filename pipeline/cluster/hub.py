@@ -147,12 +147,18 @@ class Hub:
         return {
             "groups": len(self._groups),
             "waiting": waiting,
-            "backlog": waiting * fmean(self._took) if self._took else 0.0,
+            "backlog": waiting * self._seconds_a_job,
             "in_hand": len(self.ledger.in_hand),
             "measured": self.ledger.measured_by_run(),
             "failed": self.ledger.failed_by_run(),
             "trouble": self._trouble,
         }
+
+    @property
+    def _seconds_a_job(self) -> float:
+        """As the latest ones took, and at least as long as any has been in hand."""
+        now = time.monotonic()
+        return max([fmean(self._took or [0.0]), *(now - begun for begun in self._taken.values())])
 
     async def _publish_for_ever(self) -> None:
         scanned = time.monotonic()
