@@ -30,6 +30,10 @@ class Found(NamedTuple):
     kernels: dict[str, Tensor]
     traces: dict[str, Tensor]
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Found":
+        """All of them changed."""
+        return Found(*({name: change(one) for name, one in found.items()} for found in self))
+
 
 @dataclass(frozen=True)
 class Run:
@@ -78,8 +82,7 @@ class Run:
                 broken_rows[rows] = self._broken(left)
                 broken_columns[columns] = self._broken(right or left)
                 add_block(self.network, found, (rows, columns), left, right, None, free)
-        kernels, traces = self._finish(found, broken_rows[None], broken_columns[None])
-        return Found({name: kernel[0] for name, kernel in kernels.items()}, {part: t[0] for part, t in traces.items()})
+        return self._finish(found, broken_rows[None], broken_columns[None]).each(lambda one: one[0])
 
     def draws(self, index: Tensor) -> Found:
         """Of the draws of points at ``index`` [draws, size]."""
@@ -93,9 +96,7 @@ class Run:
             return Found(kernels, traces)
         if self._union_is_cheaper(draws, size, len(points), free):
             if draws == 1 and len(points) == size:  # in its own order nothing need be gathered
-                kernels, traces = self._of(index[0]).kernels()
-                kernels, traces = ({name: one[None] for name, one in found.items()} for found in (kernels, traces))
-                return Found(kernels, traces)
+                return self._of(index[0]).kernels().each(lambda one: one[None])
             kernels, traces = self._of(points).kernels()
             traces = {part: found[place.to(self.device)] for part, found in traces.items()}
             place = (place[..., None] * R + torch.arange(R)).flatten(1).to(self.device)

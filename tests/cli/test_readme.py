@@ -43,6 +43,7 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(900)  # every command, the whole quickstart among them
 def test_the_commands_run_one_after_another(tmp_path):
     """As a new user types them, in a directory of their own; the quickstart is the whole one."""
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
