@@ -209,7 +209,7 @@ def sweep(
             held = [started(k) for k in range(count)]
             yield number
             continue
-        wanted = [edge for edge in segment.wanted if head is None or edge != root]
+        wanted: list[Edge] = [*segment.wanted]
         if leads_on and leads_on not in wanted:
             wanted.append(leads_on)
         next_held: list[Tensor | None] = [None] * count

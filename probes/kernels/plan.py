@@ -172,15 +172,18 @@ def _by_jacobians(network: Network, sketch: Observation, blocks: Blocks, sides: 
 
 def _passes(run: Run, points: int) -> int:
     """Multiply-adds of one forward pass, and of a backward pass to the layers for each function of a point."""
-    sketch = run.sketch
+    sketch, functions = run.sketch, run.network.rows.functions
     with FlopCounterMode(display=False) as forward:
         sketch.batch.run(run.network.model)
-    wanted = [GradientEdge(*edge) for edge in uses_by_edge(sketch.shares)]
+    edges = list(uses_by_edge(sketch.shares))
+    head = sketch.graph.head(edges)
+    entered = GradientEdge(*head.rows) if head else sketch.graph.root
+    seed = sketch.outputs.new_ones(len(sketch.outputs), len(head.matrix)) if head else torch.ones_like(sketch.outputs)
     with FlopCounterMode(display=False) as backward:
-        if wanted:
-            torch.autograd.grad(sketch.outputs, wanted, torch.ones_like(sketch.outputs), allow_unused=True)
-    flops = forward.get_total_flops() + run.network.rows.functions * backward.get_total_flops()
-    return flops // 2 * points // len(sketch.batch)
+        if edges:
+            torch.autograd.grad([entered], [GradientEdge(*edge) for edge in edges], [seed], allow_unused=True)
+    flops = forward.get_total_flops() + functions * backward.get_total_flops()
+    return flops // 2 * points // len(sketch.batch) + (functions * head.matrix.numel() if head else 0)
 
 
 def short(number: int) -> str:

@@ -1,5 +1,7 @@
 """Kernels of draws of points are those of the points drawn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import nn
 
-from probes import draw_indices, draw_kernels, tangent_kernel
-from probes.kernels import engine
+from probes import draw_indices, draw_kernels, draw_kernels_and_traces, tangent_kernel
+from probes.kernels import engine, run
+from probes.kernels.batch import TensorBatch
 
 
 @pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
@@ -61,6 +64,34 @@ def test_many_draws_of_few_points_of_a_large_population():
     torch.testing.assert_close(kernels[-1], tangent_kernel(model, inputs[draws[-1]]), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["mlp", "gru"])
+def test_few_points_that_draws_share_are_passed_twice(name: str, monkeypatch: pytest.MonkeyPatch):
+    """20 draws of 2 points, 20 points at once, of which one stands in two draws: all pass in the order of the draws."""
+    recurrent = nn.Sequential(nn.GRU(6, 4, batch_first=True), Net(lambda net, states: states[0][:, -1]))
+    model, shape = (mlp(6, 4, 3), (1000, 6)) if name == "mlp" else (recurrent, (1000, 2, 6))
+    model, inputs = model.double(), torch.randn(shape, dtype=torch.float64)
+    draws = torch.randperm(1000)[:40].view(20, 2)
+    draws[8, 0] = draws[3, 1]
+    passed: list[torch.Tensor] = []
+    look = run.observe
+
+    def watched(network: nn.Module, batch: TensorBatch, *rest: Any) -> Any:
+        passed.append(batch.data)
+        return look(network, batch, *rest)
+
+    monkeypatch.setattr(run, "observe", watched)
+    monkeypatch.setattr(run.Run, "points_at_once", lambda self, free, points: 20)
+    kernels, traces = draw_kernels_and_traces(model, inputs, draws)
+    assert torch.equal(torch.cat(passed[-2:]), inputs[draws.flatten()])
+    monkeypatch.undo()
+    for number, draw in enumerate(draws):
+        expected = tangent_kernel(model, inputs[draw])
+        torch.testing.assert_close(kernels[number], expected, rtol=1e-10, atol=1e-12)
+        assert float(sum(found[number] for found in traces.values())) == pytest.approx(
+            float(expected.trace()), rel=1e-10
+        )
+
+
 def test_points_outside_a_draw_leave_it_alone():
     model, inputs = mlp(6, 4, 3), torch.randn(4, 6)
     inputs[2] = float("nan")
@@ -73,7 +104,8 @@ def test_outputs_without_a_value_spoil_their_own_rows():
     model = Net(lambda net, x: net.layer(x) + torch.where(x[:, :1] > 5, torch.inf, 0), layer=nn.Linear(6, 3))
     inputs = torch.zeros(4, 6)
     inputs[2] = 9
-    kernels = draw_kernels(model, inputs, torch.tensor([[0, 1], [1, 2], [3, 0]]), "traced")
+    kernels, traces = draw_kernels_and_traces(model, inputs, torch.tensor([[0, 1], [1, 2], [3, 0]]), "traced")
+    assert torch.isfinite(traces["layer"]).tolist() == [True, False, True]
     assert torch.isfinite(kernels).tolist() == [[[True, True]] * 2, [[True, False], [False, False]], [[True, True]] * 2]
 
 

@@ -8,8 +8,9 @@ from kernel_brute_force import TREATMENTS, brute_force_kernel, relative_error
 from kernel_graphs import Net
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.checkpoint import checkpoint
 
-from probes import tangent_kernel
+from probes import kernel_plan, tangent_kernel
 from probes.kernels import sides
 from probes.kernels.batch import as_batch
 from probes.kernels.graph import Graph
@@ -48,6 +49,8 @@ STARTED: dict[str, Callable[[], nn.Module]] = {
         matrix=parameter(H, TAGS)),
     "beside a residual": lambda: Net(lambda net, x: net.head(x + torch.tanh(net.layer(x))), layer=nn.Linear(D, D),
         head=nn.Linear(D, TAGS)),
+    "checkpointed": lambda: Net(lambda net, x: checkpoint(net.body, x, use_reentrant=False),
+        body=nn.Sequential(first(), nn.Tanh(), nn.Linear(H, TAGS))),
     # What lies behind these goes by per-sample Jacobians.
     "matrix that is computed": lambda: nn.Sequential(first(), nn.Tanh(), weight_norm(nn.Linear(H, TAGS))),
     "matrix from a layer": lambda: Net(
@@ -113,3 +116,11 @@ def test_hooks_on_the_rows_are_asked():
     model, inputs = Net(halved, layer=first(), head=nn.Linear(H, TAGS)).double(), torch.randn(6, D, dtype=torch.float64)
     assert head_of(model, inputs) is not None
     assert relative_error(tangent_kernel(model, inputs), brute_force_kernel(model, inputs, "full")) < 1e-12
+
+
+def test_the_plan_counts_what_is_passed():
+    """Forward both layers for each point, back through the head for one point only, and through no layer then."""
+    plan = kernel_plan(nn.Sequential(nn.Linear(D, H), nn.Tanh(), nn.Linear(H, TAGS)), torch.randn(6, D))
+    assert plan.passes == 6 * (D * H + H * TAGS) + TAGS * H * TAGS
+    deeper = nn.Sequential(nn.Linear(D, D), nn.Tanh(), nn.Linear(D, H), nn.Tanh(), nn.Linear(H, TAGS))
+    assert kernel_plan(deeper, torch.randn(6, D)).passes == plan.passes + 6 * (D * D + TAGS * D * H)

@@ -65,14 +65,6 @@ def test_memory_does_not_change_the_traces_of_draws(name: str):
     torch.testing.assert_close(call(least), call(), rtol=1e-10, atol=1e-12)
 
 
-def test_a_point_without_a_finite_output_has_no_trace():
-    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
-    inputs = torch.randn(4, 3)
-    inputs[2] = torch.nan
-    _, traces = draw_kernels_and_traces(model, inputs, torch.tensor([[0, 1], [1, 2], [3, 0]]))
-    assert [found.isnan().tolist() for found in traces.values()] == [[False, True, False]] * 2
-
-
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
