@@ -38,6 +38,20 @@ def add_dense(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor]
         target.addcmul_(products.view(target.shape), factors)
 
 
+def add_ending(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool) -> None:
+    """The layer that gives the outputs: B [draws, n, O] of output a is zero but at a, and Θ_aa += (A Aᵀ) ∘ (B_a B_aᵀ).
+
+    Where outputs are summed over, Θ += (A Aᵀ) ∘ Σ_a B_a B_aᵀ.
+    """
+    for rows, columns in _stripes(kernel, symmetric):
+        target, left, right = kernel[:, rows, :, columns], B[0][:, rows], B[1][:, columns]
+        gram = A[0].gram(rows, A[1], columns)[:, :, 0, :, 0].to(kernel.dtype)
+        if kernel.shape[2] == left.shape[2]:
+            target.diagonal(dim1=2, dim2=4).addcmul_(gram[..., None], left[:, :, None] * right[:, None])
+        else:
+            target[:, :, 0, :, 0].addcmul_(gram, left @ right.transpose(1, 2))
+
+
 def add_ghost(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool, chunk: int) -> None:
     """Θ += Σ_ts (A_nt · A_ms)(B_nat · B_mbs), never forming J; ``chunk`` points of the other side at a time."""
     _, points, kept, others = kernel.shape[:4]

@@ -7,7 +7,7 @@ reading or writing one byte. "half" saves multiply-adds against "ghost" and pays
 from dataclasses import dataclass
 from typing import Literal
 
-Path = Literal["dense", "ghost", "half", "jacobian"]
+Path = Literal["outputs", "dense", "ghost", "half", "jacobian"]
 
 MULTIPLY_ADDS_PER_BYTE = 10
 
@@ -90,6 +90,12 @@ def outer_costs(blocks: Blocks, groups: int, inputs: int, outputs: int, rows: in
             size * (gram + 3 * halves + entries),
         ),
     ]
+
+
+def ending_cost(blocks: Blocks, inputs: int, outputs: int) -> Cost:
+    """Of the layer that gives the outputs: one function meets itself alone, whatever the treatment."""
+    entries = blocks.pairs * blocks.kept
+    return Cost("outputs", blocks.pairs * (inputs + outputs), 2 * blocks.itemsize * entries)
 
 
 def direct_cost(blocks: Blocks, width: int) -> Cost:

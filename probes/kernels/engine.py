@@ -133,6 +133,8 @@ def add_block(
         if any(side.plan != mine.plan for side in sides):
             for side in sides:
                 side.in_one_piece()
+        for number in [number for number, share in enumerate(shares) if share.ends]:
+            yield number, [side.stores.pop(number) for side in sides]
         last = {number: step for step, uses in enumerate(mine.plan) for number, _ in uses}
         for step, *_ in zip(*(side.sweep() for side in sides), strict=True):
             for number in [number for number, at in last.items() if at == step]:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from probes.kernels.treatment import OutputRows
+
 ELEMENTWISE = {
     f"{name}Backward0"
     for name in (
@@ -45,7 +47,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Head:
-    """Outputs that are rows [N, d] times a matrix: the rows' edge, and the matrix [d, O]."""
+    """What the outputs are made of, if that is rows [N, d] times a matrix: the rows' edge, and the matrix [d, O]."""
 
     rows: Edge
     matrix: Tensor
@@ -56,7 +58,7 @@ class Graph:
 
     ``uses`` counts by ``id`` of the leaf what module hooks cannot see: tied weights, functional uses of a weight.
     ``users`` of a leaf, by its ``id``, and ``consumers`` of a node's output are nodes, with the place at which they
-    take it.
+    take it. Between the tensor at ``end`` [N, O] and the outputs every entry goes its own way.
     """
 
     def __init__(self, outputs: Tensor):
@@ -68,6 +70,9 @@ class Graph:
         self.nodes: list[Any] = []
         self._order(self.root.node)
         self.place = {node: number for number, node in enumerate(self.nodes)}
+        self.end: Edge = self.root.node, self.root.output_nr
+        while (before := self._entry_by_entry(self.end)) is not None:
+            self.end = before
 
     def _order(self, root: Any) -> None:
         """Depth first: a node stands after everything that consumes its output."""
@@ -97,14 +102,28 @@ class Graph:
             casts = [node for node, _ in users if node.name() == "ToCopyBackward0"]
             self.uses[leaf] = len(users) + sum(len(self.consumers[node]) - 1 for node in casts)
 
+    def _entry_by_entry(self, edge: Edge) -> Edge | None:
+        """The one tensor whose entries, each for itself, make those of the tensor at ``edge``."""
+        taken = [taken for taken in edge[0].next_functions if taken[0] is not None]
+        if edge[0].name() not in ELEMENTWISE or taken != self.following[edge[0]] or len(taken) != 1:
+            return None
+        return taken[0] if edge_shape(taken[0]) == edge_shape(edge) else None
+
+    def slopes(self, outputs: Tensor) -> Tensor:
+        """[N, O]: derivatives of the outputs, each by its entry of the tensor at ``end``."""
+        ones = torch.ones_like(outputs)
+        if self.end == (self.root.node, self.root.output_nr):
+            return ones
+        return torch.autograd.grad([self.root], [GradientEdge(*self.end)], [ones], retain_graph=True)[0]
+
     @property
     def batches(self) -> bool:
         """Whether all nodes are known to pass gradients of many functions at once."""
         return all(node.name() in BATCHED for node in self.nodes)
 
     def head(self, wanted: Sequence[Edge]) -> Head | None:
-        """What ends the network, if all that is wanted but the outputs themselves lies behind its rows."""
-        node: Any = self.root.node
+        """What the tensor at ``end`` is made of, if all that is wanted but this tensor itself lies behind its rows."""
+        node: Any = self.end[0]
         place = _ROWS_AT.get(node.name())
         if place is None or getattr(node, "_saved_alpha", 1) != 1:
             return None
@@ -176,36 +195,38 @@ def edge_shape(edge: Edge) -> torch.Size:
 
 def sweep(
     graph: Graph,
-    cotangents: Callable[[int], Tensor],
-    count: int,
+    rows: OutputRows,
+    slopes: Tensor,
     segments: Sequence[Segment],
     collect: Callable[[Edge, int, Tensor], None],
     together: bool = False,
 ) -> Iterator[int]:
-    """One backward pass for each of ``count`` functions, all of them segment by segment; yields after each segment.
+    """One backward pass for each function of ``rows``, all of them segment by segment; yields after each segment.
 
-    ``cotangents(k)`` are function k's gradients at the outputs, the same for all points: points do not influence each
-    other. ``collect(edge, k, gradient)`` is called for every wanted edge that the outputs depend on. What the forward
-    pass saved is freed as the sweep passes it. Between segments only the gradients at one edge are held.
+    slopes: see ``Graph.slopes``. ``collect(edge, k, gradient)`` is called for every wanted edge that the outputs depend
+    on. What the forward pass saved is freed as the sweep passes it. Between segments only the gradients at one edge are
+    held.
     together: one pass for all functions, where there is one segment and ``graph.batches``.
     """
-    root = graph.root.node, graph.root.output_nr
     head = graph.head([edge for segment in segments for edge in segment.wanted])
     entered = GradientEdge(*head.rows) if head else graph.root
+    count = rows.functions
 
     def started(k: int) -> Tensor:
-        gradient = cotangents(k)
+        gradient = rows.cotangent(k, slopes)
         if head is None:
             return gradient
-        if root in segments[0].wanted:
-            collect(root, k, gradient)
-        # Of one point, for all: many outputs times many points would be the dearest product of all.
-        return (gradient[:1] @ head.matrix.T).expand(len(gradient), -1)
+        gradient *= slopes
+        if graph.end in segments[0].wanted:
+            collect(graph.end, k, gradient)
+        # Most often of one output: many outputs times many points would be the dearest product of all.
+        chosen = rows.outputs_of(k)
+        return gradient[:, chosen] @ head.matrix.T[chosen]
 
     held: list[Tensor | None] = []
     for number, segment in enumerate(segments):
         leads_on = segment.leads_on
-        if head and leads_on == root:  # a segment that is the outputs alone
+        if head and leads_on == graph.end:  # nothing lies between that and the outputs
             held = [started(k) for k in range(count)]
             yield number
             continue

@@ -27,9 +27,9 @@ class LayerPlan:
 
     name, kind: the module that has them and its type. parameters: how many numbers they are. uses: in one forward
     pass. rows, inputs, outputs: T, d_i (with the one of a bias) and d_o of its outer products, 0 where its gradients
-    are written down directly. path: ``dense`` (T = 1), ``ghost``, ``half``, ``jacobian`` or, where no rule covers it,
-    ``per-sample jacobian``. multiply_adds: of its products, without forward and backward passes. bytes: that its
-    gradients take until they are multiplied.
+    are written down directly. path: ``outputs`` (the layer that gives them), ``dense`` (T = 1), ``ghost``, ``half``,
+    ``jacobian`` or, where no rule covers it, ``per-sample jacobian``. multiply_adds: of its products, without forward
+    and backward passes. bytes: that its gradients take until they are multiplied.
     """
 
     name: str
@@ -183,7 +183,7 @@ def _passes(run: Run, points: int) -> int:
         if edges:
             torch.autograd.grad([entered], [GradientEdge(*edge) for edge in edges], [seed], allow_unused=True)
     flops = forward.get_total_flops() + functions * backward.get_total_flops()
-    return flops // 2 * points // len(sketch.batch) + (functions * head.matrix.numel() if head else 0)
+    return flops // 2 * points // len(sketch.batch) + (points * head.matrix.numel() if head else 0)
 
 
 def short(number: int) -> str:

@@ -238,9 +238,11 @@ def _sketch(model: nn.Module, batch: Batch) -> tuple[Observation, Alone | None]:
         if len(sketch.batch) < len(batch):
             pair = batch.take(torch.arange(len(batch) - 2, len(batch)))
             both = check_shape(pair.run(model), 2)
+            among = torch.cat([sketch.outputs.flatten(), both.flatten()])
             for point, together in enumerate(both):
-                by_itself = check_shape(pair.take(torch.tensor([point])).run(model), 1)[0]
-                check_apart(together, by_itself, rounding(model), torch.cat([sketch.outputs.flatten(), both.flatten()]))
+                seen = alone is not None and point == 1  # the last point: the sketch is of it
+                lone = sketch.outputs if seen else check_shape(pair.take(torch.tensor([point])).run(model), 1)
+                check_apart(together.flatten(), lone.flatten(), rounding(model), among)
     except Exception:
         # Of one point only, a missing batch dimension is hard to tell from other mistakes: what do all of them give?
         with torch.no_grad():

@@ -31,12 +31,14 @@ class Share:
     kind: the type of that module.
     parameters: their full names.
     uses: edges of the layer's outputs, with the per-sample gradients that a rule makes of gradients there.
+    ends: the layer's one use gives the tensor at the graph's ``end``, so that B of an output is zero but at its own.
     """
 
     owner: str
     kind: str
     parameters: tuple[str, ...]
     uses: tuple[tuple[Edge, Part], ...]
+    ends: bool = False
 
     @cached_property
     def outer(self) -> list[Outer] | None:
@@ -58,7 +60,7 @@ class Share:
     @property
     def signature(self) -> tuple[object, ...]:
         """What two forward passes of one network must have in common."""
-        return (self.parameters, len(self.uses), self.outer is None)
+        return (self.parameters, len(self.uses), self.outer is None, self.ends)
 
 
 @dataclass
@@ -197,8 +199,14 @@ def _layer_shares(
     for keys, found in uses.items():
         parameters = tuple(names[key] for key in keys)
         owner = parameters[0].rpartition(".")[0]
-        shares.append(Share(owner, kinds.get(owner, "Parameter"), parameters, tuple(found)))
+        ends = _ends(graph, found)
+        shares.append(Share(owner, kinds.get(owner, "Parameter"), parameters, tuple(found), ends))
     return shares
+
+
+def _ends(graph: Graph, uses: Sequence[tuple[Edge, Part]]) -> bool:
+    edge, part = uses[0]
+    return len(uses) == 1 and edge == graph.end and isinstance(part, Outer) and part.groups == part.rows == 1
 
 
 def _bare_shares(

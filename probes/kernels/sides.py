@@ -38,8 +38,12 @@ class Side:
             number: Store(share, decision.written, self.points, rows.functions, dtype)
             for number, (share, decision) in enumerate(zip(shares, decisions, strict=True))
         }
+        self.slopes = observation.graph.slopes(observation.outputs)
+        for store in self.stores.values():
+            if store.share.ends:
+                store.gradients = rows.scale * self.slopes.to(dtype)
         self._bytes = [self.points * decision.point_bytes for decision in decisions]
-        natural = observation.graph.segments(list(self.uses))
+        natural = observation.graph.segments(list(self.uses)) if self.uses else []
         self.segments = merged(natural, self._collected_bytes, MERGED_BYTES)
         found = sum(edge_shape(edge).numel() for edge in self.uses) * rows.functions * dtype.itemsize
         self.together = 2 * found <= workspace and observation.graph.batches
@@ -51,11 +55,10 @@ class Side:
 
     def in_one_piece(self) -> None:
         """Sweep without a stop."""
-        self.segments = [Segment(tuple(self.uses), None)]
+        self.segments = [Segment(tuple(self.uses), None)] if self.uses else []
 
     def sweep(self) -> Iterator[int]:
         """Collect; yields after each segment."""
-        outputs = self.observation.outputs.detach()
 
         def collect(edge: Edge, k: int, gradient: torch.Tensor) -> None:
             for number, use in self.uses[edge]:
@@ -63,8 +66,8 @@ class Side:
 
         yield from sweep(
             self.observation.graph,
-            lambda k: self.rows.cotangent(k, outputs),
-            self.rows.functions,
+            self.rows,
+            self.slopes,
             self.segments,
             collect,
             together=self.together and len(self.segments) == 1,
@@ -75,9 +78,9 @@ class Side:
 
 
 def uses_by_edge(shares: Sequence[Share]) -> dict[Edge, list[Use]]:
-    """Which uses of which shares each edge of the graph serves."""
+    """Which uses of which shares each edge of the graph serves; what gives the outputs has its gradients already."""
     uses: dict[Edge, list[Use]] = {}
     for number, share in enumerate(shares):
-        for use, (edge, _) in enumerate(share.uses):
+        for use, (edge, _) in enumerate(() if share.ends else share.uses):
             uses.setdefault(edge, []).append((number, use))
     return uses

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from probes.kernels.contract import add_dense, add_ghost, add_half, add_jacobians, add_outer_jacobians
-from probes.kernels.costs import MULTIPLY_ADDS_PER_BYTE, Blocks, Cost, direct_cost, outer_costs
+from probes.kernels.contract import add_dense, add_ending, add_ghost, add_half, add_jacobians, add_outer_jacobians
+from probes.kernels.costs import MULTIPLY_ADDS_PER_BYTE, Blocks, Cost, direct_cost, ending_cost, outer_costs
 from probes.kernels.factors import Factor, compressed, concatenated, drawn
 from probes.kernels.parts import Outer
 from probes.kernels.shares import Share
@@ -34,6 +34,8 @@ def share_costs(share: Share, blocks: Blocks) -> list[Cost]:
         return [direct_cost(blocks, share.uses[0][1].width)]
     first, rows = parts[0], share.rows
     inputs = min(first.inputs, blocks.points * rows) if first.one_hot else first.inputs
+    if share.ends:
+        return [ending_cost(blocks, inputs, first.outputs)]
     return outer_costs(blocks, first.groups, inputs, first.outputs, rows)
 
 
@@ -46,6 +48,8 @@ def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Deci
         return Decision(costs[0], True, size * K * width)
     first, rows = parts[0], share.rows
     factor = size * rows * (1 if first.one_hot else first.groups * first.inputs)
+    if share.ends:
+        return Decision(costs[0], False, size * first.outputs + factor)
     kept = size * K * first.groups * first.outputs * rows
     options = [Decision(cost, False, kept + factor, 2 * kept + factor) for cost in costs]
     # Written down function by function, each of them reads the inputs again.
@@ -63,7 +67,10 @@ def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Deci
 
 @dataclass
 class Store:
-    """What one side has collected of a share: J [N, K, width] if it is ``written``, else B [N, K, G, d_o, T]."""
+    """What one side has collected of a share: J [N, K, width] if it is ``written``, else B [N, K, G, d_o, T].
+
+    Of the share that ends the network it is given what is not zero of B, [N, O].
+    """
 
     share: Share
     written: bool
@@ -97,6 +104,8 @@ class Store:
         """What was collected, zero where functions do not depend on the share; None where none does."""
         if self.gradients is None or not self.gradients.numel():
             return None
+        if self.share.ends:
+            return self.gradients
         for use in range(1 if self.written else len(self.share.uses)):
             rows = slice(None) if self.written else self.share.places[use]
             for k in range(self.functions):
@@ -131,8 +140,8 @@ def add_share(
         factor = left.factor()
         factors = compressed(factor, factor if symmetric else right.factor())
     draws = len(kernel)
-    gathered = (2 if left.written else 3) * kernel.shape[1] * mine[0].nbytes  # for one draw
-    together = max(1, workspace // gathered)
+    point_bytes = decision.point_bytes if left.share.ends else (2 if left.written else 3) * mine[0].nbytes
+    together = max(1, workspace // (kernel.shape[1] * point_bytes))
     for start in range(0, draws, together):
         chunk = slice(start, start + together)
         b_left = drawn(mine, index, draws, chunk)
@@ -153,6 +162,9 @@ def _add_outer(
     symmetric: bool,
     workspace: int,
 ) -> None:
+    if decision.cost.path == "outputs":
+        add_ending(kernel, A, B, symmetric)
+        return
     draws, points, kept, others = kernel.shape[:4]
     K, G, d_o, T = B[1].shape[2:]
     if decision.cost.path in ("ghost", "half"):

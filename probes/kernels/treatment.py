@@ -44,13 +44,19 @@ class OutputRows:
             outputs = outputs.sum(-1, keepdim=True)
         return outputs / math.sqrt(self.outputs)
 
+    @property
+    def scale(self) -> float:
+        """By which an output enters a function."""
+        return 1.0 if self.treatment == "full" else 1 / math.sqrt(self.outputs)
+
+    def outputs_of(self, k: int) -> slice:
+        """The outputs that enter function k."""
+        return slice(None) if self.treatment == "summed" else slice(k, k + 1)
+
     def cotangent(self, k: int, outputs: Tensor) -> Tensor:
         """Gradients [N, O] of function k of every point with respect to the network's outputs."""
-        scale = 1.0 if self.treatment == "full" else 1 / math.sqrt(self.outputs)
-        if self.treatment == "summed":
-            return torch.full_like(outputs, scale)
         cotangent = torch.zeros_like(outputs)
-        cotangent[:, k] = scale
+        cotangent[:, self.outputs_of(k)] = self.scale
         return cotangent
 
 

@@ -1,4 +1,7 @@
-"""Outputs that are rows times a matrix: gradients start at the rows, where nothing else is missed by that."""
+"""What ends a network: rows times a matrix, and functions of single entries after it.
+
+Gradients start at the rows, where nothing else is missed by that, and the layer itself needs none.
+"""
 
 from collections.abc import Callable
 
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
-from probes import kernel_plan, tangent_kernel
+from probes import draw_kernels, kernel_plan, tangent_kernel
 from probes.kernels import sides
 from probes.kernels.batch import as_batch
 from probes.kernels.graph import Graph
@@ -18,6 +21,7 @@ from probes.kernels.shares import observe
 from probes.kernels.sides import MERGED_BYTES
 
 D, H, TAGS = 4, 5, 3
+SCALES = torch.tensor([0.5, -1.5, 2.0])
 
 
 def first() -> nn.Linear:
@@ -32,6 +36,11 @@ def tied() -> nn.Module:
     """The head is the first layer again, with its input between the two."""
     layer = nn.Linear(D, D)
     return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+def frozen_matrix(model: nn.Sequential) -> nn.Module:
+    model[2].get_parameter("weight").requires_grad_(False)
+    return model
 
 
 def tied_transposed() -> nn.Module:
@@ -49,6 +58,11 @@ STARTED: dict[str, Callable[[], nn.Module]] = {
         matrix=parameter(H, TAGS)),
     "beside a residual": lambda: Net(lambda net, x: net.head(x + torch.tanh(net.layer(x))), layer=nn.Linear(D, D),
         head=nn.Linear(D, TAGS)),
+    "entry by entry behind it": lambda: nn.Sequential(first(), nn.Tanh(), nn.Linear(H, TAGS), nn.Sigmoid()),
+    "several functions behind it": lambda: Net(lambda net, x: torch.tanh(net.head(net.layer(x).tanh())).mul(SCALES) + 2,
+        layer=first(), head=nn.Linear(H, TAGS)),
+    "tied, functions behind it": lambda: nn.Sequential(tied(), nn.Sigmoid()),
+    "frozen matrix": lambda: frozen_matrix(nn.Sequential(first(), nn.Tanh(), nn.Linear(H, TAGS), nn.Sigmoid())),
     "checkpointed": lambda: Net(lambda net, x: checkpoint(net.body, x, use_reentrant=False),
         body=nn.Sequential(first(), nn.Tanh(), nn.Linear(H, TAGS))),
     # What lies behind these goes by per-sample Jacobians.
@@ -63,7 +77,16 @@ STARTED: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 OTHERS: dict[str, Callable[[], nn.Module]] = {
     "one layer": lambda: nn.Linear(D, TAGS),
-    "head that is not last": lambda: nn.Sequential(first(), nn.Tanh(), nn.Linear(H, TAGS), nn.Tanh()),
+    "one layer, a function behind it": lambda: nn.Sequential(nn.Linear(D, TAGS), nn.Tanh()),
+    "a normalisation behind it": lambda: nn.Sequential(first(), nn.Tanh(), nn.Linear(H, TAGS), nn.LogSoftmax(-1)),
+    "its own square behind it": lambda: Net(lambda net, x: (u := net.head(net.layer(x).tanh())) * u, layer=first(),
+        head=nn.Linear(H, TAGS)),
+    "broadcast behind it": lambda: Net(lambda net, x: net.head(net.layer(x).tanh()) * SCALES, layer=first(),
+        head=nn.Linear(H, 1)),
+    "a parameter behind it": lambda: Net(lambda net, x: torch.sigmoid(net.head(net.layer(x).tanh()) * net.scale),
+        layer=first(), head=nn.Linear(H, TAGS), scale=parameter(TAGS)),
+    "reshaped": lambda: Net(lambda net, x: net.head(net.layer(x).tanh()).view(len(x), TAGS, 1), layer=first(),
+        head=nn.Linear(H, TAGS)),
     "scaled product": lambda: Net(
         lambda net, x: torch.addmm(net.bias, torch.tanh(net.layer(x)), net.matrix, alpha=2), layer=first(),
         matrix=parameter(H, TAGS), bias=parameter(TAGS)),
@@ -81,7 +104,15 @@ def head_of(model: nn.Module, inputs: Tensor) -> object:
 def test_kernels_are_right_with_any_head(name: str, outputs: str, merged: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sides, "MERGED_BYTES", merged)
     model, inputs = (STARTED | OTHERS)[name]().double(), torch.randn(6, D, dtype=torch.float64)
-    assert relative_error(tangent_kernel(model, inputs, outputs), brute_force_kernel(model, inputs, outputs)) < 1e-12
+    expected = brute_force_kernel(model, inputs, outputs)
+    assert relative_error(tangent_kernel(model, inputs, outputs), expected) < 1e-12
+    R = len(expected) // 6
+    between = tangent_kernel(model, inputs, outputs, others=inputs[:2])
+    assert relative_error(between, expected[:, : 2 * R]) < 1e-12
+    draws = torch.tensor([[0, 3, 1], [1, 2, 5], [4, 4, 0]])
+    for draw, found in zip(draws, draw_kernels(model, inputs, draws, outputs), strict=True):
+        rows = (draw[:, None] * R + torch.arange(R)).flatten()
+        assert relative_error(found, expected[rows][:, rows]) < 1e-12
 
 
 @pytest.mark.parametrize("name", STARTED)
@@ -118,9 +149,19 @@ def test_hooks_on_the_rows_are_asked():
     assert relative_error(tangent_kernel(model, inputs), brute_force_kernel(model, inputs, "full")) < 1e-12
 
 
+ENDING = {"bias", "no bias", "two dense layers", "entry by entry behind it", "several functions behind it",
+    "beside a residual", "checkpointed", "one layer", "one layer, a function behind it"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*STARTED, *OTHERS])
+def test_the_layer_that_gives_the_outputs_needs_no_gradients(name: str):
+    paths = [layer.path for layer in kernel_plan((STARTED | OTHERS)[name](), torch.randn(6, D)).layers]
+    assert paths.count("outputs") == (name in ENDING)
+
+
 def test_the_plan_counts_what_is_passed():
-    """Forward both layers for each point, back through the head for one point only, and through no layer then."""
+    """Forward both layers for each point, at the head one row of its matrix for each, and back through no layer."""
     plan = kernel_plan(nn.Sequential(nn.Linear(D, H), nn.Tanh(), nn.Linear(H, TAGS)), torch.randn(6, D))
-    assert plan.passes == 6 * (D * H + H * TAGS) + TAGS * H * TAGS
+    assert plan.passes == 6 * (D * H + H * TAGS) + 6 * TAGS * H
     deeper = nn.Sequential(nn.Linear(D, D), nn.Tanh(), nn.Linear(D, H), nn.Tanh(), nn.Linear(H, TAGS))
     assert kernel_plan(deeper, torch.randn(6, D)).passes == plan.passes + 6 * (D * D + TAGS * D * H)

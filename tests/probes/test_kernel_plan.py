@@ -62,7 +62,7 @@ DENSE = (lambda: network(nn.Linear(192, 192), shape=(8, 192), outputs=3), {"dens
 def test_the_cheapest_path_is_taken(build: Callable[[], tuple[nn.Module, Tensor]], paths: set[str], outputs: str):
     layers = {layer.name: layer.path for layer in kernel_plan(*build(), outputs).layers}
     assert layers["0"] in paths
-    assert layers["3"] == "dense"
+    assert layers["3"] == "outputs"
 
 
 FACTORS = {"mm": 0, "bmm": 0, "addmm": 1, "addmm_": 1, "baddbmm": 1, "baddbmm_": 1}
@@ -101,9 +101,9 @@ def test_what_is_done_is_what_was_planned(build: Callable[[], tuple[nn.Module, T
 
 
 def test_costs_of_dense_layers_by_hand():
-    # N²(d_i + O² d_o), of which symmetry may save a half
+    # N²(d_i + O² d_o), of which symmetry may save a half; of the last layer the inputs alone
     plan = kernel_plan(mlp(40, 50, 3), torch.randn(20, 40))
-    expected = [20**2 * (40 + 9 * 50), 20**2 * (50 + 9 * 3)]
+    expected = [20**2 * (40 + 9 * 50), 20**2 * 50]
     for layer, cost in zip(plan.layers, expected, strict=True):
         assert cost / 2 <= layer.multiply_adds <= cost
 

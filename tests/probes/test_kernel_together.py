@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from probes import tangent_kernel
 from probes.kernels.graph import BATCHED, Graph, Segment, sweep
+from probes.kernels.treatment import OutputRows
 
 POINTS, WIDTH = 3, 4
 WEIGHT = torch.linspace(-1, 1, WIDTH * WIDTH).view(WIDTH, WIDTH)
@@ -56,14 +57,10 @@ def test_all_functions_at_once_have_the_gradients_that_they_have_one_by_one(name
 
     def gradients(together: bool) -> dict[int, Tensor]:
         found: dict[int, Tensor] = {}
-
-        def cotangents(k: int) -> Tensor:
-            return torch.eye(WIDTH)[k].expand(POINTS, WIDTH)
-
-        graph = Graph(FUNCTIONS[name](start))  # a sweep frees it
-        for _ in sweep(
-            graph, cotangents, WIDTH, [Segment((edge,), None)], lambda _, k, g: found.update({k: g}), together
-        ):
+        outputs = FUNCTIONS[name](start)
+        graph = Graph(outputs)  # a sweep frees it
+        about = OutputRows("full", WIDTH), graph.slopes(outputs), [Segment((edge,), None)]
+        for _ in sweep(graph, *about, lambda _, k, g: found.update({k: g}), together):
             pass
         return found
 
