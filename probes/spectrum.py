@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from probes import solvers
+
 SYMMETRY_TOLERANCE = 1e-4
 """Largest |Θ − Θᵀ| relative to the largest |Θ| that still counts as float32 rounding."""
 
@@ -50,7 +52,7 @@ def eigensystem(kernel: Float64[Tensor, "side side"]) -> tuple[Spectrum, Float64
     side = len(kernel)
     if not is_finite(kernel):
         return _undefined(side), np.full((side, side), np.nan)
-    raw, vectors = (found.cpu().numpy() for found in torch.linalg.eigh(kernel))
+    raw, vectors = solvers.eigensystem(kernel)
     vectors = vectors[:, ::-1]
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], axis=0)
     return _clipped(raw), vectors * np.where(largest < 0, -1.0, 1.0)
@@ -65,9 +67,7 @@ def spectra(matrices: list[Float64[Tensor, "side side"]]) -> list[Spectrum]:
     finite = list(itertools.compress(matrices, defined))
     if not finite:
         return [_undefined(len(matrix)) for matrix in matrices]
-    # On a CPU torch's takes half the time of numpy's from a side of a thousand on, and heeds the caller's threads.
-    stack = torch.stack(finite) if len(finite) > 1 else finite[0][None]
-    solved = iter(torch.linalg.eigvalsh(stack).cpu().numpy())
+    solved = iter(solvers.eigenvalues(torch.stack(finite) if len(finite) > 1 else finite[0][None]))
     return [_clipped(next(solved)) if good else _undefined(len(m)) for good, m in zip(defined, matrices, strict=True)]
 
 

@@ -6,8 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import eigenvalues, spectrum
+from probes import eigenvalues, solvers, spectrum
 from probes.spectrum import eigensystem, spectra
+
+
+@pytest.fixture(autouse=True, params=["torch", "numpy"])
+def _solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(solvers, "_torch_is_ahead", lambda device: request.param == "torch")
 
 
 def kernel_with(values: list[float]) -> torch.Tensor:
