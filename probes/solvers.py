@@ -1,6 +1,7 @@
 """Which of the solvers at hand takes a kernel apart sooner: torch's or numpy's."""
 
 import platform
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from torch import Tensor
 
 
 def eigenvalues(kernels: Float64[Tensor, "draws side side"]) -> Float64[np.ndarray, "draws side"]:
-    """Of symmetric matrices, ascending, by as many threads as torch has."""
-    if _torch_is_ahead(kernels.device.type):
+    """Of symmetric matrices, ascending."""
+    if _torch_is_ahead(kernels.device.type, torch.get_num_threads()):
         return torch.linalg.eigvalsh(kernels).cpu().numpy()
-    with _pools().limit(limits=torch.get_num_threads(), user_api="blas"):
+    with _one_thread():
         return np.linalg.eigvalsh(kernels.numpy())
 
 
@@ -23,28 +24,33 @@ def eigensystem(
     kernel: Float64[Tensor, "side side"],
 ) -> tuple[Float64[np.ndarray, " side"], Float64[np.ndarray, "side side"]]:
     """Of a symmetric matrix: eigenvalues, ascending, and eigenvectors as columns."""
-    if _torch_is_ahead(kernel.device.type):
+    if _torch_is_ahead(kernel.device.type, torch.get_num_threads()):
         values, vectors = torch.linalg.eigh(kernel)
         return values.cpu().numpy(), vectors.cpu().numpy()
-    with _pools().limit(limits=torch.get_num_threads(), user_api="blas"):
+    with _one_thread():
         return np.linalg.eigh(kernel.numpy())
 
 
 @cache
-def _torch_is_ahead(device: str) -> bool:
-    """Whether torch's solver is the faster one: always on a GPU, on a CPU where it is MKL's and the CPU of MKL's maker.
+def _torch_is_ahead(device: str, threads: int) -> bool:
+    """Whether torch's solver is the faster one: of several threads, and of one where it is MKL's on its maker's CPU.
 
-    There it takes half of numpy's time from a side of a thousand on. On others MKL goes its generic way, and numpy's
-    OpenBLAS is ahead at every side: on an AMD EPYC by 4 to 40 %.
+    There it takes half of numpy's time from a side of a thousand on. On others MKL goes its generic way, and one thread
+    of numpy's OpenBLAS is ahead: on an AMD EPYC by a third at sides of 500 to 1,300. Several are in the way of torch's
+    own, which wait for work between two kernels by trying again and again.
     """
-    if device != "cpu":
+    if device != "cpu" or threads > 1:
         return True
     about = Path("/proc/cpuinfo")
     maker = about.read_text() if about.exists() else platform.processor()
     return torch.backends.mkl.is_available() and "GenuineIntel" in maker
 
 
+def _one_thread() -> AbstractContextManager[object]:
+    """For numpy, which does not heed torch.set_num_threads."""
+    return _pools().limit(limits=1, user_api="blas")
+
+
 @cache
 def _pools() -> ThreadpoolController:
-    """The thread pools of what is loaded; numpy's does not heed torch.set_num_threads."""
-    return ThreadpoolController()
+    return ThreadpoolController()  # looks through all that is loaded: some milliseconds

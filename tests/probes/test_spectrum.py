@@ -12,7 +12,7 @@ from probes.spectrum import eigensystem, spectra
 
 @pytest.fixture(autouse=True, params=["torch", "numpy"])
 def _solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(solvers, "_torch_is_ahead", lambda device: request.param == "torch")
+    monkeypatch.setattr(solvers, "_torch_is_ahead", lambda device, threads: request.param == "torch")
 
 
 def kernel_with(values: list[float]) -> torch.Tensor:
