@@ -41,7 +41,7 @@ class Side:
         self.slopes = observation.graph.slopes(observation.outputs)
         for store in self.stores.values():
             if store.share.ends:
-                store.gradients = rows.scale * self.slopes.to(dtype)
+                store.end(rows.scale * self.slopes)
         self._bytes = [self.points * decision.point_bytes for decision in decisions]
         natural = observation.graph.segments(list(self.uses)) if self.uses else []
         self.segments = merged(natural, self._collected_bytes, MERGED_BYTES)

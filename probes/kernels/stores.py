@@ -69,7 +69,7 @@ def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Deci
 class Store:
     """What one side has collected of a share: J [N, K, width] if it is ``written``, else B [N, K, G, d_o, T].
 
-    Of the share that ends the network it is given what is not zero of B, [N, O].
+    Of the share that ends the network it is what is not zero of B, [N, O].
     """
 
     share: Share
@@ -99,6 +99,12 @@ class Store:
         held = self._allocated(gradient, part.groups, part.outputs, self.share.rows)
         held[:, k, :, :, self.share.places[use]] = part.gradients(gradient)
         self._collected.add((use, k))
+
+    def end(self, gradients: Tensor) -> None:
+        """Take the gradients [N, O] of all outputs, each at its own place, of the share that ends the network."""
+        ((_, part),) = self.share.uses
+        assert isinstance(part, Outer)
+        self.gradients = part.gradients(gradients.to(self.dtype))[:, 0, :, 0]
 
     def complete(self) -> Tensor | None:
         """What was collected, zero where functions do not depend on the share; None where none does."""

@@ -19,6 +19,7 @@ from probes.kernels.batch import as_batch
 from probes.kernels.graph import Graph
 from probes.kernels.shares import observe
 from probes.kernels.sides import MERGED_BYTES
+from probes.kernels.treatment import OutputTreatment
 
 D, H, TAGS = 4, 5, 3
 SCALES = torch.tensor([0.5, -1.5, 2.0])
@@ -157,6 +158,16 @@ ENDING = {"bias", "no bias", "two dense layers", "entry by entry behind it", "se
 def test_the_layer_that_gives_the_outputs_needs_no_gradients(name: str):
     paths = [layer.path for layer in kernel_plan((STARTED | OTHERS)[name](), torch.randn(6, D)).layers]
     assert paths.count("outputs") == (name in ENDING)
+
+
+@pytest.mark.parametrize("outputs", TREATMENTS)
+def test_padding_has_no_gradient_at_the_end_either(outputs: OutputTreatment):
+    model = nn.Sequential(nn.Embedding(5, TAGS, padding_idx=0), nn.Sigmoid()).double()
+    model[0].get_parameter("weight").data.normal_()
+    tokens = torch.tensor([1, 0, 3, 1, 0])
+    assert [layer.path for layer in kernel_plan(model, tokens).layers] == ["outputs"]
+    found, expected = tangent_kernel(model, tokens, outputs), brute_force_kernel(model, tokens, outputs)
+    assert relative_error(found, expected) < 1e-12
 
 
 def test_the_plan_counts_what_is_passed():
