@@ -13,10 +13,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.cluster.group import Group, train_group
 from pipeline.cluster.hub import Hub
 from pipeline.cluster.probers import SURVIVE, Probers
 from pipeline.cluster.tracker import TrackerActor
-from pipeline.cluster.trainer import Group, train_group
 from pipeline.errors import one_line
 from pipeline.launch import Launch
 from pipeline.packing import Unit
@@ -54,13 +54,12 @@ class Crew:
         # Beside the driver: other nodes may be set apart for training or probing, and a database file, or a server that
         # listens on localhost only, are the driver's machine's.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        beside: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here, **SURVIVE}
+        self._beside: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here, **SURVIVE}
         named = f"hub-{place}-{launch.epoch}"
-        self.hub: Any = ray.remote(Hub).options(max_concurrency=1000, name=named, **beside).remote(launch, units)
+        self.hub: Any = ray.remote(Hub).options(max_concurrency=1000, name=named, **self._beside).remote(launch, units)
         self.probers.begin(self.hub)
+        self._tracking_uri = tracking_uri
         self._tracker: Any = None
-        if tracking_uri is not None:
-            self._tracker = ray.remote(TrackerActor).options(**beside).remote(launch.storage, tracking_uri)
 
     def train(self, data_dir: str | None, wait: Callable[[dict[str, Any]], None]) -> list[str]:
         """Train all units, each group of workers the next one whenever it has done with its last.
@@ -81,7 +80,10 @@ class Crew:
             thread.start()
         try:
             while any(thread.is_alive() for thread in threads):
-                wait(self.status())
+                status = self.status()
+                if status.get("groups"):
+                    self._track()  # not sooner: what starts beside the workers keeps them waiting
+                wait(status)
                 threads[0].join(0.5) if len(threads) == 1 else time.sleep(0.5)
         except BaseException:
             with suppress(OSError):  # on a full disk the groups end with their connection
@@ -99,6 +101,7 @@ class Crew:
             wait: Called about twice a second with the hub's status; may raise to end the launch.
             free: Whether more probers may take the place of workers that have trained.
         """
+        self._track()
         drained = self.hub.drain.remote()
         while not ray.wait([drained], timeout=0.5)[0]:
             status = self.status()
@@ -118,9 +121,10 @@ class Crew:
 
     def finish_tracking(self) -> tuple[str | None, str | None]:
         """Bring MLflow up to date and end its runs; the experiment's id, or None and what went wrong."""
-        if self._tracker is None:
+        if self._tracking_uri is None:
             return None, None
         try:
+            self._track()
             return ray.get(self._tracker.finish.remote(), timeout=_TRACKING_SECONDS)
         except (ray.exceptions.RayError, TimeoutError) as error:
             return None, one_line(error)
@@ -139,6 +143,12 @@ class Crew:
             return ray.get(self.hub.status.remote(), timeout=1.0)
         except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
             return {}
+
+    def _track(self) -> None:
+        if self._tracker is None and self._tracking_uri is not None:
+            self._tracker = (
+                ray.remote(TrackerActor).options(**self._beside).remote(self.launch.storage, self._tracking_uri)
+            )
 
     def _fit(self, number: int, data_dir: str | None, causes: list[str]) -> None:
         train, storage = self.resources.train, self.launch.storage

@@ -10,7 +10,6 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,14 @@ import torch
 
 from pipeline import attempts, layout, logs, pages
 from pipeline.attempts import Attempt
+from pipeline.cluster.group import Group
 from pipeline.errors import Fenced, Stopped, UserError, one_line
 from pipeline.launch import Launch
 from pipeline.layout import Notice
 from pipeline.learning import Training, World, initialise, training_of
-from pipeline.packing import Unit
 from pipeline.plan import restore
 from pipeline.provenance import host
 from pipeline.recorder import Recorder
-from pipeline.resources import TrainPool
 from pipeline.snapshots import read_checkpoint
 from pipeline.store import Store
 from pipeline.training import Costs, train, train_together
@@ -40,32 +38,8 @@ from pipeline.trial import better_together
 from tasks import Game, TaskData
 
 
-@dataclass(frozen=True)
-class Group:
-    """What each worker of a group is told.
-
-    Args:
-        launch: The right to publish.
-        number: Of the group, by which the hub knows it.
-        hub: Its actor's handle.
-        data_dir: Where data sets lie.
-        pool: What a worker has, and how often it makes a checkpoint.
-    """
-
-    launch: Launch
-    number: int
-    hub: Any
-    data_dir: str | None
-    pool: TrainPool
-
-    def next(self) -> Unit:
-        """What to train now; empty when there is nothing more, or when the launch is to stop."""
-        return () if self.launch.stopping else ray.get(self.hub.next_unit.remote(self.number))
-
-
-def train_group(config: dict[str, Any]) -> None:
-    """What each worker of a group does. `config` has the :class:`Group` as ``group``."""
-    group: Group = config["group"]
+def train_units(group: Group) -> None:
+    """What each worker of a group does."""
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     pages.keep_freed()

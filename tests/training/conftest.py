@@ -12,7 +12,7 @@ from training_cases import RUN
 
 from pipeline import layout
 from pipeline.cluster import trainer
-from pipeline.cluster.trainer import Group, train_group
+from pipeline.cluster.group import Group, train_group
 from pipeline.dealing import Dealer
 from pipeline.launch import Launch
 from pipeline.layout import Notice
