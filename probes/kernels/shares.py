@@ -205,8 +205,7 @@ def _layer_shares(
 
 
 def _ends(graph: Graph, uses: Sequence[tuple[Edge, Part]]) -> bool:
-    edge, part = uses[0]
-    return len(uses) == 1 and edge == graph.end and isinstance(part, Outer) and part.groups == part.rows == 1
+    return [edge for edge, _ in uses] == [graph.end] and isinstance(uses[0][1], Outer)  # of T = 1, as [N, O] has
 
 
 def _bare_shares(
