@@ -63,6 +63,7 @@ class Graph:
 
     def __init__(self, outputs: Tensor):
         self.root = get_gradient_edge(outputs)
+        self.root_edge: Edge = self.root.node, self.root.output_nr
         self.uses: Counter[int] = Counter()
         self.users: dict[int, list[Edge]] = defaultdict(list)
         self.consumers: dict[Any, list[Edge]] = defaultdict(list)
@@ -70,7 +71,7 @@ class Graph:
         self.nodes: list[Any] = []
         self._order(self.root.node)
         self.place = {node: number for number, node in enumerate(self.nodes)}
-        self.end: Edge = self.root.node, self.root.output_nr
+        self.end = self.root_edge
         while (before := self._entry_by_entry(self.end)) is not None:
             self.end = before
 
@@ -112,7 +113,7 @@ class Graph:
     def slopes(self, outputs: Tensor) -> Tensor:
         """[N, O]: derivatives of the outputs, each by its entry of the tensor at ``end``."""
         ones = torch.ones_like(outputs)
-        if self.end == (self.root.node, self.root.output_nr):
+        if self.end == self.root_edge:
             return ones
         return torch.autograd.grad([self.root], [GradientEdge(*self.end)], [ones], retain_graph=True)[0]
 
@@ -141,7 +142,7 @@ class Graph:
         remaining = Counter(node for node, _ in wanted)
         leads = self._leads_to(remaining)
         found: list[Segment] = []
-        open_edges: set[Edge] = {(self.root.node, self.root.output_nr)}
+        open_edges: set[Edge] = {self.root_edge}
         passed: list[Edge] = []
         wanted_of: dict[Any, list[Edge]] = {}
         for edge in dict.fromkeys(wanted):

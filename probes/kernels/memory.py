@@ -87,8 +87,9 @@ def room(model: nn.Module, sketch: Observation, blocks: Blocks) -> Room:
     points, K, size = len(sketch.batch), blocks.functions, blocks.itemsize
     saved = saved_bytes(model, sketch.batch) // points + 1
     smallest: dict[Edge, int] = defaultdict(int)
-    for share in [share for share in sketch.shares if not share.ends]:
-        smallest[share.uses[0][0]] += decide(share, blocks, 0).point_bytes
+    for share in sketch.shares:
+        if not share.ends:  # that takes no more than its inputs, which were saved
+            smallest[share.uses[0][0]] += decide(share, blocks, 0).point_bytes
     segments = sketch.graph.segments(list(smallest)) if smallest else []
     cuts = [edge_shape(segment.leads_on).numel() for segment in segments if segment.leads_on]
     collected = [sum(smallest[edge] for edge in segment.wanted) for segment in segments]

@@ -205,7 +205,8 @@ def _layer_shares(
 
 
 def _ends(graph: Graph, uses: Sequence[tuple[Edge, Part]]) -> bool:
-    return [edge for edge, _ in uses] == [graph.end] and isinstance(uses[0][1], Outer)  # of T = 1, as [N, O] has
+    """Of the shapes that rules know, [N, O] is that of one group and T = 1."""
+    return [edge for edge, _ in uses] == [graph.end] and isinstance(uses[0][1], Outer)
 
 
 def _bare_shares(

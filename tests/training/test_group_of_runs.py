@@ -1,5 +1,7 @@
 """What a worker does with its group of runs, and what stands on storage when it dies: without Ray's processes."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -137,6 +139,13 @@ def test_of_a_run_that_fails_twice_on_several_ranks_the_first_cause_is_told(
     assert "died 2 times" in found["cause"]
     assert "rank 0: ZeroDivisionError: by nought" in found["cause"]
     assert "Traceback" in found["traceback"]
+
+
+def test_what_the_controller_loads_is_light():
+    """Workers wait for it: torch, networks and data sets are for them alone to load."""
+    looked = "import pipeline.cluster.group, sys; print({'torch', 'models', 'tasks', 'probes'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", looked], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
 
 
 @pytest.mark.parametrize("error", [trainer.Stopped(), Fenced()])
