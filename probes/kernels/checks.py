@@ -16,12 +16,13 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         TypeError: one is not real.
     """
     name = type(model).__name__
-    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in model.parameters()):
+    parameters = dict(model.named_parameters())
+    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in parameters.values()):
         raise ValueError(f"{name} has lazy layers without parameters yet: call it once on some inputs before")
-    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trainable = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     if not trainable:
         raise ValueError(f"{name} has no trainable parameters, expected at least one: set requires_grad on some")
-    devices = {str(parameter.device) for parameter in model.parameters()}
+    devices = {str(device) for device in {parameter.device for parameter in parameters.values()}}
     if len(devices) > 1:
         raise ValueError(
             f"{name} lies on {', '.join(sorted(devices))}, expected one device: move it with model.to(device)"

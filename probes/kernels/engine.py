@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from probes.kernels.anatomy import Anatomy
 from probes.kernels.batch import Batch
 from probes.kernels.costs import Blocks
 from probes.kernels.jacobian import add_jacobian_kernel
@@ -27,10 +28,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Network:
-    """A network whose kernel is wanted: its trainable parameters, its outputs as ``rows``, the kernel's dtype."""
+    """A network whose kernel is wanted: what it is made of, its outputs as ``rows``, the kernel's dtype."""
 
-    model: nn.Module
-    trainable: dict[str, nn.Parameter]
+    anatomy: Anatomy
     rows: OutputRows
     dtype: torch.dtype
 
@@ -181,7 +181,7 @@ def remaining_parameters(
     """By owner, the parameters that the outputs of all ``sides`` depend on and no share covers."""
     covered = {name for share in shares for name in share.parameters}
     remaining: dict[str, dict[str, nn.Parameter]] = defaultdict(dict)
-    for name, parameter in network.trainable.items():
+    for name, parameter in network.anatomy.trainable.items():
         if name not in covered and all(side.graph.uses[id(parameter)] for side in sides):
             remaining[name.rpartition(".")[0]][name] = parameter
     return remaining
@@ -197,7 +197,7 @@ def _add_jacobians(
     free: int,
 ) -> None:
     if index is None:
-        add_jacobian_kernel(kernel[0], network.model, parameters, inputs, others, network.rows, free)
+        add_jacobian_kernel(kernel[0], network.anatomy.model, parameters, inputs, others, network.rows, free)
         return
     for draw, chosen in zip(kernel, index, strict=True):
-        add_jacobian_kernel(draw, network.model, parameters, inputs.take(chosen), None, network.rows, free)
+        add_jacobian_kernel(draw, network.anatomy.model, parameters, inputs.take(chosen), None, network.rows, free)

@@ -119,7 +119,7 @@ def _plan(run: Run) -> KernelPlan:
         for share, decision in zip(run.sketch.shares, decisions, strict=True)
     ]
     layers += _by_jacobians(network, run.sketch, everything, sides)
-    order = {name: number for number, (name, _) in enumerate(network.model.named_modules())}
+    order = {name: number for number, name in enumerate(network.anatomy.kinds)}
     kernel_bytes = N * M * R**2 * network.dtype.itemsize
     held = run.room.passing + max((decision.point_bytes for decision in decisions), default=0)
     across, down = math.ceil(M / each), math.ceil(N / each)
@@ -137,7 +137,7 @@ def _by_rule(network: Network, share: Share, decision: Decision, blocks: Blocks,
     return LayerPlan(
         name=share.owner,
         kind=share.kind,
-        parameters=sum(network.trainable[name].numel() for name in share.parameters),
+        parameters=sum(network.anatomy.trainable[name].numel() for name in share.parameters),
         uses=len(share.uses),
         rows=sum(part.rows for part in parts),
         inputs=parts[0].inputs if parts else 0,
@@ -149,14 +149,13 @@ def _by_rule(network: Network, share: Share, decision: Decision, blocks: Blocks,
 
 
 def _by_jacobians(network: Network, sketch: Observation, blocks: Blocks, sides: int) -> list[LayerPlan]:
-    kinds = {name: type(module).__name__ for name, module in network.model.named_modules()}
     layers = []
     for owner, parameters in remaining_parameters(network, sketch.shares, [sketch]).items():
         count = sum(parameter.numel() for parameter in parameters.values())
         layers.append(
             LayerPlan(
                 name=owner,
-                kind=kinds[owner],
+                kind=network.anatomy.kinds[owner],
                 parameters=count,
                 uses=sum(sketch.graph.uses[id(parameter)] for parameter in parameters.values()),
                 rows=0,
@@ -174,7 +173,7 @@ def _passes(run: Run, points: int) -> int:
     """Multiply-adds of one forward pass, and of a backward pass to the layers for each function of a point."""
     sketch, functions = run.sketch, run.network.rows.functions
     with FlopCounterMode(display=False) as forward:
-        sketch.batch.run(run.network.model)
+        sketch.batch.run(run.network.anatomy.model)
     edges = list(uses_by_edge(sketch.shares))
     head = sketch.graph.head(edges)
     entered = GradientEdge(*head.rows) if head else sketch.graph.root

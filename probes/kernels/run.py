@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from probes.kernels.anatomy import Anatomy
 from probes.kernels.batch import Batch, TensorBatch, as_batch
-from probes.kernels.checks import check_alike, check_devices, check_layers, trainable_parameters
+from probes.kernels.checks import check_alike, check_devices, check_layers
 from probes.kernels.engine import Kernels, Network, add_block, remaining_parameters
 from probes.kernels.memory import Room, ceiling, points_that_fit, room
 from probes.kernels.observe import deterministic
-from probes.kernels.shares import Alone, Observation, check_apart, check_shape, observe, rounding
+from probes.kernels.shares import Alone, Observation, check_apart, check_shape, observe
 from probes.kernels.stores import decide
 from probes.kernels.treatment import OutputRows, OutputTreatment, check_treatment
 
@@ -58,12 +59,12 @@ class Run:
     @property
     def device(self) -> torch.device:
         """Where it all happens."""
-        return next(iter(self.network.trainable.values())).device
+        return self.network.anatomy.device
 
     @property
     def names(self) -> list[str]:
         """Of all kernels that the trainable parameters are added to."""
-        return list(dict.fromkeys(self.name_of(name.rpartition(".")[0]) for name in self.network.trainable))
+        return list(dict.fromkeys(self.name_of(name.rpartition(".")[0]) for name in self.network.anatomy.trainable))
 
     def kernels(self) -> Found:
         """Of all points."""
@@ -108,7 +109,7 @@ class Run:
             points, place = torch.unique(index[chunk], return_inverse=True)
             if len(points) > APART * place.numel() and place.numel() <= at_once:
                 points, place = index[chunk].flatten(), torch.arange(place.numel()).view(place.shape)
-            left = observe(self.network.model, self.left.take(points))[0]
+            left = observe(self.network.anatomy, self.left.take(points))[0]
             broken[chunk] = self._broken(left)[place]
             part = found.part(chunk)
             add_block(self.network, part, (slice(None), slice(None)), left, None, place.to(self.device), free)
@@ -155,8 +156,8 @@ class Run:
     def _observe(self, batch: Batch, points: slice) -> Observation:
         if points == slice(0, len(batch)):
             alone = self.alone if batch is self.left else None
-            return observe(self.network.model, batch, alone)[0]
-        return observe(self.network.model, batch.take(torch.arange(points.start, points.stop)))[0]
+            return observe(self.network.anatomy, batch, alone)[0]
+        return observe(self.network.anatomy, batch.take(torch.arange(points.start, points.stop)))[0]
 
     def _broken(self, seen: Observation) -> Tensor:
         """[n, R]: functions of points that are not finite."""
@@ -172,7 +173,7 @@ class Run:
 
         broken_rows, broken_columns: [draws, n, R], functions that are not finite.
         """
-        kernels, traces = found.of_all(self.network.trainable)
+        kernels, traces = found.of_all(self.network.anatomy.trainable)
         kernels = {name: kernel.flatten(3).flatten(1, 2) for name, kernel in kernels.items()}
         lost = None
         if bool(broken_rows.any()) or bool(broken_columns.any()):
@@ -207,33 +208,34 @@ def begin(
     right = None if others is None else as_batch(others, "others")
     if right is not None:
         check_alike(left, right)
-    trainable = trainable_parameters(model)
-    device = next(iter(trainable.values())).device
+    anatomy = Anatomy.of(model)
+    device = anatomy.device
     check_devices(model, device, {"inputs": left} | ({} if right is None else {"others": right}))
     bound = ceiling(memory_bytes, device)
     with deterministic(model, device):
         check_layers(model)
-        sketch, alone = _sketch(model, left)
+        sketch, alone = _sketch(anatomy, left)
         if right is not None:
-            outputs_there = _sketch(model, right)[0].outputs.shape[1]
+            outputs_there = _sketch(anatomy, right)[0].outputs.shape[1]
             if outputs_there != sketch.outputs.shape[1]:
                 raise ValueError(
                     f"the model has {sketch.outputs.shape[1]} outputs for inputs and {outputs_there} for others: "
                     "pass points of one shape"
                 )
         dtype = torch.float32  # at least: sums over parameters lose everything in half precision
-        for parameter in trainable.values():
+        for parameter in anatomy.trainable.values():
             dtype = torch.promote_types(dtype, parameter.dtype)
-        network = Network(model, trainable, OutputRows(outputs, sketch.outputs.shape[1]), dtype)
+        network = Network(anatomy, OutputRows(outputs, sketch.outputs.shape[1]), dtype)
         M = len(left) if right is None else len(right)
         per_point = room(model, sketch, network.blocks(1, len(left), M, right is None))
         yield Run(network, left, right, name_of, part_of, bound, sketch, alone, per_point)
 
 
-def _sketch(model: nn.Module, batch: Batch) -> tuple[Observation, Alone | None]:
+def _sketch(anatomy: Anatomy, batch: Batch) -> tuple[Observation, Alone | None]:
     """A few points, looked at before any work starts: shapes, and whether points mix; the last point alone, if seen."""
+    model = anatomy.model
     try:
-        sketch, alone = observe(model, batch.sample())
+        sketch, alone = observe(anatomy, batch.sample())
         alone = alone if isinstance(batch, TensorBatch) else None  # of graphs it was the largest one
         if len(sketch.batch) < len(batch):
             pair = batch.take(torch.arange(len(batch) - 2, len(batch)))
@@ -242,7 +244,7 @@ def _sketch(model: nn.Module, batch: Batch) -> tuple[Observation, Alone | None]:
             for point, together in enumerate(both):
                 seen = alone is not None and point == 1  # the last point: the sketch is of it
                 lone = sketch.outputs if seen else check_shape(pair.take(torch.tensor([point])).run(model), 1)
-                check_apart(together.flatten(), lone.flatten(), rounding(model), among)
+                check_apart(together.flatten(), lone.flatten(), anatomy.rounding, among)
     except Exception:
         # Of one point only, a missing batch dimension is hard to tell from other mistakes: what do all of them give?
         with torch.no_grad():

@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor, nn
 
+from probes.kernels.anatomy import Anatomy
 from probes.kernels.bare import bare_uses
 from probes.kernels.batch import Batch
 from probes.kernels.graph import Edge, Graph
@@ -20,7 +21,6 @@ from probes.kernels.layouts import agree, find_layout
 from probes.kernels.observe import LayerCall, watch
 from probes.kernels.ownership import Proof
 from probes.kernels.parts import Call, Outer, Part
-from probes.kernels.rules import rule_of
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ Alone = tuple[Tensor, list[LayerCall]]
 """Outputs and layer calls of the last point of a batch by itself."""
 
 
-def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple[Observation, Alone]:
+def observe(anatomy: Anatomy, batch: Batch, alone: Alone | None = None) -> tuple[Observation, Alone]:
     """Run the network on ``batch``, and on its last point alone unless that is given.
 
     The point alone tells which rows inside the network are its own, and shows a network that mixes points.
@@ -91,9 +91,9 @@ def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple
         TypeError, ValueError: outputs that are no [N, ...] of a differentiable function of each point, see
             ``tangent_kernel``.
     """
-    layers = [module for module in model.modules() if rule_of(module) and _trainable(module)]
-    if torch.nn.modules.module._global_forward_hooks:
-        layers = []  # they come before ours, and may have replaced the layers' outputs
+    model = anatomy.model
+    # Global hooks come before ours, and may have replaced the layers' outputs.
+    layers = () if torch.nn.modules.module._global_forward_hooks else tuple(anatomy.layers)
     found, calls = watch(model, layers, batch)
     outputs = _checked_outputs(found, len(batch))
     if len(batch) == 1:
@@ -101,18 +101,17 @@ def observe(model: nn.Module, batch: Batch, alone: Alone | None = None) -> tuple
     elif alone is None:
         found, lone_calls = watch(model, layers, batch.take(torch.tensor([len(batch) - 1])))
         alone = _checked_outputs(found, 1), lone_calls
-    tolerance = rounding(model)
-    check_apart(outputs[-1], alone[0][0], tolerance, among=outputs)
+    check_apart(outputs[-1], alone[0][0], anatomy.rounding, among=outputs)
     graph = Graph(outputs)
-    if not any(graph.uses[id(parameter)] for parameter in model.parameters()):
+    if not any(graph.uses[key] for key in anatomy.names):
         raise ValueError(NO_DEPENDENCE)
     if any("CheckpointFunction" in node.name() for node in graph.nodes):
         raise ValueError(
             f"{type(model).__name__} hides parameters from autograd by reentrant checkpointing: "
             "pass use_reentrant=False to torch.utils.checkpoint"
         )
-    shares = _layer_shares(model, batch, graph, outputs, calls, alone[1], tolerance)
-    shares += _bare_shares(model, batch, graph, outputs, shares, tolerance)
+    shares = _layer_shares(anatomy, batch, graph, outputs, calls, alone[1])
+    shares += _bare_shares(anatomy, batch, graph, outputs, shares)
     return Observation(batch, outputs, graph, shares), alone
 
 
@@ -124,15 +123,6 @@ def check_apart(outputs: Tensor, alone: Tensor, tolerance: float, among: Tensor)
             "i to be a function of input i alone: put the batch dimension first (batch_first=True) and make eval mode "
             "deterministic (no dropout, running statistics in batch norm)"
         )
-
-
-def rounding(model: nn.Module) -> float:
-    """How much of the largest entry rounding may make out, in the least precise of the network's parameters."""
-    return max(torch.finfo(p.dtype).eps for p in model.parameters() if p.is_floating_point()) ** 0.5
-
-
-def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in module.named_parameters(recurse=False) if p.requires_grad}
 
 
 def check_shape(found: object, points: int) -> Tensor:
@@ -161,46 +151,42 @@ def _checked_outputs(returned: object, points: int) -> Tensor:
 
 
 def _layer_shares(
-    model: nn.Module,
+    anatomy: Anatomy,
     batch: Batch,
     graph: Graph,
     outputs: Tensor,
     calls: Sequence[LayerCall],
     alone: Sequence[LayerCall],
-    tolerance: float,
 ) -> list[Share]:
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
-    proposed = _proposed_calls(batch, graph, calls, alone, tolerance)
-    proof = Proof(graph, outputs, list(dict.fromkeys(edge for edge, _ in proposed)), tolerance)
+    proposed = _proposed_calls(anatomy, batch, graph, calls, alone)
+    proof = Proof(graph, outputs, list(dict.fromkeys(edge for edge, _ in proposed)), anatomy.rounding)
     exact = [(edge, call) for edge, call in proposed if proof.holds(edge, call.layout)]
     del proof
     seen: dict[int, int] = defaultdict(int)  # by id of the parameter: uses in calls that a rule covers
     users: dict[int, set[nn.Module]] = defaultdict(set)
     for _, call in exact:
-        for parameter in _trainable(call.module).values():
+        for parameter in anatomy.layers[call.module].parameters.values():
             seen[id(parameter)] += 1
             users[id(parameter)].add(call.module)
 
     uses: dict[tuple[int, ...], list[tuple[Edge, Part]]] = defaultdict(list)
     for edge, call in exact:
-        rule = rule_of(call.module)
-        assert rule is not None
+        layer = anatomy.layers[call.module]
         covered = {
             name: id(parameter)
-            for name, parameter in _trainable(call.module).items()
+            for name, parameter in layer.parameters.items()
             if seen[id(parameter)] == graph.uses[id(parameter)]
         }
-        together = rule.joins and len({frozenset(users[key]) for key in covered.values()}) == 1
+        together = layer.rule.joins and len({frozenset(users[key]) for key in covered.values()}) == 1
         for group in [list(covered)] if together else [[name] for name in covered]:
             if group:
-                uses[tuple(covered[name] for name in group)].append((edge, rule.part(call, frozenset(group))))
+                uses[tuple(covered[name] for name in group)].append((edge, layer.rule.part(call, frozenset(group))))
     shares = []
     for keys, found in uses.items():
-        parameters = tuple(names[key] for key in keys)
+        parameters = tuple(anatomy.names[key] for key in keys)
         owner = parameters[0].rpartition(".")[0]
         ends = _ends(graph, found)
-        shares.append(Share(owner, kinds.get(owner, "Parameter"), parameters, tuple(found), ends))
+        shares.append(Share(owner, anatomy.kinds[owner], parameters, tuple(found), ends))
     return shares
 
 
@@ -209,24 +195,21 @@ def _ends(graph: Graph, uses: Sequence[tuple[Edge, Part]]) -> bool:
     return [edge for edge, _ in uses] == [graph.end] and isinstance(uses[0][1], Outer)
 
 
-def _bare_shares(
-    model: nn.Module, batch: Batch, graph: Graph, outputs: Tensor, known: Sequence[Share], tolerance: float
-) -> list[Share]:
+def _bare_shares(anatomy: Anatomy, batch: Batch, graph: Graph, outputs: Tensor, known: Sequence[Share]) -> list[Share]:
     covered = {name for share in known for name in share.parameters}
     remaining = {
         name: parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and name not in covered and graph.uses[id(parameter)]
+        for name, parameter in anatomy.trainable.items()
+        if name not in covered and graph.uses[id(parameter)]
     }
-    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
     return [
-        Share(owner := name.rpartition(".")[0], kinds[owner], (name,), tuple(uses))
-        for name, uses in bare_uses(graph, outputs, batch, remaining, tolerance).items()
+        Share(owner := name.rpartition(".")[0], anatomy.kinds[owner], (name,), tuple(uses))
+        for name, uses in bare_uses(graph, outputs, batch, remaining, anatomy.rounding).items()
     ]
 
 
 def _proposed_calls(
-    batch: Batch, graph: Graph, calls: Sequence[LayerCall], alone: Sequence[LayerCall], tolerance: float
+    anatomy: Anatomy, batch: Batch, graph: Graph, calls: Sequence[LayerCall], alone: Sequence[LayerCall]
 ) -> list[tuple[Edge, Call]]:
     """The calls that the outputs depend on and whose rule is exact if rows belong to whom the last point suggests."""
     if [call.module for call in calls] != [call.module for call in alone]:
@@ -235,13 +218,12 @@ def _proposed_calls(
     for call, lone in zip(calls, alone, strict=True):
         if call.edge is None or call.edge.node not in graph.place or not call.own_parameters:
             continue
-        rule = rule_of(call.module)
         layout = None
         if call.intact:
-            layout = find_layout(call.inputs, call.outputs_shape, lone.inputs, batch, tolerance)
-        if rule is None or layout is None:
+            layout = find_layout(call.inputs, call.outputs_shape, lone.inputs, batch, anatomy.rounding)
+        if layout is None:
             continue
         described = Call(call.module, call.inputs, call.outputs_shape, layout)
-        if rule.applies(described):
+        if anatomy.layers[call.module].rule.applies(described):
             exact.append(((call.edge.node, call.edge.output_nr), described))
     return exact

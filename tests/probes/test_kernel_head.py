@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from probes import draw_kernels, kernel_plan, tangent_kernel
 from probes.kernels import sides
+from probes.kernels.anatomy import Anatomy
 from probes.kernels.batch import as_batch
 from probes.kernels.graph import Graph
 from probes.kernels.shares import observe
@@ -95,7 +96,7 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
 
 
 def head_of(model: nn.Module, inputs: Tensor) -> object:
-    seen = observe(model.eval(), as_batch(inputs))[0]
+    seen = observe(Anatomy.of(model.eval()), as_batch(inputs))[0]
     return seen.graph.head([edge for share in seen.shares for edge, _ in share.uses])
 
 

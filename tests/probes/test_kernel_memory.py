@@ -12,6 +12,7 @@ from kernel_graphs import Net
 from torch import nn
 
 from probes import kernel_plan, tangent_kernel
+from probes.kernels.anatomy import Anatomy
 from probes.kernels.batch import as_batch
 from probes.kernels.costs import Blocks
 from probes.kernels.shares import observe
@@ -132,7 +133,7 @@ def test_the_process_stays_within_its_ceiling(kind: str):
 def test_written_function_by_function_where_that_moves_less_or_room_is_short(channels: int, written: bool):
     """Each function reads the layer's inputs again; with all of them collected they are read once."""
     model = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 144, 10))
-    observation, _ = observe(model, as_batch(torch.randn(2, channels, 12, 12)))
+    observation, _ = observe(Anatomy.of(model), as_batch(torch.randn(2, channels, 12, 12)))
     weight = next(share for share in observation.shares if share.owner == "0" and share.outer)
     blocks = Blocks(1, 2, 2, kept=10, contracted=1, symmetric=True, itemsize=4)
     chosen = decide(weight, blocks)

@@ -40,5 +40,5 @@ def rule_of(module: nn.Module) -> Rule | None:
     cls = type(module)
     rule = RULES.get(f"{cls.__module__}.{cls.__qualname__}")
     # weight_norm, pruning and adapters bring other parameters or replace the forward of the instance.
-    own = {name for name, _ in module.named_parameters(recurse=False)}
+    own = {name for name, parameter in module._parameters.items() if parameter is not None}
     return rule if rule and "forward" not in vars(module) and own <= {"weight", "bias"} else None
