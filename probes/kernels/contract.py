@@ -54,29 +54,33 @@ def add_ending(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor
 
 def add_ghost(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool, chunk: int) -> None:
     """Θ += Σ_ts (A_nt · A_ms)(B_nat · B_mbs), never forming J; ``chunk`` points of the other side at a time."""
-    _, points, kept, others = kernel.shape[:4]
+    draws, points, kept, others = kernel.shape[:4]
+    lengths = _lengths(B, symmetric)
     left, right = (_rows_first(b, kept) for b in B)  # [draws, n, R, T, C·d_o]
     for i in range(points):
+        T = lengths[0][i]
+        mine = left[:, i, :, :T].reshape(draws, kept * T, -1)
         for first in range(i if symmetric else 0, others, chunk):
             last = min(first + chunk, others)
-            gram = A[0].gram(slice(i, i + 1), A[1], slice(first, last))[:, 0].to(kernel.dtype)  # [draws, T, m, S]
-            draws, T, _, S = gram.shape
-            products = _product(
-                left[:, i].reshape(draws, kept * T, -1), right[:, first:last].reshape(draws, -1, left.shape[-1])
-            ).view(draws, kept, T, last - first, kept, S)
+            S = max(lengths[1][first:last])
+            gram = A[0].gram(slice(i, i + 1), A[1], slice(first, last))[:, 0, :T, :, :S].to(kernel.dtype)
+            theirs = right[:, first:last, :, :S].reshape(draws, -1, left.shape[-1])
+            products = _product(mine, theirs).view(draws, kept, T, last - first, kept, S)
             kernel[:, i, :, first:last] += torch.einsum("dtms,datmbs->damb", gram, products)
 
 
 def add_half(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool, chunk: int) -> None:
     """Θ += Σ_t B_nat · (Σ_s (A_nt · A_ms) B_mbs), ``chunk`` points of the other side at a time."""
     draws, points, kept, others = kernel.shape[:4]
+    lengths = _lengths(B, symmetric)
     for i in range(points):
-        a = B[0][:, i].reshape(draws, kept, -1)  # over C, d_o, T
+        T = lengths[0][i]
+        a = B[0][:, i, ..., :T].reshape(draws, kept, -1)  # over C, d_o, T
         for first in range(i if symmetric else 0, others, chunk):
             last = min(first + chunk, others)
-            gram = A[0].gram(slice(i, i + 1), A[1], slice(first, last))[:, 0].to(kernel.dtype)  # [draws, T, m, S]
-            T, S = gram.shape[1], gram.shape[3]
-            b = B[1][:, first:last].reshape(draws * (last - first), -1, S)
+            S = max(lengths[1][first:last])
+            gram = A[0].gram(slice(i, i + 1), A[1], slice(first, last))[:, 0, :T, :, :S].to(kernel.dtype)
+            b = B[1][:, first:last].reshape(draws * (last - first), -1, B[1].shape[-1])[..., :S]
             b = torch.bmm(b, gram.permute(0, 2, 3, 1).reshape(-1, S, T))  # [draws·m, K·d_o, T]
             b = b.view(draws, (last - first) * kept, -1)
             kernel[:, i, :, first:last] += _product(a, b).view(draws, kept, last - first, kept)
@@ -118,6 +122,19 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
     if len(left) == 1:
         return (left[0] @ right[0].T)[None]  # a batch of one is slower
     return torch.bmm(left, right.transpose(1, 2))
+
+
+def _lengths(B: tuple[Tensor, Tensor], symmetric: bool) -> tuple[list[int], list[int]]:
+    """Of each point of both sides, how many of its T rows there are up to the last one that anything depends on.
+
+    Small graphs are filled up with rows that nothing depends on, and so are short sentences.
+    """
+    found = []
+    for gradients in B[:1] if symmetric else B:
+        used = torch.stack([(of_point != 0).flatten(1, -2).any(1).any(0) for of_point in gradients.unbind(1)])
+        places = torch.arange(1, used.shape[1] + 1, device=used.device)
+        found.append((used * places).amax(1).clamp(min=1).tolist())
+    return found[0], found[-1]
 
 
 def _rows_first(B: Tensor, kept: int) -> Tensor:

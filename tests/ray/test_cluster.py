@@ -39,6 +39,7 @@ def test_doctor_looks_at_every_node(nodes: Cluster, tmp_path: Path):
     assert line.endswith("set RAY_AUTH_MODE and RAY_AUTH_TOKEN as it has them")
 
 
+@pytest.mark.slow
 def test_a_study_on_two_nodes_is_the_study_on_one(launch, undisturbed, nodes: Cluster, tmp_path: Path):
     there = launch(tmp_path / "small", "--offline", "--address", nodes.address, env=nodes.env)
     there.finish()

@@ -149,6 +149,7 @@ def test_two_workers_train_as_one_does(launch, tmp_path, undisturbed):
         np.testing.assert_allclose(values[0].to_numpy(), values[1].to_numpy(), rtol=rel)
 
 
+@pytest.mark.slow  # tests/pipeline/test_launch.py has the rule itself
 def test_a_second_launch_is_refused_while_the_first_one_lives(launch, tmp_path):
     # It ends when it is told to, however long the other takes to start.
     endless = {"train": {"epochs": 10**6, "batch_size": 50}, "probes": {"schedule": {"kind": "log", "points": 10}}}
@@ -161,6 +162,7 @@ def test_a_second_launch_is_refused_while_the_first_one_lives(launch, tmp_path):
     first.finish(code=130)
 
 
+@pytest.mark.slow
 def test_a_tracking_server_that_goes_away_costs_nothing(launch, tmp_path):
     port = free_port()
     env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
