@@ -35,7 +35,7 @@ from pipeline.spec import Probes, validate
 from pipeline.storage import Storage
 from pipeline.store import Store
 from pipeline.subjects import Attached, Loss
-from pipeline.tracking import check_server, default_uri
+from pipeline.tracking_uri import check_server, default_uri
 from pipeline.training import peak_memory
 from probes import givens_of
 from tasks import Split

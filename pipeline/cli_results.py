@@ -58,7 +58,7 @@ def sync(path: str) -> None:
     from pipeline.launch import holder
     from pipeline.storage import Storage
     from pipeline.store import Store
-    from pipeline.tracking import check_server, default_uri
+    from pipeline.tracking_uri import check_server, default_uri
 
     storage = Store(Storage.at(path)).storage
     uri = default_uri(storage)

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from pipeline import datasets, provenance
 from pipeline.errors import UserError, one_line
 from pipeline.storage import Storage
-from pipeline.tracking import check_server, default_uri
+from pipeline.tracking_uri import check_server, default_uri
 
 PACKAGES = ("pipeline", "probes", "models", "tasks", "studies")
 _LEAST_DISK = 2 * 10**9

@@ -22,7 +22,7 @@ from pipeline.points import store_points
 from pipeline.spec import Study
 from pipeline.storage import Storage
 from pipeline.store import Store
-from pipeline.tracking import check_server, default_uri
+from pipeline.tracking_uri import check_server, default_uri
 
 _MOST_NAMES = 5  # of runs, in a line
 

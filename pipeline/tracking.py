@@ -1,16 +1,13 @@
-"""MLflow as a projection of the store: the one file that names it.
+"""MLflow as a projection of the store: the one file that imports it.
 
 The study is an experiment, each training a flat run. A run is found by its tags before it is made, and each point
 carries the time its row was recorded, so that sending a row twice leaves one point: `follow` can be cut short at any
 time, by anyone, and called again.
 """
 
-import http.client
 import math
 import os
 import tempfile
-import urllib.error
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pipeline import layout, tables
-from pipeline.errors import UserError
 from pipeline.storage import Storage
 from pipeline.store import Store
 from pipeline.wanted import told_apart
@@ -38,41 +34,6 @@ _NONFINITE = "nonfinite."
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 _BATCH = 1000  # metrics that one log_batch call may carry
 _PARAM_LIMIT = 6000
-
-
-def default_uri(storage: Storage) -> str:
-    """``MLFLOW_TRACKING_URI``, else an SQLite file beside the study, shared by the studies that lie there."""
-    if given := os.environ.get("MLFLOW_TRACKING_URI"):
-        return given
-    beside = storage.local.parent if storage.local else Path.cwd()
-    return f"sqlite:///{beside / 'mlflow.db'}"
-
-
-def check_server(uri: str) -> None:
-    """Raise UserError if a tracking server does not answer, or its SQLite file cannot be written."""
-    if uri.startswith("sqlite:///"):
-        file = Path(uri.removeprefix("sqlite:///"))
-        target = file if file.is_file() else file.parent
-        if file.is_dir() or not file.parent.is_dir() or not os.access(target, os.W_OK):
-            raise UserError(f"tracking {uri}: {target} cannot be written; set MLFLOW_TRACKING_URI or give --offline")
-        if file.is_file() and file.stat().st_size and not _head(file).startswith(b"SQLite format 3"):
-            raise UserError(f"tracking {uri}: {file} is no SQLite database; move it, or set MLFLOW_TRACKING_URI")
-    elif uri.startswith(("http://", "https://")):
-        try:
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()
-        except urllib.error.HTTPError:
-            return  # it answers; what it refuses without credentials is no matter here
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise UserError(
-                f"tracking server {uri} does not answer ({reason}); start it, set MLFLOW_TRACKING_URI, or give "
-                f"--offline and upload later with `tangentscope sync`"
-            ) from None
-
-
-def _head(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return stream.read(16)
 
 
 class Tracker:
@@ -161,6 +122,7 @@ class Tracker:
             import mlflow
             from mlflow.exceptions import MlflowException
 
+            _make_database(self.uri)
             self._client = mlflow.MlflowClient(tracking_uri=self.uri)
             found = self._client.get_experiment_by_name(self.store.name)
             if found is not None and found.lifecycle_stage == "deleted":
@@ -276,6 +238,19 @@ class Tracker:
                 (folder / name).parent.mkdir(exist_ok=True)
                 (folder / name).write_bytes(self.storage.read(name))
         return folder
+
+
+def _make_database(uri: str) -> None:
+    """Put an SQLite file in place where there is none, whole: MLflow takes none up again that it has half made."""
+    import mlflow
+
+    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if not uri.startswith("sqlite:///") or file.exists():
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / file.name
+        mlflow.MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments()
+        Storage.at(file.parent).create(file.name, made.read_bytes())  # unless another launch was quicker
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

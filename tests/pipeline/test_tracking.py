@@ -1,5 +1,7 @@
 import math
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +18,8 @@ from study_on_disk import START, history_rows, measurement_rows, outcome, value_
 from pipeline import layout, tables
 from pipeline.errors import UserError
 from pipeline.storage import Storage
-from pipeline.tracking import Tracker, check_server, default_uri
+from pipeline.tracking import Tracker
+from pipeline.tracking_uri import check_server, default_uri
 
 
 def test_a_finished_study_is_an_experiment_of_finished_flat_runs(uri: str, name: str, tmp_path: Path):
@@ -214,6 +217,31 @@ def test_a_deleted_experiment_comes_back(uri: str, name: str, tmp_path: Path):
     MlflowClient(uri).delete_experiment(experiment)
     assert Tracker(storage, uri).finish() == experiment
     assert len(runs_of(uri, name)) == 2
+
+
+KILLED = """
+import os, sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from pipeline.storage import Storage
+from pipeline.tracking import Tracker
+
+@event.listens_for(Engine, "after_cursor_execute")
+def die(connection, cursor, statement, *more):
+    if "CREATE TABLE _alembic_tmp_" in statement:
+        os._exit(9)
+
+Tracker(Storage.at(sys.argv[1]), sys.argv[2]).follow()
+"""
+
+
+def test_who_dies_while_the_database_is_made_leaves_none_half_made(name: str, tmp_path: Path):
+    """A table that is being changed has a copy for a moment, at which MLflow stumbles for ever after."""
+    storage, uri = write_study(tmp_path / "study", name)[0], f"sqlite:///{tmp_path / 'mlflow.db'}"
+    killed = subprocess.run([sys.executable, "-c", KILLED, storage.uri, uri], timeout=120)
+    assert killed.returncode == 9
+    Tracker(storage, uri).finish()
+    assert {run.info.status for run in runs_of(uri, name)} == {"FINISHED"}
 
 
 def test_the_database_lies_beside_the_studies_unless_the_user_says_otherwise(
