@@ -18,6 +18,7 @@ import pandas as pd
 from pipeline import layout, tables
 from pipeline.storage import Storage
 from pipeline.store import Store
+from pipeline.tracking_uri import sqlite_file
 from pipeline.wanted import told_apart
 
 if TYPE_CHECKING:
@@ -142,9 +143,8 @@ class Tracker:
 
     def _artifact_location(self) -> str | None:
         # A server decides for itself; with a database of our own the artifacts lie beside it.
-        if not self.uri.startswith("sqlite:///"):
-            return None
-        return (Path(self.uri.removeprefix("sqlite:///")).parent / "mlartifacts" / self.store.name).absolute().as_uri()
+        file = sqlite_file(self.uri)
+        return (file.parent / "mlartifacts" / self.store.name).absolute().as_uri() if file else None
 
     def _known(self, client: "MlflowClient", run: str) -> str | None:
         found = client.search_runs([self._experiment], f"tags.`{_RUN}` = '{run}'")
@@ -244,8 +244,8 @@ def _make_database(uri: str) -> None:
     """Put an SQLite file in place where there is none, whole: MLflow takes none up again that it has half made."""
     import mlflow
 
-    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if not uri.startswith("sqlite:///") or file.exists():
+    file = sqlite_file(uri)
+    if file is None or file.exists():
         return
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / file.name

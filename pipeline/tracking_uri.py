@@ -18,10 +18,14 @@ def default_uri(storage: Storage) -> str:
     return f"sqlite:///{beside / 'mlflow.db'}"
 
 
+def sqlite_file(uri: str) -> Path | None:
+    """The file behind an SQLite URI, without the options that may follow it; None for any other URI."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
 def check_server(uri: str) -> None:
     """Raise UserError if a tracking server does not answer, or its SQLite file cannot be written."""
-    if uri.startswith("sqlite:///"):
-        file = Path(uri.removeprefix("sqlite:///"))
+    if file := sqlite_file(uri):
         target = file if file.is_file() else file.parent
         if file.is_dir() or not file.parent.is_dir() or not os.access(target, os.W_OK):
             raise UserError(f"tracking {uri}: {target} cannot be written; set MLFLOW_TRACKING_URI or give --offline")

@@ -1,0 +1,94 @@
+"""Where a study is tracked is told and looked at before any work starts."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.storage import Storage
+from pipeline.tracking_uri import check_server, default_uri, sqlite_file
+
+
+@pytest.mark.parametrize(
+    ("uri", "file"),
+    [
+        ("sqlite:////home/me/mlflow.db", Path("/home/me/mlflow.db")),
+        ("sqlite:///mlflow.db?timeout=20", Path("mlflow.db")),
+        ("http://there:5000", None),
+    ],
+)
+def test_the_file_of_a_database(uri: str, file: Path | None):
+    assert sqlite_file(uri) == file
+
+
+def test_the_database_lies_beside_the_studies_unless_the_user_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert default_uri(Storage.at(tmp_path / "study")) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:5000")
+    assert default_uri(Storage.at(tmp_path / "study")) == "http://there:5000"
+
+
+@contextmanager
+def server(answer: bytes) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(answer)
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as there:
+        thread = threading.Thread(target=there.serve_forever, args=[0.01])
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{there.server_port}"
+        finally:
+            there.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", ["200 OK", "401 Unauthorized", "404 Not Found"])
+def test_a_server_that_answers_will_do(status: str):
+    with server(f"HTTP/1.0 {status}\r\n\r\n".encode()) as there:
+        check_server(there)
+
+
+def no_listener() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("wrong", [no_listener, lambda: "http://nowhere.invalid:5000", lambda: "http://localhost:port"])
+def test_a_server_that_does_not_answer(wrong: Any):
+    with pytest.raises(UserError, match=r"does not answer .* set MLFLOW_TRACKING_URI, or give --offline") as caught:
+        check_server(wrong())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_of_another_kind():
+    with server(b"SSH-2.0-OpenSSH_9.2\r\n") as there, pytest.raises(UserError, match="does not answer"):
+        check_server(there)
+
+
+def test_a_database_that_cannot_be_written(tmp_path: Path):
+    check_server(f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "file").write_text("no directory")
+    (tmp_path / "mlflow.db").mkdir()
+    for place in (tmp_path / "file", tmp_path / "missing", tmp_path):
+        with pytest.raises(UserError, match="cannot be written; set MLFLOW_TRACKING_URI or give --offline"):
+            check_server(f"sqlite:///{place}/mlflow.db")
+
+
+def test_a_file_that_is_no_database(tmp_path: Path):
+    (tmp_path / "mlflow.db").write_text("a table of my own")
+    with pytest.raises(UserError, match="is no SQLite database"):
+        check_server(f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "mlflow.db").write_bytes(b"")  # what sqlite3 leaves before the first write
+    check_server(f"sqlite:///{tmp_path}/mlflow.db")
