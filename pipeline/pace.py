@@ -65,7 +65,7 @@ def _training_left(store: Store, elapsed: float) -> float | None:
 class Seldom:
     """A look at storage that may take a share of the time at most: the longer one takes, the later comes the next."""
 
-    _SHARE = 0.02
+    _SHARE = 0.01
 
     def __init__(self) -> None:
         self._begun = self._due = 0.0

@@ -113,11 +113,11 @@ def write_part(storage: Storage, table: str, rows: Iterable[Mapping[str, Any]], 
 
 
 def flush_interval(elapsed: float) -> float:
-    """Seconds between two parts of one writer: a second at first, longer later, so that days leave few parts.
+    """Seconds between two parts of one writer: two at first, longer later, so that days leave few parts.
 
-    Parts then grow as the logarithm of the time; a live curve is never more than 2 % of its run behind.
+    Parts then grow as the logarithm of the time; a live curve is never more than two seconds or 2 % of its run behind.
     """
-    return min(60.0, max(1.0, elapsed / 50))
+    return min(60.0, max(2.0, elapsed / 50))
 
 
 def part_names(storage: Storage, table: str) -> list[str]:

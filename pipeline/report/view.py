@@ -88,6 +88,7 @@ class View:
             self.x = "episode"
         for frame in (self.measurements, self.history):
             frame["x"] = self._positions(frame)
+        self._curves: dict[tuple[str, str, str, Kernel | None], pd.DataFrame] = {}
 
     def _positions(self, frame: pd.DataFrame) -> Any:
         """Where the rows stand on the x axis."""
@@ -192,6 +193,12 @@ class View:
         A planned step without a measurement stands there with NaN up to the last measured step, so that a line drawn
         through the curve breaks at it. `kernel` is None for loss and score, which have no planned steps.
         """
+        key = run["run"], split, variable, kernel  # figures and tables ask for the same ones
+        if key not in self._curves:
+            self._curves[key] = self._curve(run, split, variable, kernel)
+        return self._curves[key]
+
+    def _curve(self, run: dict[str, Any], split: str, variable: str, kernel: Kernel | None) -> pd.DataFrame:
         if kernel is None:
             name = run.get("score") if variable == "score" else variable
             rows = self._history_by[run["run"], split, str(name)].assign(stderr=np.nan)

@@ -94,8 +94,8 @@ def test_the_longer_a_look_takes_the_later_comes_the_next(monkeypatch: pytest.Mo
     assert look.is_due
     with look:
         clock.now += 2.0
-    assert look.seconds_left == pytest.approx(100.0)
-    clock.now += 99.0
+    assert look.seconds_left == pytest.approx(200.0)
+    clock.now += 199.0
     assert not look.is_due
     clock.now += 2.0
     assert look.is_due
