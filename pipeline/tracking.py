@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pipeline import layout, tables
+from pipeline.loading import loading
 from pipeline.storage import Storage
 from pipeline.store import Store
 from pipeline.tracking_uri import sqlite_file
@@ -120,8 +121,9 @@ class Tracker:
 
     def _connect(self) -> "MlflowClient":
         if self._client is None:
-            import mlflow
-            from mlflow.exceptions import MlflowException
+            with loading():
+                import mlflow
+                from mlflow.exceptions import MlflowException
 
             _make_database(self.uri)
             self._client = mlflow.MlflowClient(tracking_uri=self.uri)

@@ -7,7 +7,7 @@ import sys
 # Clients need a token from now on; `ray job submit` needs the same mode on its side.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 # The controller of Ray Train notices a worker's end or death at its next poll; by default that is every 2 s.
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # One line a file of its own progress is enough; Ray's Train logs go to its session directory.
 os.environ.setdefault("RAY_TRAIN_ENABLE_CONSOLE_LOGS", "0")

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 
 from pipeline.launch import Launch
+from pipeline.loading import loading
 from pipeline.packing import Unit
 from pipeline.resources import TrainPool
 
@@ -38,6 +39,7 @@ class Group:
 
 def train_group(config: dict[str, Any]) -> None:
     """What each worker of a group does. `config` has the :class:`Group` as ``group``."""
-    from pipeline.cluster.trainer import train_units  # torch, networks, data sets
+    with loading():
+        from pipeline.cluster.trainer import train_units  # torch, networks, data sets
 
     train_units(config["group"])

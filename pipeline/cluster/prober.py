@@ -4,15 +4,19 @@ import uuid
 from typing import Any, cast
 
 import ray
-import torch
 
 from pipeline import pages
 from pipeline.errors import one_line
 from pipeline.ledger import Job
-from pipeline.measuring import Measurer
+from pipeline.loading import loading
 from pipeline.storage import Storage
 from pipeline.store import Store
-from pipeline.subjects import Subject
+
+with loading():
+    import torch
+
+    from pipeline.measuring import Measurer
+    from pipeline.subjects import Subject
 
 
 class Prober:

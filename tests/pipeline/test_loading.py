@@ -1,0 +1,46 @@
+import gc
+import weakref
+
+import pytest
+
+from pipeline.loading import loading
+
+
+class Node:
+    """Something that only a collection frees: it is part of a cycle."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_nothing_is_collected_while_loading_and_what_comes_after_is():
+    with loading():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    later = weakref.ref(Node())
+    gc.collect()
+    assert later() is None
+
+
+def test_what_was_loaded_is_left_out_of_collections():
+    before = gc.get_freeze_count()
+    with loading():
+        loaded = [Node() for _ in range(100)]
+    assert gc.get_freeze_count() >= before + len(loaded)
+    gc.unfreeze()
+
+
+def test_a_library_that_is_missing_leaves_collections_on():
+    with pytest.raises(ImportError), loading():
+        import no_such_library  # noqa: F401  # pyright: ignore[reportMissingImports]
+    assert gc.isenabled()
+
+
+def test_where_nothing_is_collected_nothing_is_afterwards():
+    gc.disable()
+    try:
+        with loading():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
