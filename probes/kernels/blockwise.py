@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from probes.kernels import pooling
 from probes.kernels.graph import ELEMENTWISE, RESHAPING, Graph, edge_shape
 
 
@@ -88,4 +89,5 @@ _RULES: dict[str, Callable[[Any, int, torch.Size, torch.Size], bool]] = {
     for name in names.split()
 }
 _RULES |= dict.fromkeys(RESHAPING, _in_order) | dict.fromkeys(ELEMENTWISE, _entry_by_entry)
+_RULES[pooling.NODE] = _of_first
 _RULES |= dict.fromkeys(("MeanBackward1", "SumBackward1"), _over_another)

@@ -1,7 +1,7 @@
 """What one forward pass and its backward passes show of a network's layers, without changing the network."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from probes.kernels.batch import Batch
+from probes.kernels.pooling import SideBySide
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ def watch(model: nn.Module, layers: Iterable[nn.Module], batch: Batch) -> tuple[
 
     # First among the hooks, so that other hooks have not replaced the layer's outputs yet.
     handles = [layer.register_forward_hook(note, prepend=True, with_kwargs=True) for layer in layers]
+    pooled = any(isinstance(module, nn.AvgPool2d) for module in model.modules())
     try:
-        outputs = batch.run(model)
+        with SideBySide() if pooled else nullcontext():
+            outputs = batch.run(model)
     finally:
         for handle in handles:
             handle.remove()

@@ -1,0 +1,92 @@
+"""Average pooling by windows side by side: our backward pass gives what torch's does, bit for bit."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from probes import kernel_plan, tangent_kernel
+from probes.kernels.pooling import NODE, SideBySide
+
+SIDES = st.integers(1, 4)
+
+
+@given(
+    lead=st.sampled_from([(3,), (2, 3)]),
+    windows=st.tuples(SIDES, SIDES),
+    window=st.tuples(SIDES, SIDES),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    apart=st.booleans(),
+)
+def test_values_and_gradients_are_torchs(
+    lead: tuple[int, ...], windows: tuple[int, int], window: tuple[int, int], dtype: torch.dtype, apart: bool
+):
+    sides = [number * side for number, side in zip(windows, window, strict=True)]
+    inputs = torch.randn(*lead, *sides, dtype=dtype, requires_grad=True)
+    given = inputs if not apart else inputs.transpose(-1, -2).contiguous().transpose(-1, -2)
+    theirs = F.avg_pool2d(given, window)
+    with SideBySide():
+        ours = F.avg_pool2d(given, window)
+    assert ours.grad_fn is not None
+    assert ours.grad_fn.name() == NODE
+    assert torch.equal(ours, theirs)
+    seed = torch.randn_like(theirs)
+    assert torch.equal(*(torch.autograd.grad(each, inputs, seed)[0] for each in (ours, theirs)))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"kernel_size": 2, "stride": 1},
+        {"kernel_size": 2, "padding": 1},
+        {"kernel_size": 4},  # does not divide 6
+        {"kernel_size": 4, "ceil_mode": True},
+        {"kernel_size": (2, 3), "stride": (3, 2)},
+        {"kernel_size": 2, "divisor_override": 3},
+    ],
+)
+def test_other_pooling_is_left_to_torch(how: dict):
+    inputs = torch.randn(2, 3, 6, 6, requires_grad=True)
+    with SideBySide():
+        found = F.avg_pool2d(inputs, **how)
+    assert found.grad_fn is not None
+    assert found.grad_fn.name() == "AvgPool2DBackward0"
+
+
+def test_where_no_gradient_is_wanted_it_is_left_to_torch():
+    with SideBySide():
+        assert F.avg_pool2d(torch.randn(2, 3, 4, 4), 2).grad_fn is None
+
+
+def network(window: int | tuple[int, int] = 2) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(window, stride=window, ceil_mode=True), nn.Flatten(),
+        nn.LazyLinear(3),
+    )  # fmt: skip
+
+
+def brute_force(model: nn.Module, inputs: Tensor) -> Tensor:
+    rows = []
+    for output in model(inputs).flatten():
+        gradients = torch.autograd.grad(output, list(model.parameters()), retain_graph=True)
+        rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    jacobian = torch.stack(rows)
+    return jacobian @ jacobian.T
+
+
+@pytest.mark.parametrize("window", [2, (3, 2), (6, 6), 4])
+def test_kernels_of_pooled_networks(window: int | tuple[int, int]):
+    inputs, model = torch.randn(5, 1, 6, 6, dtype=torch.float64), network(window).double()
+    model(inputs)  # gives the lazy layer its size
+    torch.testing.assert_close(tangent_kernel(model, inputs), brute_force(model, inputs), rtol=1e-10, atol=1e-12)
+    pooled = model[:3](inputs)  # outside the engine it is torch's
+    assert pooled.grad_fn is not None
+    assert pooled.grad_fn.name() == "AvgPool2DBackward0"
+
+
+def test_a_pooled_network_needs_no_per_sample_jacobians():
+    inputs, model = torch.randn(5, 1, 6, 6), network()
+    model(inputs)
+    assert "Jacobian" not in str(kernel_plan(model, inputs))
