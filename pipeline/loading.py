@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Load libraries in this block without collecting garbage, and leave what they define out of later collections.
+    """Load libraries in this block without collecting garbage.
 
     They make hundreds of thousands of objects, which stay: looking through those over and over while they were being
     made took a quarter of the time of loading torch and Ray.
@@ -17,6 +17,5 @@ def loading() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
         if collected:
             gc.enable()

@@ -3,16 +3,19 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from probes import kernel_plan, tangent_kernel
+from probes import tangent_kernel
+from probes.kernels.blockwise import blockwise
+from probes.kernels.graph import Graph
 from probes.kernels.pooling import NODE, SideBySide
 
 SIDES = st.integers(1, 4)
 
 
+@settings(deadline=None)  # the first call is a cold one
 @given(
     lead=st.sampled_from([(3,), (2, 3)]),
     windows=st.tuples(SIDES, SIDES),
@@ -86,7 +89,11 @@ def test_kernels_of_pooled_networks(window: int | tuple[int, int]):
     assert pooled.grad_fn.name() == "AvgPool2DBackward0"
 
 
-def test_a_pooled_network_needs_no_per_sample_jacobians():
-    inputs, model = torch.randn(5, 1, 6, 6), network()
-    model(inputs)
-    assert "Jacobian" not in str(kernel_plan(model, inputs))
+def test_the_graph_shows_whose_rows_are_whose():
+    inputs = torch.randn(5, 1, 6, 6, requires_grad=True)
+    with SideBySide():
+        outputs = F.avg_pool2d(inputs * 2.0, 2).flatten(1)
+    graph = Graph(outputs)
+    assert (
+        {node.name() for node in graph.nodes} == {node.name() for node in blockwise(graph, 5)} >= {NODE, "MulBackward0"}
+    )
