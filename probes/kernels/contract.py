@@ -18,6 +18,9 @@ STRIPES = 8
 ROWS_A_SQUARED_STRIPE = 40
 """A kernel has as many stripes as the root of its rows over this: thinner ones lose in speed what they save in work."""
 
+ROWS_APART = 64
+"""With so many rows a point, products of pairs of points are faster apart: what was just written is read at once."""
+
 
 def add_jacobians(kernel: Tensor, left: Tensor, right: Tensor, symmetric: bool) -> None:
     """Θ += J Jᵀ of written-down gradients [draws, n, K, width]."""
@@ -82,8 +85,12 @@ def add_half(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor],
             gram = A[0].gram(slice(i, i + 1), A[1], slice(first, last))[:, 0, :T, :, :S].to(kernel.dtype)
             b = B[1][:, first:last].reshape(draws * (last - first), -1, B[1].shape[-1])[..., :S]
             b = torch.bmm(b, gram.permute(0, 2, 3, 1).reshape(-1, S, T))  # [draws·m, K·d_o, T]
-            b = b.view(draws, (last - first) * kept, -1)
-            kernel[:, i, :, first:last] += _product(a, b).view(draws, kept, last - first, kept)
+            if draws == 1 and kept >= ROWS_APART:
+                b = b.view(last - first, kept, -1).transpose(1, 2)
+                kernel[0, i, :, first:last] += torch.bmm(a.expand(last - first, -1, -1), b).transpose(0, 1)
+            else:
+                b = b.view(draws, (last - first) * kept, -1)
+                kernel[:, i, :, first:last] += _product(a, b).view(draws, kept, last - first, kept)
 
 
 def add_outer_jacobians(
@@ -129,12 +136,21 @@ def _lengths(B: tuple[Tensor, Tensor], symmetric: bool) -> tuple[list[int], list
 
     Small graphs are filled up with rows that nothing depends on, and so are short sentences.
     """
-    found = []
-    for gradients in B[:1] if symmetric else B:
-        used = torch.stack([(of_point != 0).flatten(1, -2).any(1).any(0) for of_point in gradients.unbind(1)])
-        places = torch.arange(1, used.shape[1] + 1, device=used.device)
-        found.append((used * places).amax(1).clamp(min=1).tolist())
+    found = [_used(gradients) for gradients in (B[:1] if symmetric else B)]
     return found[0], found[-1]
+
+
+def _used(gradients: Tensor) -> list[int]:
+    """Most often one function tells, and only what lies behind its last rows is read of the others."""
+    likely = _last_used(gradients[:, :, :1])
+    behind = [rows[..., last:].any() for rows, last in zip(gradients.unbind(1), likely, strict=True)]
+    return _last_used(gradients) if bool(torch.stack(behind).any()) else likely
+
+
+def _last_used(gradients: Tensor) -> list[int]:
+    used = torch.stack([(of_point != 0).flatten(1, -2).any(1).any(0) for of_point in gradients.unbind(1)])
+    places = torch.arange(1, used.shape[1] + 1, device=used.device)
+    return (used * places).amax(1).clamp(min=1).tolist()
 
 
 def _rows_first(B: Tensor, kept: int) -> Tensor:

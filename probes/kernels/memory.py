@@ -17,7 +17,7 @@ from probes.kernels.stores import decide
 SHARE_OF_FREE = 4
 """By default a kernel takes at most this part, one over it, of the free memory."""
 
-WORKSPACE = 2**24
+WORKSPACE = 2**25
 """Bytes beyond which larger temporaries make products no faster."""
 
 WORKSPACE_LEAST = 2**20

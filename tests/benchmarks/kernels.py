@@ -3,6 +3,7 @@
     python tests/benchmarks/kernels.py [--cells mlp cnn ...] [--peers tangentscope torch.func ...] [--growth]
 
 Every peer computes the full kernel [N·O, N·O] of the same network on the same points, in a fresh process of its own.
+Then our own way and the fastest others take turns, for ratios that a machine's changing speed leaves as they are.
 Peers with environments of their own get them on the first run (minutes, below --peers-env). Another run measures
 only what is missing, or what was measured with other settings or other sources. Prints and keeps OUT/kernels.md.
 Not a test: times depend on the machine and its other work.
@@ -21,6 +22,7 @@ import psutil
 from kernel_peers import tables
 from kernel_peers.environments import Environment, UnavailableError, default_folder, environment
 from kernel_peers.processes import HERE, Record, Settings, Task, digest, kept, measure, module
+from kernel_peers.rounds import Turns, in_turns
 from kernel_peers.sizes import SIZES
 
 # The ways of each peer, the likely fastest first; the table shows the fastest.
@@ -50,8 +52,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--repeats", type=int, default=5, help="timed calls after the first one")
     parser.add_argument(
-        "--least", type=float, default=2, help="seconds of them: a median of few short ones says little"
+        "--least", type=float, default=2, help="seconds of them, and of a turn: a median of few short ones says little"
     )
+    parser.add_argument("--rounds", type=int, default=9, help="turns that we and the fastest peers take")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=float, default=600, help="seconds of one process")
     memory = 0.75 * psutil.virtual_memory().total / 1e9
@@ -68,13 +71,15 @@ def main() -> None:
     """Measure what is missing, then print and keep the tables."""
     asked = arguments()
     out = asked.out.resolve()
-    settings = Settings(asked.repeats, asked.least, asked.threads, asked.limit, int(asked.memory * 1e9))
+    settings = Settings(asked.repeats, asked.least, asked.rounds, asked.threads, asked.limit, int(asked.memory * 1e9))
     machine = describe_machine(out, asked.threads, asked.fresh)
     environments, left_out = environments_of(asked)
     records: dict[str, dict[str, list[Record]]] = {}
+    turns: dict[str, list[Turns]] = {}
     for cell in asked.cells:
         sizes = SIZES[asked.scale][cell]
         folder = reference(out / "cells" / asked.scale / cell, cell, sizes, asked.threads)
+        path = out / "records" / asked.scale
         records[cell] = {}
         for peer in environments:
             if reason := CANNOT.get((cell, peer)):
@@ -82,11 +87,13 @@ def main() -> None:
                 print(f"{cell:<12} {peer:<16} left out: {reason}", flush=True)
                 continue
             tasks = [Task(cell, sizes, peer, way) for way in OTHER_WAYS.get((cell, peer), WAYS[peer])]
-            path = out / "records" / asked.scale
             records[cell][peer] = by_every_way(tasks, settings, environments[peer], folder, path, asked.fresh)
-    page = tables.markdown(records, left_out, machine)
+        turns[cell] = in_turns(records[cell], tables.OURS, environments, settings, folder, path, asked.fresh)
+        for other in turns[cell][1:]:
+            print(tables.turns_line(cell, turns[cell][0], other), flush=True)
+    page = tables.markdown(records, turns, left_out, machine)
     (out / "kernels.md").write_text(page)
-    (out / "kernels.json").write_text(json.dumps({"machine": machine, "records": records}, indent=1))
+    (out / "kernels.json").write_text(json.dumps({"machine": machine, "records": records, "turns": turns}, indent=1))
     print(f"\n{page}")
     if asked.growth:
         from kernel_peers.growth import grow

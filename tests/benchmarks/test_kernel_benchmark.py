@@ -11,7 +11,7 @@ PEERS = ["tangentscope", "torch.func"]
 
 
 def test_the_command_measures_what_agrees_with_the_reference(tmp_path: Path):
-    few = ["--scale", "tiny", "--repeats", "1", "--least", "0", "--cells", "mlp"]
+    few = ["--scale", "tiny", "--repeats", "1", "--least", "0", "--rounds", "2", "--cells", "mlp"]
     words = [*few, "--out", str(tmp_path), "--peers", *PEERS]
     printed = subprocess.run([sys.executable, COMMAND, *words], capture_output=True, text=True, timeout=240)
     assert printed.returncode == 0, printed.stderr
@@ -23,6 +23,10 @@ def test_the_command_measures_what_agrees_with_the_reference(tmp_path: Path):
             assert math.isfinite(record["error"])
             assert record["error"] < 1e-4
             assert len(record["seconds"]) == 1
+    turns = json.loads((tmp_path / "kernels.json").read_text())["turns"]["mlp"]
+    assert [turn["peer"] for turn in turns][:2] == PEERS
+    assert all(len(turn["seconds"]) == 2 for turn in turns)
     page = (tmp_path / "kernels.md").read_text()
     assert page in printed.stdout
+    assert "; 2 rounds)" in page
     assert all(f"| mlp | {peer} (" in page for peer in PEERS)

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from kernel_brute_force import least_memory
+from kernel_brute_force import jacobian, least_memory, relative_error
 from kernel_cases import CASE, CASES, Case
 from kernel_networks import mlp
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes import kernel_plan, tangent_kernel
+from probes.kernels.contract import ROWS_APART
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -120,3 +121,18 @@ def test_plans_keep_to_the_ceiling(name: str):
     least = least_memory(lambda memory_bytes: kernel_plan(model, inputs, memory_bytes=memory_bytes))
     for memory_bytes in (least, least + 1, 2 * least, 2**30):
         assert kernel_plan(model, inputs, memory_bytes=memory_bytes).bytes <= memory_bytes
+
+
+def test_many_rows_a_point_go_pair_by_pair_by_half():
+    """Points have different numbers of rows that count, and few of the functions depend on the last of them."""
+    wide = nn.Linear(96, 96, dtype=torch.float64)
+    model = nn.Sequential(wide, nn.Flatten(), nn.Linear(3 * 96, ROWS_APART, dtype=torch.float64))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        model[2].weight.view(-1, 3, 96)[: ROWS_APART // 2, 2] = 0
+    inputs = torch.randn(4, 3, 96, generator=generator, dtype=torch.float64)
+    assert [layer.path for layer in kernel_plan(model, inputs).layers] == ["half", "outputs"]
+    for others in (None, inputs[:2]):
+        expected = torch.cat([J.flatten(0, 1) for J in jacobian(model, inputs).values()], 1)
+        columns = expected if others is None else expected[: 2 * ROWS_APART]
+        assert relative_error(tangent_kernel(model, inputs, others=others), expected @ columns.T) < 1e-10

@@ -30,7 +30,8 @@ class Settings:
     """What is asked of every measurement; a record of other settings is no answer."""
 
     repeats: int
-    least: float  # seconds of timed calls
+    least: float  # seconds of timed calls, and of a turn
+    rounds: int  # of turns
     threads: int
     limit: float  # seconds of a process
     memory: int  # bytes of a process
@@ -52,12 +53,16 @@ class Task:
 
 def module(name: str, *arguments: str, threads: int, environment: Environment, limit: float) -> str:
     """Run kernel_peers.``name`` and return what it printed; CalledProcessError or TimeoutExpired otherwise."""
-    paths = [str(HERE.parent), *map(str, environment.folders), os.environ.get("PYTHONPATH", "")]
+    words, surroundings = command(name, *arguments, threads=threads, environment=environment)
+    return subprocess.run(words, env=surroundings, capture_output=True, text=True, timeout=limit, check=True).stdout
+
+
+def command(name: str, *arguments: str, threads: int, environment: Environment) -> tuple[list[str], dict[str, str]]:
+    """The words that run kernel_peers.``name`` in a process, and its surroundings."""
+    paths = [str(HERE.parent), str(ROOT), *map(str, environment.folders), os.environ.get("PYTHONPATH", "")]
     surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "JAX_PLATFORMS": "cpu"}
     surroundings |= KEEP_PAGES | dict.fromkeys(THREAD_VARIABLES, str(threads))
-    words = [environment.python, "-m", f"kernel_peers.{name}", *arguments]
-    done = subprocess.run(words, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=limit, check=True)
-    return done.stdout
+    return [environment.python, "-m", f"kernel_peers.{name}", *arguments], surroundings
 
 
 def measure(
@@ -70,8 +75,7 @@ def measure(
     raw = path.with_suffix(".raw")
     raw.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    job = {"cell": str(cell), "record": str(raw), "name": task.cell, "sizes": dict(task.sizes), "peer": task.module}
-    job |= {**asdict(settings), "variant": task.variant, "beat": beat, "plan": task.peer == "tangentscope"}
+    job = asked_of(task, settings, cell) | {"record": str(raw), "beat": beat, "plan": task.peer == "tangentscope"}
     ending = {"status": "over limit", "why": "no time for a second call"}
     try:
         module("worker", json.dumps(job), threads=settings.threads, environment=environment, limit=settings.limit)
@@ -86,6 +90,12 @@ def measure(
     found |= {"asked": asdict(settings), "of": fingerprint(task), **asdict(task)}
     path.write_text(json.dumps(found, indent=1))
     return found
+
+
+def asked_of(task: Task, settings: Settings, cell: Path) -> Record:
+    """A worker's job, but for what becomes of it."""
+    what = {"cell": str(cell), "name": task.cell, "sizes": dict(task.sizes), "peer": task.module}
+    return {**asdict(settings), **what, "variant": task.variant, "turns": False}
 
 
 def why(error: subprocess.CalledProcessError) -> Record:

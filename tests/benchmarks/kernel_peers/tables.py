@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from kernel_peers.processes import Record
+from kernel_peers.rounds import Turns
 
 OURS = "tangentscope"
 # How many times faster than the best peer we want to be.
@@ -14,11 +15,15 @@ NOTHING = "–"
 
 
 def markdown(
-    records: dict[str, dict[str, list[Record]]], left_out: dict[tuple[str, str], str], machine: dict[str, Any]
+    records: dict[str, dict[str, list[Record]]],
+    turns: dict[str, list[Turns]],
+    left_out: dict[tuple[str, str], str],
+    machine: dict[str, Any],
 ) -> str:
     """The whole page. ``records``: by cell and peer, one for each of the peer's ways; ``left_out``: why."""
     parts = ["# Exact tangent kernels, all peers", describe(machine), "## Where we stand"]
-    parts.append(table(SUMMARY_HEAD, [summary_row(cell, peers, machine) for cell, peers in records.items()]))
+    rows = [summary_row(cell, peers, turns[cell], machine) for cell, peers in records.items()]
+    parts.append(table(SUMMARY_HEAD, rows))
     parts += ["## Every peer, by its fastest way", *(cell_part(cell, peers) for cell, peers in records.items())]
     missing = [f"- {peer} on {cell}: {reason}" for (cell, peer), reason in left_out.items()]
     missing += [
@@ -37,7 +42,9 @@ NOTES = """\
 Each line is a fresh process. *Seconds*: median (least … most) of the calls after the first one; *first* includes
 compiling. *Peak*: most resident memory over all calls, above libraries, network and inputs. *Error*: max|a − b| over
 max|b| against float64 entries by the definition. *Bound*: multiply-adds of the cheapest exact path over the rate of
-large float32 matrix products here. A way twice as slow as another of the same peer was not repeated."""
+large float32 matrix products here. A way twice as slow as another of the same peer was not repeated. *Best peer /
+ours*: of our fastest way and the fastest others, each in a process of its own and all taking turns, the median (least …
+most) of the rounds' ratios; a round's seconds are medians of a turn."""
 
 
 def describe(machine: dict[str, Any]) -> str:
@@ -52,16 +59,34 @@ def describe(machine: dict[str, Any]) -> str:
 SUMMARY_HEAD = ["cell", "best peer", "best peer / ours", "target", "our MB / best peer's MB", "time / bound"]
 
 
-def summary_row(cell: str, peers: dict[str, list[Record]], machine: dict[str, Any]) -> list[str]:
+def summary_row(cell: str, peers: dict[str, list[Record]], turns: list[Turns], machine: dict[str, Any]) -> list[str]:
+    """By turns where there were some, or by medians of calls minutes apart."""
     ours = best(peers.get(OURS, []))
-    others = [found for peer, ways in peers.items() if peer != OURS and (found := best(ways))]
+    others = [record for peer, ways in peers.items() if peer != OURS for record in finite(ways)]
     peer = min(others, key=seconds, default=None)
-    row = [cell, f"{peer['peer']} ({peer['variant']})" if peer else NOTHING]
-    row.append(f"{seconds(peer) / seconds(ours):.2f}" if ours and peer else NOTHING)
-    row.append(f"{TARGETS[cell]:g}")
+    ratio = f"{seconds(peer) / seconds(ours):.2f}, not in turns" if ours and peer else NOTHING
+    if turns:
+        fastest = min(turns[1:], key=lambda other: median(ratios(turns[0], other)))
+        peer = next(record for record in others if way(record) == way(fastest))
+        ratio = told(turns[0], fastest)
+    row = [cell, f"{peer['peer']} ({peer['variant']})" if peer else NOTHING, ratio, f"{TARGETS[cell]:g}"]
     row.append(f"{ours['peak_mb']:.0f} / {peer['peak_mb']:.0f}" if ours and peer else NOTHING)
     row.append(bound(ours, machine["multiply_adds_per_second"]) if ours else NOTHING)
     return row
+
+
+def way(found: Record | Turns) -> tuple[str, str]:
+    return found["peer"], found["variant"]
+
+
+def ratios(ours: Turns, other: Turns) -> list[float]:
+    return [theirs / own for theirs, own in zip(other["seconds"], ours["seconds"], strict=True)]
+
+
+def told(ours: Turns, other: Turns) -> str:
+    """How many times our seconds the other takes, by rounds."""
+    found = ratios(ours, other)
+    return f"{median(found):.2f} ({min(found):.2f} … {max(found):.2f}; {len(found)} rounds)"
 
 
 def bound(ours: Record, rate: float) -> str:
@@ -112,8 +137,11 @@ def seconds(record: Record) -> float:
 
 def best(ways: list[Record]) -> Record | None:
     """The fastest of a peer's ways; one whose values are not finite is none."""
-    right = [record for record in ways if record["status"] == "measured" and math.isfinite(record["error"])]
-    return min(right, key=seconds, default=None)
+    return min(finite(ways), key=seconds, default=None)
+
+
+def finite(ways: list[Record]) -> list[Record]:
+    return [record for record in ways if record["status"] == "measured" and math.isfinite(record["error"])]
 
 
 def every(records: dict[str, dict[str, list[Record]]]) -> Iterator[Record]:
@@ -134,3 +162,8 @@ def line(record: Record) -> str:
         return f"{name} {record['status']}: {record['why'][:200]}"
     times, first, memory, error = figures(record)
     return f"{name} {times} s, first {first} s, {memory} MB, error {error}"
+
+
+def turns_line(cell: str, ours: Turns, other: Turns) -> str:
+    """What turns showed of another way, as it comes."""
+    return f"{cell:<12} {other['peer']:<16} {other['variant']:<16} {told(ours, other)} times ours, in turns"

@@ -1,4 +1,4 @@
-"""One peer on one cell in a process of its own: seconds, memory and error, written after every call.
+"""One peer on one cell in a process of its own: seconds, memory and error, written after every call; or turns.
 
     python -m kernel_peers.worker JOB_AS_JSON
 
@@ -15,6 +15,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,22 @@ import numpy as np
 
 
 def main(job: dict[str, Any]) -> None:
-    """Prepare, call once, call again at least ``repeats`` times, and compare with the reference."""
+    """Prepare, and do what was asked."""
     started = time.perf_counter()
     # Both for threads that heed no variable, and for memory that would take other processes with it.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job["threads"]])
     resource.setrlimit(resource.RLIMIT_DATA, (job["memory"], job["memory"]))
-    cell, record = Path(job["cell"]), Path(job["record"])
     peer = importlib.import_module(f"kernel_peers.by_{job['peer']}")
-    call = peer.prepare(cell, job["name"], job["sizes"], job["variant"])
+    call = peer.prepare(Path(job["cell"]), job["name"], job["sizes"], job["variant"])
+    if job["turns"]:
+        take_turns(call, job["least"])
+    else:
+        measure(job, peer, call, started)
+
+
+def measure(job: dict[str, Any], peer: Any, call: Callable[[], Any], started: float) -> None:
+    """Call once, call again at least ``repeats`` times, and compare with the reference."""
+    cell, record = Path(job["cell"]), Path(job["record"])
     gc.collect()
     loaded = memory_now()
     forget_peak()
@@ -52,6 +61,18 @@ def main(job: dict[str, Any]) -> None:
     if job["plan"]:
         found["plan"] = peer.plan(job["name"], job["sizes"])
         publish(record, found)
+
+
+def take_turns(call: Callable[[], Any], least: float) -> None:
+    """For every line that comes, call once, and again while ``least`` seconds are not over; prints seconds as JSON."""
+    for _ in sys.stdin:
+        seconds: list[float] = []
+        while not seconds or sum(seconds) < least:
+            before = time.perf_counter()
+            kernel = call()
+            seconds.append(time.perf_counter() - before)
+            del kernel
+        print(json.dumps(seconds), flush=True)
 
 
 def stops(found: dict[str, Any], job: dict[str, Any], elapsed: float) -> bool:
