@@ -153,7 +153,7 @@ class Crew:
     def _fit(self, number: int, data_dir: str | None, causes: list[str]) -> None:
         train, storage = self.resources.train, self.launch.storage
         group = Group(self.launch, number, self.hub, data_dir, train)
-        trainer = TorchTrainer(
+        trainer = _Trainer(
             train_group,
             train_loop_config={"group": group},
             scaling_config=ScalingConfig(
@@ -173,3 +173,14 @@ class Crew:
             trainer.fit()
         except Exception as error:
             causes.append(one_line(error))
+
+
+class _Trainer(TorchTrainer):
+    """Without two of Ray Train's actors, each of which takes a processor for three seconds to start.
+
+    Nothing here reads Ray's datasets; and the cluster itself takes back a launch's placement groups at its end.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        unused = ("DatasetsCallback", "PlacementGroupCleanerCallback")
+        return [each for each in super()._create_default_callbacks() if type(each).__name__ not in unused]
