@@ -178,7 +178,8 @@ class Crew:
 class _Trainer(TorchTrainer):
     """Without two of Ray Train's actors, each of which takes a processor for three seconds to start.
 
-    Nothing here reads Ray's datasets; and the cluster itself takes back a launch's placement groups at its end.
+    Nothing here reads Ray's datasets; and the cluster itself takes back a launch's placement groups at its end. The
+    method is a private one: where Ray's next version has another, both actors are back.
     """
 
     def _create_default_callbacks(self) -> list[Any]:

@@ -18,7 +18,7 @@ SHARE_OF_FREE = 4
 """By default a kernel takes at most this part, one over it, of the free memory."""
 
 WORKSPACE = 2**25
-"""Bytes beyond which larger temporaries make products no faster."""
+"""Bytes beyond which larger temporaries make products little faster."""
 
 WORKSPACE_LEAST = 2**20
 """Bytes for temporaries that every block may use."""

@@ -71,7 +71,7 @@ def main() -> None:
     """Measure what is missing, then print and keep the tables."""
     asked = arguments()
     out = asked.out.resolve()
-    settings = Settings(asked.repeats, asked.least, asked.rounds, asked.threads, asked.limit, int(asked.memory * 1e9))
+    settings = Settings(asked.repeats, asked.least, asked.threads, asked.limit, int(asked.memory * 1e9))
     machine = describe_machine(out, asked.threads, asked.fresh)
     environments, left_out = environments_of(asked)
     records: dict[str, dict[str, list[Record]]] = {}
@@ -88,7 +88,9 @@ def main() -> None:
                 continue
             tasks = [Task(cell, sizes, peer, way) for way in OTHER_WAYS.get((cell, peer), WAYS[peer])]
             records[cell][peer] = by_every_way(tasks, settings, environments[peer], folder, path, asked.fresh)
-        turns[cell] = in_turns(records[cell], tables.OURS, environments, settings, folder, path, asked.fresh)
+        turns[cell] = in_turns(
+            records[cell], tables.OURS, environments, settings, asked.rounds, folder, path, asked.fresh
+        )
         for other in turns[cell][1:]:
             print(tables.turns_line(cell, turns[cell][0], other), flush=True)
     page = tables.markdown(records, turns, left_out, machine)

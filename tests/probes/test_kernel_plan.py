@@ -124,7 +124,7 @@ def test_plans_keep_to_the_ceiling(name: str):
 
 
 def test_many_rows_a_point_go_pair_by_pair_by_half():
-    """Points have different numbers of rows that count, and few of the functions depend on the last of them."""
+    """Half of the functions, the first among them, do not depend on the last of a point's rows."""
     wide = nn.Linear(96, 96, dtype=torch.float64)
     model = nn.Sequential(wide, nn.Flatten(), nn.Linear(3 * 96, ROWS_APART, dtype=torch.float64))
     generator = torch.Generator().manual_seed(0)

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from kernel_peers.environments import Environment
@@ -31,7 +33,6 @@ class Settings:
 
     repeats: int
     least: float  # seconds of timed calls, and of a turn
-    rounds: int  # of turns
     threads: int
     limit: float  # seconds of a process
     memory: int  # bytes of a process
@@ -53,16 +54,19 @@ class Task:
 
 def module(name: str, *arguments: str, threads: int, environment: Environment, limit: float) -> str:
     """Run kernel_peers.``name`` and return what it printed; CalledProcessError or TimeoutExpired otherwise."""
-    words, surroundings = command(name, *arguments, threads=threads, environment=environment)
-    return subprocess.run(words, env=surroundings, capture_output=True, text=True, timeout=limit, check=True).stdout
+    words, settings = fresh_process(name, *arguments, threads=threads, environment=environment)
+    return subprocess.run(words, **settings, capture_output=True, timeout=limit, check=True).stdout
 
 
-def command(name: str, *arguments: str, threads: int, environment: Environment) -> tuple[list[str], dict[str, str]]:
-    """The words that run kernel_peers.``name`` in a process, and its surroundings."""
-    paths = [str(HERE.parent), str(ROOT), *map(str, environment.folders), os.environ.get("PYTHONPATH", "")]
+def fresh_process(
+    name: str, *arguments: str, threads: int, environment: Environment
+) -> tuple[list[str], dict[str, Any]]:
+    """For ``subprocess``: the words that run kernel_peers.``name``, and the settings that they need."""
+    paths = [str(HERE.parent), *map(str, environment.folders), os.environ.get("PYTHONPATH", "")]
     surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "JAX_PLATFORMS": "cpu"}
     surroundings |= KEEP_PAGES | dict.fromkeys(THREAD_VARIABLES, str(threads))
-    return [environment.python, "-m", f"kernel_peers.{name}", *arguments], surroundings
+    words = [environment.python, "-m", f"kernel_peers.{name}", *arguments]
+    return words, {"cwd": ROOT, "env": surroundings, "text": True}
 
 
 def measure(
@@ -104,6 +108,16 @@ def why(error: subprocess.CalledProcessError) -> Record:
     if any(word in error.stderr for word in MEMORY_WORDS):
         return {"status": "over memory", "why": next(line for line in lines if any(w in line for w in MEMORY_WORDS))}
     return {"status": "failed", "why": lines[-1] if lines else f"exit status {error.returncode}"}
+
+
+def seconds(record: Record) -> float:
+    """Of a call, the median."""
+    return median(record["seconds"])
+
+
+def finite(ways: list[Record]) -> list[Record]:
+    """Those that were measured and right; one whose values are not finite is none."""
+    return [record for record in ways if record["status"] == "measured" and math.isfinite(record["error"])]
 
 
 def kept(path: Path, task: Task, settings: Settings) -> Record | None:

@@ -15,7 +15,7 @@ from threading import Timer
 from typing import TypedDict
 
 from kernel_peers.environments import Environment
-from kernel_peers.processes import Record, Settings, Task, asked_of, command, fingerprint
+from kernel_peers.processes import Record, Settings, Task, asked_of, fingerprint, finite, fresh_process, seconds
 
 
 class Turns(TypedDict):
@@ -32,10 +32,10 @@ CLOSE = 1.5
 
 def contenders(records: dict[str, list[Record]], ours: str) -> list[Record]:
     """Of each peer's records on one cell: our fastest, and the others' fastest with all that came close."""
-    done = {peer: [record for record in ways if record["status"] == "measured"] for peer, ways in records.items()}
-    own = sorted(done.pop(ours, []), key=_seconds)[:1]
-    others = sorted((record for ways in done.values() for record in ways), key=_seconds)
-    close = [record for record in others if _seconds(record) < CLOSE * _seconds(others[0])]
+    own = sorted(finite(records.get(ours, [])), key=seconds)[:1]
+    others = [record for peer, ways in records.items() if peer != ours for record in finite(ways)]
+    fastest = min(map(seconds, others), default=0.0)
+    close = [record for record in others if seconds(record) < CLOSE * fastest]
     return own + close if own and close else []
 
 
@@ -44,6 +44,7 @@ def in_turns(
     ours: str,
     environments: dict[str, Environment],
     settings: Settings,
+    rounds: int,
     cell: Path,
     folder: Path,
     fresh: bool,
@@ -52,12 +53,12 @@ def in_turns(
 
     Kept in ``folder``, and not done again for the same ways, settings and sources.
     """
-    chosen = contenders(records, ours) if settings.rounds else []
+    chosen = contenders(records, ours) if rounds else []
     if not chosen:
         return []
     tasks = [Task(each["cell"], each["sizes"], each["peer"], each["variant"]) for each in chosen]
     path = folder / f"{tasks[0].cell}--turns.json"
-    asked = [asdict(settings), [[task.peer, task.variant, fingerprint(task)] for task in tasks]]
+    asked = [asdict(settings), rounds, [[task.peer, task.variant, fingerprint(task)] for task in tasks]]
     if not fresh and path.exists() and (known := json.loads(path.read_text()))["asked"] == asked:
         return known["turns"]
     turns = [Turns(peer=task.peer, variant=task.variant, seconds=[]) for task in tasks]
@@ -67,11 +68,11 @@ def in_turns(
                 processes.enter_context(_process(task, environments[task.peer], settings, cell)) for task in tasks
             ]
             pairs = list(zip(turns, workers, strict=True))
-            for _ in range(settings.rounds):
+            for _ in range(rounds):
                 for turn, worker in pairs:
                     turn["seconds"].append(median(_calls(worker, settings.limit)))
                 pairs.reverse()
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         print(f"{tasks[0].cell:<12} no turns: a process ended, or took more than {settings.limit:.0f} s", flush=True)
         return []
     path.write_text(json.dumps({"asked": asked, "turns": turns}, indent=1))
@@ -82,9 +83,9 @@ def in_turns(
 def _process(task: Task, environment: Environment, settings: Settings, cell: Path) -> Iterator[subprocess.Popen[str]]:
     """A worker that has made its first call."""
     job = asked_of(task, settings, cell) | {"turns": True}
-    words, surroundings = command("worker", json.dumps(job), threads=settings.threads, environment=environment)
+    words, surroundings = fresh_process("worker", json.dumps(job), threads=settings.threads, environment=environment)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(words, env=surroundings, text=True, **pipes) as process:
+    with subprocess.Popen(words, **surroundings, **pipes) as process:
         try:
             _calls(process, settings.limit)
             yield process
@@ -93,7 +94,7 @@ def _process(task: Task, environment: Environment, settings: Settings, cell: Pat
 
 
 def _calls(process: subprocess.Popen[str], limit: float) -> list[float]:
-    """Let a worker have a turn; seconds of its calls. EOFError where it ends instead."""
+    """Let a worker have a turn; seconds of its calls. EOFError or BrokenPipeError where it ends, or has ended."""
     assert process.stdin is not None
     assert process.stdout is not None
     watch = Timer(limit, process.kill)
@@ -101,14 +102,8 @@ def _calls(process: subprocess.Popen[str], limit: float) -> list[float]:
     try:
         print(file=process.stdin, flush=True)
         answer = process.stdout.readline()
-    except BrokenPipeError:
-        answer = ""
     finally:
         watch.cancel()
     if not answer:
         raise EOFError
     return json.loads(answer)
-
-
-def _seconds(record: Record) -> float:
-    return median(record["seconds"])

@@ -1,11 +1,10 @@
 """Records to markdown: every peer on every cell, and where we stand."""
 
-import math
 from collections.abc import Iterable, Iterator
 from statistics import median
 from typing import Any
 
-from kernel_peers.processes import Record
+from kernel_peers.processes import Record, finite, seconds
 from kernel_peers.rounds import Turns
 
 OURS = "tangentscope"
@@ -131,17 +130,9 @@ def way_row(record: Record) -> list[str]:
     return [record["cell"], record["peer"], record["variant"], *figures(record)]
 
 
-def seconds(record: Record) -> float:
-    return median(record["seconds"])
-
-
 def best(ways: list[Record]) -> Record | None:
-    """The fastest of a peer's ways; one whose values are not finite is none."""
+    """The fastest of a peer's ways."""
     return min(finite(ways), key=seconds, default=None)
-
-
-def finite(ways: list[Record]) -> list[Record]:
-    return [record for record in ways if record["status"] == "measured" and math.isfinite(record["error"])]
 
 
 def every(records: dict[str, dict[str, list[Record]]]) -> Iterator[Record]:
