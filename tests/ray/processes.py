@@ -3,9 +3,11 @@
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -96,7 +98,7 @@ class Actor(NamedTuple):
 class Cluster:
     """A Ray cluster of several raylets on this machine, with a token of its own, and a dashboard if asked for."""
 
-    def __init__(self, folder: Path, dashboard: bool = False) -> None:
+    def __init__(self, dashboard: bool = False) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.dashboard = f"http://127.0.0.1:{free_port()}" if dashboard else None
         self.env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "OMP_NUM_THREADS": "1"}
@@ -104,7 +106,8 @@ class Cluster:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.surroundings = {**os.environ, **self.env, "PATH": path}
         self.nodes: list[subprocess.Popen] = []
-        self.folder = folder  # of its logs, sockets and what jobs upload
+        # Of its logs, sockets and what jobs upload. A path for sockets may have 107 letters, and pytest's own are long.
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-"))
 
     def add(
         self, resources: Mapping[str, float] | None = None, cpus: int = 2, labels: str | None = None
@@ -127,6 +130,12 @@ class Cluster:
         if self.dashboard is not None:
             wait_for(lambda: answers(self.dashboard or ""), node)
         return node
+
+    def close(self) -> None:
+        """End every node; nothing of the cluster is left."""
+        for node in reversed(self.nodes):
+            end(node)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _dashboard_words(self) -> list[str]:
         if self.dashboard is None:
@@ -160,13 +169,12 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, nodes: int, dashboard: bool = False) -> Iterator[Cluster]:
+def cluster(nodes: int, dashboard: bool = False) -> Iterator[Cluster]:
     """A cluster of so many nodes."""
-    started = Cluster(folder, dashboard)
+    started = Cluster(dashboard)
     try:
         for _ in range(nodes):
             started.add()
         yield started
     finally:
-        for node in reversed(started.nodes):
-            end(node)
+        started.close()

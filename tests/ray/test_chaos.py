@@ -82,8 +82,8 @@ def test_mlflows_server_dies_and_comes_back(launch, straight, server, tmp_path, 
 
 
 @pytest.mark.parametrize("number", ROUNDS)
-def test_a_node_dies(launch, straight, tmp_path_factory, tmp_path, number: int):
-    with cluster(tmp_path_factory.mktemp("ray"), nodes=2) as nodes:
+def test_a_node_dies(launch, straight, tmp_path, number: int):
+    with cluster(nodes=2) as nodes:
         hit = launch(tmp_path / "small", "--address", nodes.address, env=nodes.env, **LONG)
         strike(hit, number, "node")
         end(nodes.nodes[1])

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory):
-    with cluster(tmp_path_factory.mktemp("ray"), nodes=2) as started:
+def nodes():
+    with cluster(nodes=2) as started:
         yield started
 
 

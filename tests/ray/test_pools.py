@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import Actor, Cluster, end
+from processes import Actor, Cluster
 from small_study import keys, planned_keys
 
 import pipeline
@@ -20,16 +20,15 @@ POOLS = {
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def nodes() -> Iterator[Cluster]:
     """Three nodes, each with room for the whole study. Ray takes the largest first, which is in no pool."""
-    started = Cluster(tmp_path_factory.mktemp("ray"))
+    started = Cluster()
     try:
         for cpus, labels in ((16, None), (6, "pool=train"), (4, "pool=probe,zone=b")):
             started.add(cpus=cpus, labels=labels)
         yield started
     finally:
-        for node in reversed(started.nodes):
-            end(node)
+        started.close()
 
 
 @pytest.mark.slow

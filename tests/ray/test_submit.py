@@ -76,8 +76,8 @@ class Submission:
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster(tmp_path_factory.mktemp("ray"), nodes=1, dashboard=True) as started:
+def head() -> Iterator[Cluster]:
+    with cluster(nodes=1, dashboard=True) as started:
         yield started
 
 
