@@ -56,6 +56,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=9, help="turns that we and the fastest peers take")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: without neural-tangents")
     parser.add_argument("--limit", type=float, default=600, help="seconds of one process")
     memory = 0.75 * psutil.virtual_memory().total / 1e9
     parser.add_argument("--memory", type=float, default=memory, help="GB of one process (default: 3/4 of all)")
@@ -71,8 +72,8 @@ def main() -> None:
     """Measure what is missing, then print and keep the tables."""
     asked = arguments()
     out = asked.out.resolve()
-    settings = Settings(asked.repeats, asked.least, asked.threads, asked.limit, int(asked.memory * 1e9))
-    machine = describe_machine(out, asked.threads, asked.fresh)
+    settings = Settings(asked.repeats, asked.least, asked.threads, asked.limit, int(asked.memory * 1e9), asked.device)
+    machine = describe_machine(out, settings, asked.fresh)
     environments, left_out = environments_of(asked)
     records: dict[str, dict[str, list[Record]]] = {}
     turns: dict[str, list[Turns]] = {}
@@ -107,6 +108,9 @@ def environments_of(asked: argparse.Namespace) -> tuple[dict[str, Environment], 
     """Of the peers that can be had here; and why the others are left out."""
     found, left_out = {}, {}
     for peer in asked.peers:
+        if peer == "neural-tangents" and asked.device != "cpu":
+            left_out["every cell", peer] = "its environment has a jax for processors only"
+            continue
         try:
             found[peer] = environment(peer, asked.peers_env.resolve())
         except UnavailableError as error:
@@ -148,14 +152,16 @@ def by_every_way(
     return records
 
 
-def describe_machine(out: Path, threads: int, fresh: bool) -> dict[str, Any]:
+def describe_machine(out: Path, settings: Settings, fresh: bool) -> dict[str, Any]:
     """What the figures depend on, with the rate of matrix products."""
+    threads, device = settings.threads, settings.device
     found = {"cpu": cpu(), "cpus": psutil.cpu_count(), "memory": psutil.virtual_memory().total, "threads": threads}
     found |= {"torch": version("torch"), "python": platform.python_version()}
+    found["gpu"] = gpu() if device == "cuda" else None
     path = out / "machine.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     if fresh or any(known.get(key) != value for key, value in found.items()):
-        printed = module("matrix_rate", str(threads), threads=threads, environment=Environment(), limit=600)
+        printed = module("matrix_rate", str(threads), device, threads=threads, environment=Environment(), limit=600)
         known = {**found, "multiply_adds_per_second": float(printed)}
         out.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(known, indent=1))
@@ -167,6 +173,13 @@ def cpu() -> str:
     info = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def gpu() -> str:
+    """The name of the GPU that torch takes first."""
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def test_the_ratio_is_that_of_rounds():
 
 def test_a_way_that_ends_before_its_turn_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     records = {OURS: [record(OURS, "exact", 1.0)], "torch.func": [record("torch.func", "jacobian", 2.0)]}
-    settings = Settings(repeats=1, least=0.0, threads=1, limit=60.0, memory=2**40)
+    settings = Settings(repeats=1, least=0.0, threads=1, limit=60.0, memory=2**40, device="cpu")
     environments = dict.fromkeys(records, Environment())  # no cell is of size {}
     assert in_turns(records, OURS, environments, settings, 1, tmp_path, tmp_path, fresh=True) == []
     assert "mlp" in (printed := capsys.readouterr().out)

@@ -35,7 +35,9 @@ def transformer_block(width: int = 4) -> nn.Module:
 def tagger() -> nn.Module:
     """Token outputs [N, T, tags]."""
     return Net(
-        lambda net, t: net.head(net.norm(net.block(net.words(t) + net.places(torch.arange(t.shape[1]))))),
+        lambda net, t: net.head(
+            net.norm(net.block(net.words(t) + net.places(torch.arange(t.shape[1], device=t.device))))
+        ),
         words=nn.Embedding(9, 4, padding_idx=0),
         places=nn.Embedding(3, 4),
         block=transformer_block(),

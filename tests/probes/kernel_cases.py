@@ -218,7 +218,7 @@ CASES = [
         t: net.head((net.words(t).mean(1) * net.words(t[:, 0])).tanh()), words=nn.Embedding(4, 3),
         head=nn.Linear(3, 2)), tokens(4, 5, 3)),
     Case("embedded places, as many as points",
-        lambda: Net(lambda net, x: net.head((x + net.places(torch.arange(4))).tanh().prod(1)),
+        lambda: Net(lambda net, x: net.head((x + net.places(torch.arange(4, device=x.device))).tanh().prod(1)),
         places=nn.Embedding(4, 4), head=nn.Linear(4, 2)), (4, 4, 4)),
     Case("language model, tied head", language_model, tokens(5, 4, 3)),
     # Architectures.

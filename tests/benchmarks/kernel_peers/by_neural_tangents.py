@@ -19,8 +19,8 @@ IMPLEMENTATIONS = {
 }
 
 
-def prepare(cell: Path, name: str, sizes: dict[str, int], variant: str) -> Callable[[], jnp.ndarray]:
-    """The timed call, giving [N, N, O, O]; its first call compiles."""
+def prepare(cell: Path, name: str, sizes: dict[str, int], variant: str, device: str) -> Callable[[], jnp.ndarray]:
+    """The timed call, giving [N, N, O, O]; its first call compiles. On the processor, whatever the ``device``."""
     weights, inputs, f = NETS[name](dict(np.load(cell / "net.npz")))
     implementation, _, block = variant.partition("/")
     kernel_fn = nt.empirical_ntk_fn(f, trace_axes=(), vmap_axes=0, implementation=IMPLEMENTATIONS[implementation])

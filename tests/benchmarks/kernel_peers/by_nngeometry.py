@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 
-def prepare(cell: Path, name: str, sizes: dict[str, int], variant: str) -> Callable[[], Tensor]:
+def prepare(cell: Path, name: str, sizes: dict[str, int], variant: str, device: str) -> Callable[[], Tensor]:
     """The timed call, giving [O, N, O, N]."""
-    model, inputs = build(name, sizes)
+    model, inputs = build(name, sizes, device)
     loader = DataLoader(TensorDataset(inputs), batch_size=len(inputs))
-    warm_up()
+    warm_up(device)
 
     def gram() -> Tensor:
         return GramMatrix(model, loader).to_torch()
@@ -30,4 +30,4 @@ def prepare(cell: Path, name: str, sizes: dict[str, int], variant: str) -> Calla
 
 def entries(kernel: Tensor, points: np.ndarray, outputs: np.ndarray, per_point: int) -> np.ndarray:
     """Θ between the given rows."""
-    return kernel[outputs[:, None], points[:, None], outputs, points].numpy()
+    return kernel[outputs[:, None], points[:, None], outputs, points].cpu().numpy()

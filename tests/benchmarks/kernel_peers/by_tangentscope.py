@@ -11,17 +11,17 @@ from torch import Tensor
 from probes import tangent_kernel
 
 
-def prepare(cell: Path, name: str, sizes: dict[str, int], variant: str) -> Callable[[], Tensor]:
+def prepare(cell: Path, name: str, sizes: dict[str, int], variant: str, device: str) -> Callable[[], Tensor]:
     """The timed call."""
-    model, inputs = build(name, sizes)
-    warm_up()
+    model, inputs = build(name, sizes, device)
+    warm_up(device)
     return lambda: tangent_kernel(model, inputs, "full")
 
 
 def entries(kernel: Tensor, points: np.ndarray, outputs: np.ndarray, per_point: int) -> np.ndarray:
     """Θ between the given rows."""
     rows = points * per_point + outputs
-    return kernel[rows[:, None], rows].numpy()
+    return kernel[rows[:, None], rows].cpu().numpy()
 
 
 def plan(name: str, sizes: dict[str, int]) -> dict[str, int | str] | None:

@@ -18,12 +18,12 @@ CHUNK_BYTES, CHUNK = 10**9, 64
 """Bounds on the parameter-sized vectors that vector-products holds at a time; the tutorial holds all N·O of them."""
 
 
-def prepare(cell: Path, name: str, sizes: dict[str, int], variant: str) -> Callable[[], Tensor]:
+def prepare(cell: Path, name: str, sizes: dict[str, int], variant: str, device: str) -> Callable[[], Tensor]:
     """The timed call, giving [N, O, N, O]."""
-    model, inputs = build(name, sizes)
+    model, inputs = build(name, sizes, device)
     parameters = {key: value.detach() for key, value in model.named_parameters()}
     buffers = dict(model.named_buffers())
-    warm_up()
+    warm_up(device)
 
     def f(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         return functional_call(model, (parameters, buffers), (x.unsqueeze(0),)).flatten()
@@ -61,7 +61,7 @@ def vector_products(
     size = 4 * sum(parameter.numel() for parameter in parameters.values())
     outputs = f(parameters, inputs[0]).numel()
     held = max(1, min(CHUNK, CHUNK_BYTES // size))
-    basis = torch.eye(outputs)
+    basis = torch.eye(outputs, device=inputs.device)
 
     def columns(y: Tensor) -> Tensor:
         """[O, N, O], by the unit vectors of f(y)."""
@@ -78,4 +78,4 @@ def vector_products(
 
 def entries(kernel: Tensor, points: np.ndarray, outputs: np.ndarray, per_point: int) -> np.ndarray:
     """Θ between the given rows."""
-    return kernel[points[:, None], outputs[:, None], points, outputs].numpy()
+    return kernel[points[:, None], outputs[:, None], points, outputs].cpu().numpy()

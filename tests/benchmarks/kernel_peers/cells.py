@@ -16,11 +16,11 @@ Inputs = Any
 """A tensor [N, ...], or a torch_geometric ``Batch`` of N graphs."""
 
 
-def build(name: str, sizes: dict[str, int]) -> tuple[nn.Module, Inputs]:
-    """The cell's network in eval mode, and its N inputs; float32."""
+def build(name: str, sizes: dict[str, int], device: str = "cpu") -> tuple[nn.Module, Inputs]:
+    """The cell's network in eval mode, and its N inputs; float32, the same numbers on every device."""
     torch.manual_seed(0)
     model, inputs = NETS[name](**sizes)
-    return model.eval(), inputs
+    return model.eval().to(device), inputs.to(device)
 
 
 def mlp(points: int, inputs: int, width: int, depth: int, outputs: int) -> tuple[nn.Module, Tensor]:

@@ -1,6 +1,6 @@
 """How many float32 multiply-adds a second this machine does in large matrix products.
 
-    python -m kernel_peers.matrix_rate THREADS
+    python -m kernel_peers.matrix_rate THREADS DEVICE
 
 Prints the rate.
 """
@@ -10,22 +10,26 @@ import sys
 import time
 
 import torch
+from kernel_peers import meters
 
-SIDE = 2048
+SIDES = {"cpu": 2048, "cuda": 8192}
 
 
-def rate(repeats: int = 15) -> float:
+def rate(device: str, repeats: int = 15) -> float:
     """Multiply-adds per second, the median of ``repeats`` products."""
-    a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
-    product = torch.empty(SIDE, SIDE)
+    side, wait = SIDES[device], meters.on(device).wait
+    a, b = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
+    product = torch.empty_like(a)
+    wait()
     seconds = []
     for _ in range(repeats + 2):
         before = time.perf_counter()
         torch.mm(a, b, out=product)
+        wait()
         seconds.append(time.perf_counter() - before)
-    return SIDE**3 / statistics.median(seconds[2:])
+    return side**3 / statistics.median(seconds[2:])
 
 
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[1]))
-    print(rate())
+    print(rate(sys.argv[2]))

@@ -36,6 +36,7 @@ class Settings:
     threads: int
     limit: float  # seconds of a process
     memory: int  # bytes of a process
+    device: str  # "cpu" or "cuda"
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,13 @@ def kept(path: Path, task: Task, settings: Settings) -> Record | None:
 
 def fingerprint(task: Task) -> str:
     """Of the cell, and of every source that decides what is timed."""
-    sources = [HERE / "cells.py", HERE / "molecules.py", HERE / "worker.py", HERE / f"by_{task.module}.py"]
+    sources = [
+        HERE / "cells.py",
+        HERE / "molecules.py",
+        HERE / "worker.py",
+        HERE / "meters.py",
+        HERE / f"by_{task.module}.py",
+    ]
     if task.peer == "neural-tangents":
         sources.append(HERE / "jax_nets.py")
     if task.peer == "tangentscope":

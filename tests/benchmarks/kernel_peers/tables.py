@@ -43,15 +43,17 @@ compiling. *Peak*: most resident memory over all calls, above libraries, network
 max|b| against float64 entries by the definition. *Bound*: multiply-adds of the cheapest exact path over the rate of
 large float32 matrix products here. A way twice as slow as another of the same peer was not repeated. *Best peer /
 ours*: of our fastest way and the fastest others, each in a process of its own and all taking turns, the median (least …
-most) of the rounds' ratios; a round's seconds are medians of a turn."""
+most) of the rounds' ratios; a round's seconds are medians of a turn. On a GPU: seconds until it is done, and *peak* is
+the memory of tensors on it."""
 
 
 def describe(machine: dict[str, Any]) -> str:
     rate = machine["multiply_adds_per_second"]
+    gpu = f"{machine['gpu']}; " if machine["gpu"] else ""
     return (
-        f"{machine['cpu']}, {machine['threads']} threads of {machine['cpus']} processors, "
+        f"{gpu}{machine['cpu']}, {machine['threads']} threads of {machine['cpus']} processors, "
         f"{machine['memory'] / 1e9:.0f} GB; torch {machine['torch']}, Python {machine['python']}; "
-        f"{rate / 1e9:.0f} · 10⁹ multiply-adds a second in 2048³ float32 products."
+        f"{rate / 1e9:.0f} · 10⁹ multiply-adds a second in large float32 products."
     )
 
 

@@ -5,12 +5,10 @@
 Imports nothing but numpy until the peer's module does: peers live in environments of their own.
 """
 
-import contextlib
 import gc
 import importlib
 import json
 import os
-import re
 import resource
 import statistics
 import sys
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kernel_peers import meters
 
 
 def main(job: dict[str, Any]) -> None:
@@ -27,28 +26,36 @@ def main(job: dict[str, Any]) -> None:
     started = time.perf_counter()
     # Both for threads that heed no variable, and for memory that would take other processes with it.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job["threads"]])
-    resource.setrlimit(resource.RLIMIT_DATA, (job["memory"], job["memory"]))
+    if job["device"] == "cpu":  # a GPU's driver maps its memory into ours
+        resource.setrlimit(resource.RLIMIT_DATA, (job["memory"], job["memory"]))
     peer = importlib.import_module(f"kernel_peers.by_{job['peer']}")
-    call = peer.prepare(Path(job["cell"]), job["name"], job["sizes"], job["variant"])
+    meter = meters.on(job["device"])
+    prepared = peer.prepare(Path(job["cell"]), job["name"], job["sizes"], job["variant"], job["device"])
+
+    def call() -> Any:
+        kernel = prepared()
+        meter.wait()
+        return kernel
+
     if job["turns"]:
         take_turns(call, job["least"])
     else:
-        measure(job, peer, call, started)
+        measure(job, peer, call, meter, started)
 
 
-def measure(job: dict[str, Any], peer: Any, call: Callable[[], Any], started: float) -> None:
+def measure(job: dict[str, Any], peer: Any, call: Callable[[], Any], meter: meters.Meter, started: float) -> None:
     """Call once, call again at least ``repeats`` times, and compare with the reference."""
     cell, record = Path(job["cell"]), Path(job["record"])
     gc.collect()
-    loaded = memory_now()
-    forget_peak()
+    loaded = meter.now()
+    meter.forget_peak()
 
     found: dict[str, Any] = {"status": "measured", "loaded_mb": loaded / 1e6, "seconds": [], "stopped": False}
     while len(found["seconds"]) < job["repeats"] or sum(found["seconds"]) < job["least"]:
         before = time.perf_counter()
         kernel = call()
         seconds = time.perf_counter() - before
-        found["peak_mb"] = (peak() - loaded) / 1e6
+        found["peak_mb"] = (meter.peak() - loaded) / 1e6
         if "first" in found:
             found["seconds"].append(seconds)
         else:
@@ -94,30 +101,6 @@ def error(peer: Any, kernel: Any, cell: Path) -> float | None:
 def side(kernel: Any) -> int:
     """N·O, whatever the layout."""
     return round(float(np.prod(kernel.shape)) ** 0.5)
-
-
-def memory_now() -> int:
-    """Resident bytes of this process."""
-    return status("VmRSS")
-
-
-def peak() -> int:
-    """Most resident bytes since ``forget_peak``, or since the process began where that was refused."""
-    return status("VmHWM")
-
-
-def forget_peak() -> None:
-    """Start the high-water mark anew, where the kernel offers it."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def status(field: str) -> int:
-    """A field of this process's status in bytes; the peak where there is no /proc."""
-    try:
-        return 1024 * int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-    except (OSError, TypeError):
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def publish(record: Path, found: dict[str, Any]) -> None:
