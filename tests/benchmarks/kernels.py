@@ -65,7 +65,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="measure again what is known")
     parser.add_argument("--out", type=Path, default=Path("results/kernels"))
     parser.add_argument("--peers-env", type=Path, default=default_folder(), help="where peers are installed")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.device == "cuda" and gpu() is None:
+        parser.error("--device cuda: torch sees no CUDA GPU here; leave --device out to measure on the processor")
+    return asked
 
 
 def main() -> None:
@@ -175,11 +178,11 @@ def cpu() -> str:
     return names[0] if names else platform.processor()
 
 
-def gpu() -> str:
-    """The name of the GPU that torch takes first."""
+def gpu() -> str | None:
+    """The name of the GPU that torch takes first, if there is one."""
     import torch
 
-    return torch.cuda.get_device_name()
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 if __name__ == "__main__":
