@@ -13,6 +13,9 @@ Inputs = Tensor | Batch
 
 TREATMENTS = ("full", "traced", "summed")
 
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+"""Of `relative_error`, for kernels in this precision."""
+
 
 # Brute force
 

@@ -4,14 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from kernel_brute_force import Inputs, block, count, relative_error, take
+from kernel_brute_force import TOLERANCE, Inputs, block, count, relative_error, take
 from kernel_cases import CASE, EVERY_CASE, Case
 from kernel_networks import mlp
 from torch import Tensor, nn
 
 from probes import layer_kernels, tangent_kernel
-
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 
 @pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)

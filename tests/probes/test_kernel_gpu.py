@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernel_brute_force import TREATMENTS, Inputs, block, count, relative_error
+from kernel_brute_force import TOLERANCE, TREATMENTS, Inputs, block, count, relative_error
 from kernel_cases import CASES, EVERY_CASE, Case
 from kernel_networks import mlp
 from torch import nn
@@ -10,8 +10,6 @@ from torch import nn
 from probes import draw_kernels_and_traces, layer_kernels, layer_traces, tangent_kernel
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is here")]
-
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 
 def on_gpu(case: Case, dtype: torch.dtype) -> tuple[nn.Module, Inputs]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kernel_brute_force import TREATMENTS, brute_force_kernel, relative_error
+from kernel_brute_force import TOLERANCE, TREATMENTS, brute_force_kernel, relative_error
 from kernel_cases import CASE, CASES, EVERY_CASE, Case, disturb
 from kernel_graphs import Net
 from kernel_networks import mlp
@@ -15,7 +15,6 @@ from probes import kernel_plan, tangent_kernel
 from probes.kernels import sides
 
 DATA = Path(__file__).parent / "data"
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 FALLBACK = "per-sample jacobian"
 
 
