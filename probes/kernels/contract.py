@@ -85,12 +85,38 @@ def add_half(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor],
             gram = A[0].gram(slice(i, i + 1), A[1], slice(first, last))[:, 0, :T, :, :S].to(kernel.dtype)
             b = B[1][:, first:last].reshape(draws * (last - first), -1, B[1].shape[-1])[..., :S]
             b = torch.bmm(b, gram.permute(0, 2, 3, 1).reshape(-1, S, T))  # [draws·m, K·d_o, T]
-            if draws == 1 and kept >= ROWS_APART:
-                b = b.view(last - first, kept, -1).transpose(1, 2)
-                kernel[0, i, :, first:last] += torch.bmm(a.expand(last - first, -1, -1), b).transpose(0, 1)
-            else:
-                b = b.view(draws, (last - first) * kept, -1)
-                kernel[:, i, :, first:last] += _product(a, b).view(draws, kept, last - first, kept)
+            b = b.view(draws, (last - first) * kept, -1)
+            kernel[:, i, :, first:last] += _product(a, b).view(draws, kept, last - first, kept)
+
+
+def add_half_apart(
+    kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool, chunk: int
+) -> None:
+    """The same of one draw, pair by pair of points; of graphs of unequal size the smaller one keeps its rows."""
+    (_, points, kept, others), (left, right) = kernel.shape[:4], (b[0, :, :, 0] for b in B)  # [n, K, d_o, T]
+    lengths = _lengths(B, symmetric)
+    for i in range(points):
+        T = lengths[0][i]
+        for first in range(i if symmetric else 0, others, chunk):
+            last = min(first + chunk, others)
+            grams = A[0].gram(slice(i, i + 1), A[1], slice(first, last))[0, 0, :T].to(kernel.dtype)  # [T, m, S]
+            for j in range(first, last):
+                S = lengths[1][j]
+                a, b, gram = left[i, ..., :T], right[j, ..., :S], grams[:, j - first, :S]
+                a, b = (a, _at_rows(gram, b)) if T <= S else (_at_rows(gram.T, a), b)
+                kernel[0, i, :, j].addmm_(_flat(a, kept), _flat(b, kept).T)
+
+
+def _at_rows(gram: Tensor, b: Tensor) -> Tensor:
+    """Σ_s gram[t, s] b[..., s], a point's gradients [K, d_o, S] carried to the rows of another one, in their order."""
+    if b.stride(1) < b.stride(2):  # channels of a row lie side by side
+        return (gram @ b.transpose(1, 2)).transpose(1, 2)
+    return (b.flatten(0, 1) @ gram.T).unflatten(0, b.shape[:2])
+
+
+def _flat(b: Tensor, kept: int) -> Tensor:
+    """[K, d_o, T] as R rows of all that is summed over, in the order in which it lies there."""
+    return (b.transpose(1, 2) if b.stride(1) < b.stride(2) else b).reshape(kept, -1)
 
 
 def add_outer_jacobians(
@@ -98,11 +124,23 @@ def add_outer_jacobians(
 ) -> None:
     """Θ += J Jᵀ with J_na = Σ_t B_nat ⊗ A_nt written down for ``chunk`` outputs of the layer at a time."""
     d_o = B[0].shape[-2]
-    for first in range(0, d_o, chunk):
-        left = A[0].jacobian(B[0][..., first : first + chunk, :]).flatten(3)
-        right = left if symmetric else A[1].jacobian(B[1][..., first : first + chunk, :]).flatten(3)
+    each = -(-d_o // -(-d_o // chunk))  # of one size, so that J is written where the last one was
+    rooms: list[Tensor | None] = [None, None]
+    for first in range(0, d_o, each):
+        outputs = slice(first, first + each)
+        left, rooms[0] = _written(A[0], B[0][..., outputs, :], rooms[0])
+        right = left
+        if not symmetric:
+            right, rooms[1] = _written(A[1], B[1][..., outputs, :], rooms[1])
         add_jacobians(kernel, left, right, symmetric)
-        del left, right  # before the next ones need room
+
+
+def _written(A: Factor, B: Tensor, room: Tensor | None) -> tuple[Tensor, Tensor]:
+    """J [draws, n, K, width], in ``room`` where there is one: new pages cost as much as the products. Also the room."""
+    size = B.shape[:-1].numel() * A.width
+    if room is None:
+        room = B.new_empty(size)
+    return A.jacobian(B, room[:size]).flatten(3), room
 
 
 def _stripes(kernel: Tensor, symmetric: bool) -> Iterator[tuple[slice, slice]]:

@@ -2,6 +2,7 @@
 
 A is dense (the rows that a linear layer or a convolution's patches see) or one-hot (the tokens of an embedding).
 Shapes: lead is [N] or, gathered for draws, [draws, n]; G groups of a convolution; d_i inputs and d_o outputs a group.
+Of a factor and gradients [*lead, K, G, d_o, T], `jacobian` writes J [*lead, K, G, d_o, d_i] into the flat `room` for it.
 """
 
 import math
@@ -43,12 +44,13 @@ class Dense:
         gram = left.flatten(1, 2) @ right.flatten(1, 2).transpose(1, 2)
         return gram.view(len(left), *left.shape[1:3], *right.shape[1:3])
 
-    def jacobian(self, gradients: Tensor) -> Tensor:
+    def jacobian(self, gradients: Tensor, room: Tensor) -> Tensor:
         """A product of matrices for each point and group."""
         *lead, K, G, d_o, T = gradients.shape
         d_i, products = self.values.shape[-1], math.prod(lead) * G
         left = gradients.transpose(-4, -3).reshape(products, K * d_o, T)
-        found = torch.bmm(left, self.values.reshape(products, T, d_i))
+        found = room.view(products, K * d_o, d_i)
+        torch.bmm(left, self.values.reshape(products, T, d_i), out=found)
         return found.view(*lead, G, K, d_o, d_i).transpose(-4, -3)
 
 
@@ -82,11 +84,11 @@ class Tokens:
         equal = self.ids[:, points, :, None, None] == other.ids[:, None, None, others]
         return equal.to(torch.get_default_dtype())
 
-    def jacobian(self, gradients: Tensor) -> Tensor:
+    def jacobian(self, gradients: Tensor, room: Tensor) -> Tensor:
         """Sums over the positions of each token."""
         *lead, K, G, d_o, T = gradients.shape
         index = self.ids[..., None, None, None, :].expand(*lead, K, G, d_o, T)
-        return gradients.new_zeros((*lead, K, G, d_o, self.vocabulary)).scatter_add_(-1, index, gradients)
+        return room.zero_().view(*lead, K, G, d_o, self.vocabulary).scatter_add_(-1, index, gradients)
 
 
 Factor = Dense | Tokens

@@ -67,8 +67,9 @@ class Outer:
         factor = self.factor().to(dtype)
 
         def of(gradients: Tensor) -> Tensor:
-            found = factor.jacobian(self.gradients(gradients)[:, None])[:, 0]  # [N, G, d_o, d_i]
-            return (found.transpose(-1, -2) if self.transposed else found).flatten(1)
+            rows = self.gradients(gradients)[:, None]
+            found = factor.jacobian(rows, rows.new_empty(rows.shape[:-1].numel() * factor.width))[:, 0]
+            return (found.transpose(-1, -2) if self.transposed else found).flatten(1)  # of [N, G, d_o, d_i]
 
         return of
 

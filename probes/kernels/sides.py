@@ -35,7 +35,7 @@ class Side:
         self.points = len(observation.batch)
         self.uses = uses_by_edge(shares)
         self.stores = {
-            number: Store(share, decision.written, self.points, rows.functions, dtype)
+            number: Store(share, decision.written, decision.apart, self.points, rows.functions, dtype)
             for number, (share, decision) in enumerate(zip(shares, decisions, strict=True))
         }
         self.slopes = observation.graph.slopes(observation.outputs)

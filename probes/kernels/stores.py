@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from probes.kernels.contract import add_dense, add_ending, add_ghost, add_half, add_jacobians, add_outer_jacobians
+from probes.kernels.contract import (
+    ROWS_APART,
+    add_dense,
+    add_ending,
+    add_ghost,
+    add_half,
+    add_half_apart,
+    add_jacobians,
+    add_outer_jacobians,
+)
 from probes.kernels.costs import MULTIPLY_ADDS_PER_BYTE, Blocks, Cost, direct_cost, ending_cost, outer_costs
 from probes.kernels.factors import Factor, compressed, concatenated, drawn
 from probes.kernels.parts import Outer
@@ -20,12 +29,14 @@ class Decision:
 
     point_bytes: what is collected for one point, the layer's inputs among it.
     passed_bytes: what collecting it reads and writes for one point.
+    apart: pairs of points are multiplied by themselves, with what belongs to one row side by side.
     """
 
     cost: Cost
     written: bool
     point_bytes: int
     passed_bytes: int = 0
+    apart: bool = False
 
 
 def share_costs(share: Share, blocks: Blocks) -> list[Cost]:
@@ -51,7 +62,10 @@ def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Deci
     if share.ends:
         return Decision(costs[0], False, size * first.outputs + factor)
     kept = size * K * first.groups * first.outputs * rows
-    options = [Decision(cost, False, kept + factor, 2 * kept + factor) for cost in costs]
+    many = blocks.draws == 1 and blocks.kept >= ROWS_APART
+    options = [
+        Decision(cost, False, kept + factor, 2 * kept + factor, apart=many and cost.path == "half") for cost in costs
+    ]
     # Written down function by function, each of them reads the inputs again.
     written = size * K * width + factor, K * factor
     options += [Decision(cost, True, *written) for cost in costs if cost.path == "jacobian"]
@@ -69,11 +83,13 @@ def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Deci
 class Store:
     """What one side has collected of a share: J [N, K, width] if it is ``written``, else B [N, K, G, d_o, T].
 
-    Of the share that ends the network it is what is not zero of B, [N, O].
+    Of the share that ends the network it is what is not zero of B, [N, O]. ``apart``, see ``Decision``: B is kept in the
+    order in which its rows come, since pairs of points do in either.
     """
 
     share: Share
     written: bool
+    apart: bool
     points: int
     functions: int
     dtype: torch.dtype
@@ -96,8 +112,12 @@ class Store:
             self._collected.add((0, k))
             return
         assert isinstance(part, Outer)
-        held = self._allocated(gradient, part.groups, part.outputs, self.share.rows)
-        held[:, k, :, :, self.share.places[use]] = part.gradients(gradient)
+        found = part.gradients(gradient)  # [N, G, d_o, rows of this use]
+        if self.apart and found.stride(2) < found.stride(3):
+            held = self._allocated(gradient, part.groups, self.share.rows, part.outputs, swapped=True)
+        else:
+            held = self._allocated(gradient, part.groups, part.outputs, self.share.rows)
+        held[:, k, :, :, self.share.places[use]] = found
         self._collected.add((use, k))
 
     def end(self, gradients: Tensor) -> None:
@@ -123,9 +143,11 @@ class Store:
         """The inputs' side of what was not written down."""
         return concatenated([part.factor().to(self.dtype) for part in self.share.outer or []])
 
-    def _allocated(self, gradient: Tensor, *shape: int) -> Tensor:
+    def _allocated(self, gradient: Tensor, *shape: int, swapped: bool = False) -> Tensor:
+        """Room for all functions; ``swapped``: its last two dimensions lie the other way in memory."""
         if self.gradients is None:
-            self.gradients = gradient.new_empty((self.points, self.functions, *shape), dtype=self.dtype)
+            held = gradient.new_empty((self.points, self.functions, *shape), dtype=self.dtype)
+            self.gradients = held.transpose(-1, -2) if swapped else held
         return self.gradients
 
 
@@ -183,7 +205,7 @@ def _add_outer(
         add_ghost(kernel, A, B, symmetric, chunk=max(1, workspace // each))
     elif decision.cost.path == "half":
         each = 2 * draws * K * d_o * T * kernel.itemsize
-        add_half(kernel, A, B, symmetric, chunk=max(1, workspace // each))
+        (add_half_apart if decision.apart else add_half)(kernel, A, B, symmetric, chunk=max(1, workspace // each))
     else:
         each = draws * (points + (0 if symmetric else others)) * K * G * A[0].width * kernel.itemsize
         add_outer_jacobians(kernel, A, B, symmetric, chunk=max(1, workspace // each))
