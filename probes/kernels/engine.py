@@ -144,6 +144,8 @@ def add_block(
         for number, stores in complete():
             with kernels.adding(shares[number].owner, *place) as kernel:
                 add_share(kernel, stores[0], stores[-1], decisions[number], drawn, symmetric, workspace)
+            for store in stores:
+                store.let_go()
             del stores  # before the sweep goes on
     remaining = remaining_parameters(network, shares, [left] if right is None else [left, right])
     for owner, parameters in remaining.items():

@@ -2,7 +2,7 @@
 
 A is dense (the rows that a linear layer or a convolution's patches see) or one-hot (the tokens of an embedding).
 Shapes: lead is [N] or, gathered for draws, [draws, n]; G groups of a convolution; d_i inputs and d_o outputs a group.
-Of a factor and gradients [*lead, K, G, d_o, T], `jacobian` writes J [*lead, K, G, d_o, d_i] into the flat `room` for it.
+Of gradients [*lead, K, G, d_o, T], `jacobian` writes J [*lead, K, G, d_o, d_i] into the flat `room` for it.
 """
 
 import math

@@ -12,7 +12,7 @@ from probes.kernels.anatomy import Anatomy
 from probes.kernels.batch import Batch, TensorBatch, as_batch
 from probes.kernels.checks import check_alike, check_devices, check_layers
 from probes.kernels.engine import Kernels, Network, add_block, remaining_parameters
-from probes.kernels.memory import Room, ceiling, points_that_fit, room
+from probes.kernels.memory import Room, ceiling, keep_freed_memory, points_that_fit, room
 from probes.kernels.observe import deterministic
 from probes.kernels.shares import Alone, Observation, check_apart, check_shape, observe
 from probes.kernels.stores import decide
@@ -212,6 +212,8 @@ def begin(
     device = anatomy.device
     check_devices(model, device, {"inputs": left} | ({} if right is None else {"others": right}))
     bound = ceiling(memory_bytes, device)
+    if device.type == "cpu":
+        keep_freed_memory()
     with deterministic(model, device):
         check_layers(model)
         sketch, alone = _sketch(anatomy, left)

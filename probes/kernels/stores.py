@@ -29,7 +29,7 @@ class Decision:
 
     point_bytes: what is collected for one point, the layer's inputs among it.
     passed_bytes: what collecting it reads and writes for one point.
-    apart: pairs of points are multiplied by themselves, with what belongs to one row side by side.
+    apart: pairs of points are multiplied one by one.
     """
 
     cost: Cost
@@ -79,12 +79,41 @@ def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Deci
     return min(fitting, key=lambda option: (weight(option), option.point_bytes))
 
 
+class Spare:
+    """Blocks of memory that were let go: one of like size finds its pages there, and need not have them cleared.
+
+    What is kept and what is in use are together never more than what was in use at the most.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[Tensor] = []
+        self._in_use = self._most = 0
+
+    def take(self, size: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+        """A block of ``size`` numbers or up to a quarter more, where ``like`` lies; anything may stand in it."""
+        fitting = [number for number, block in enumerate(self._blocks) if size <= len(block) <= 5 * size // 4]
+        if fitting:
+            block = self._blocks.pop(fitting[0])
+        else:
+            while self._blocks and self._in_use + size + sum(map(len, self._blocks)) > self._most:
+                del self._blocks[0]
+            block = like.new_empty(size, dtype=dtype)
+        self._in_use += len(block)
+        self._most = max(self._most, self._in_use)
+        return block
+
+    def give(self, block: Tensor) -> None:
+        """What ``take`` gave, if nobody needs it any more."""
+        self._in_use -= len(block)
+        self._blocks.append(block)
+
+
 @dataclass
 class Store:
     """What one side has collected of a share: J [N, K, width] if it is ``written``, else B [N, K, G, d_o, T].
 
-    Of the share that ends the network it is what is not zero of B, [N, O]. ``apart``, see ``Decision``: B is kept in the
-    order in which its rows come, since pairs of points do in either.
+    Of the share that ends the network it is what is not zero of B, [N, O]. ``apart``, see ``Decision``: B is kept as
+    its rows come, since pairs of points can be multiplied in either order.
     """
 
     share: Share
@@ -93,7 +122,9 @@ class Store:
     points: int
     functions: int
     dtype: torch.dtype
+    spare: Spare
     gradients: Tensor | None = None
+    _block: Tensor | None = None
     _collected: set[tuple[int, int]] = field(default_factory=set)  # uses (0 for J, their sum) and functions
     _jacobians: dict[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
@@ -146,9 +177,17 @@ class Store:
     def _allocated(self, gradient: Tensor, *shape: int, swapped: bool = False) -> Tensor:
         """Room for all functions; ``swapped``: its last two dimensions lie the other way in memory."""
         if self.gradients is None:
-            held = gradient.new_empty((self.points, self.functions, *shape), dtype=self.dtype)
+            whole = (self.points, self.functions, *shape)
+            self._block = self.spare.take(math.prod(whole), gradient, self.dtype)
+            held = self._block[: math.prod(whole)].view(whole)
             self.gradients = held.transpose(-1, -2) if swapped else held
         return self.gradients
+
+    def let_go(self) -> None:
+        """Of what was collected; its room is free for others."""
+        if self._block is not None:
+            self.spare.give(self._block)
+        self.gradients = self._block = None
 
 
 def add_share(

@@ -10,7 +10,7 @@ from kernel_networks import mlp
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probes import kernel_plan, tangent_kernel
+from probes import draw_kernels, kernel_plan, tangent_kernel
 from probes.kernels.contract import ROWS_APART
 
 
@@ -136,3 +136,30 @@ def test_many_rows_a_point_go_pair_by_pair_by_half():
         expected = torch.cat([J.flatten(0, 1) for J in jacobian(model, inputs).values()], 1)
         columns = expected if others is None else expected[: 2 * ROWS_APART]
         assert relative_error(tangent_kernel(model, inputs, others=others), expected @ columns.T) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(96, 96, bias=False), nn.Conv1d(96, 96, 1, bias=False)], ids=["rows", "channels"]
+)
+def test_of_points_of_unequal_size_the_smaller_keeps_its_rows(layer: nn.Module):
+    """Of points 0 and 3 nothing passes the activation in the last row, or in the last two."""
+    layer = layer.double()
+    model = nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(3 * 96, ROWS_APART, dtype=torch.float64))
+    inputs = torch.randn(4, 3, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    dead = torch.linalg.solve(layer.weight.detach().view(96, 96), -torch.ones(96, dtype=torch.float64))
+    inputs[0, 2:] = inputs[3, 1:] = dead
+    if isinstance(layer, nn.Conv1d):
+        inputs = inputs.transpose(1, 2).contiguous()
+    assert kernel_plan(model, inputs).layers[0].path == "half"
+    expected = torch.cat([J.flatten(0, 1) for J in jacobian(model, inputs).values()], 1)
+    expected = expected @ expected.T
+    assert relative_error(tangent_kernel(model, inputs), expected) < 1e-10
+    between = tangent_kernel(model, inputs[:2], others=inputs[1:])
+    assert relative_error(between, expected[: 2 * ROWS_APART, ROWS_APART:]) < 1e-10
+    draws = draw_kernels(model, inputs, torch.tensor([[0, 1, 3], [2, 3, 0]]))
+    chosen = [
+        (torch.tensor(draw)[:, None] * ROWS_APART + torch.arange(ROWS_APART)).flatten()
+        for draw in ((0, 1, 3), (2, 3, 0))
+    ]
+    for found, rows in zip(draws, chosen, strict=True):
+        assert relative_error(found, expected[rows][:, rows]) < 1e-10
