@@ -95,6 +95,7 @@ def add_half_apart(
     """The same of one draw, pair by pair of points; of graphs of unequal size the smaller one keeps its rows."""
     (_, points, kept, others), (left, right) = kernel.shape[:4], (b[0, :, :, 0] for b in B)  # [n, K, d_o, T]
     lengths = _lengths(B, symmetric)
+    rows_first = right.stride(2) < right.stride(3)  # in memory: channels of a row lie side by side
     for i in range(points):
         T = lengths[0][i]
         for first in range(i if symmetric else 0, others, chunk):
@@ -103,20 +104,23 @@ def add_half_apart(
             for j in range(first, last):
                 S = lengths[1][j]
                 a, b, gram = left[i, ..., :T], right[j, ..., :S], grams[:, j - first, :S]
-                a, b = (a, _at_rows(gram, b)) if T <= S else (_at_rows(gram.T, a), b)
-                kernel[0, i, :, j].addmm_(_flat(a, kept), _flat(b, kept).T)
+                if T <= S:
+                    b = _at_rows(gram, b, rows_first)
+                else:
+                    a = _at_rows(gram.T, a, rows_first)
+                kernel[0, i, :, j].addmm_(_flat(a, kept, rows_first), _flat(b, kept, rows_first).T)
 
 
-def _at_rows(gram: Tensor, b: Tensor) -> Tensor:
-    """Σ_s gram[t, s] b[..., s], a point's gradients [K, d_o, S] carried to the rows of another one, in their order."""
-    if b.stride(1) < b.stride(2):  # channels of a row lie side by side
+def _at_rows(gram: Tensor, b: Tensor, rows_first: bool) -> Tensor:
+    """Σ_s gram[t, s] b[..., s]: a point's gradients [K, d_o, S] at the rows of another one, [K, d_o, T]."""
+    if rows_first:
         return (gram @ b.transpose(1, 2)).transpose(1, 2)
     return (b.flatten(0, 1) @ gram.T).unflatten(0, b.shape[:2])
 
 
-def _flat(b: Tensor, kept: int) -> Tensor:
-    """[K, d_o, T] as R rows of all that is summed over, in the order in which it lies there."""
-    return (b.transpose(1, 2) if b.stride(1) < b.stride(2) else b).reshape(kept, -1)
+def _flat(b: Tensor, kept: int, rows_first: bool) -> Tensor:
+    """[K, d_o, T] as R rows of all that is summed over, in the order in which it lies in memory."""
+    return (b.transpose(1, 2) if rows_first else b).reshape(kept, -1)
 
 
 def add_outer_jacobians(
@@ -136,7 +140,7 @@ def add_outer_jacobians(
 
 
 def _written(A: Factor, B: Tensor, room: Tensor | None) -> tuple[Tensor, Tensor]:
-    """J [draws, n, K, width], in ``room`` where there is one: new pages cost as much as the products. Also the room."""
+    """J [draws, n, K, width], in ``room`` where there is one, whose pages need not be cleared; also the room."""
     size = B.shape[:-1].numel() * A.width
     if room is None:
         room = B.new_empty(size)

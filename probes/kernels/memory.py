@@ -1,12 +1,8 @@
 """How much memory a kernel may take, and how many points fit into it at a time."""
 
-import ctypes
-import os
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 
 import psutil
 import torch
@@ -23,9 +19,6 @@ SHARE_OF_FREE = 4
 
 WORKSPACE = 2**25
 """Bytes beyond which larger temporaries make products little faster."""
-
-KEPT = 2**27
-"""Bytes of freed memory that a process may keep; of single blocks half of it."""
 
 WORKSPACE_LEAST = 2**20
 """Bytes for temporaries that every block may use."""
@@ -45,22 +38,6 @@ def ceiling(memory_bytes: int | None, device: torch.device) -> int:
         return memory_bytes
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     return 1 << max(20, (free // SHARE_OF_FREE).bit_length() - 1)
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Let this process keep up to 128 MB of what is freed, where its memory comes from glibc; users' settings stand.
-
-    By default large blocks go back to the system as soon as they are free, and every page of the next one is cleared
-    anew: a tenth of a convolutional network's kernel. The numbers of the two settings are those of its malloc.h.
-    """
-    if "MALLOC_TRIM_THRESHOLD_" in os.environ or "MALLOC_MMAP_THRESHOLD_" in os.environ:
-        return
-    trim_threshold, mmap_threshold = -1, -3
-    with suppress(AttributeError, OSError, TypeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_threshold, KEPT // 2)
-        mallopt(trim_threshold, KEPT)
 
 
 def saved_bytes(model: nn.Module, sample: Batch) -> int:

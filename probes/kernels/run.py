@@ -12,9 +12,10 @@ from probes.kernels.anatomy import Anatomy
 from probes.kernels.batch import Batch, TensorBatch, as_batch
 from probes.kernels.checks import check_alike, check_devices, check_layers
 from probes.kernels.engine import Kernels, Network, add_block, remaining_parameters
-from probes.kernels.memory import Room, ceiling, keep_freed_memory, points_that_fit, room
+from probes.kernels.memory import Room, ceiling, points_that_fit, room
 from probes.kernels.observe import deterministic
 from probes.kernels.shares import Alone, Observation, check_apart, check_shape, observe
+from probes.kernels.spare import keep_freed_memory
 from probes.kernels.stores import decide
 from probes.kernels.treatment import OutputRows, OutputTreatment, check_treatment
 

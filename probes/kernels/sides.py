@@ -6,7 +6,8 @@ import torch
 
 from probes.kernels.graph import Edge, Segment, edge_shape, merged, sweep
 from probes.kernels.shares import Observation, Share
-from probes.kernels.stores import Decision, Spare, Store
+from probes.kernels.spare import Spare
+from probes.kernels.stores import Decision, Store
 from probes.kernels.treatment import OutputRows
 
 MERGED_BYTES = 2**24
@@ -34,7 +35,7 @@ class Side:
         self.observation, self.rows = observation, rows
         self.points = len(observation.batch)
         self.uses = uses_by_edge(shares)
-        spare = Spare()
+        spare = Spare(dtype)
         self.stores = {
             number: Store(share, decision.written, decision.apart, self.points, rows.functions, dtype, spare)
             for number, (share, decision) in enumerate(zip(shares, decisions, strict=True))

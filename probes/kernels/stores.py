@@ -21,6 +21,7 @@ from probes.kernels.costs import MULTIPLY_ADDS_PER_BYTE, Blocks, Cost, direct_co
 from probes.kernels.factors import Factor, compressed, concatenated, drawn
 from probes.kernels.parts import Outer
 from probes.kernels.shares import Share
+from probes.kernels.spare import Spare
 
 
 @dataclass(frozen=True)
@@ -77,35 +78,6 @@ def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Deci
     if not fitting:
         return min(options, key=lambda option: (option.point_bytes, weight(option)))
     return min(fitting, key=lambda option: (weight(option), option.point_bytes))
-
-
-class Spare:
-    """Blocks of memory that were let go: one of like size finds its pages there, and need not have them cleared.
-
-    What is kept and what is in use are together never more than what was in use at the most.
-    """
-
-    def __init__(self) -> None:
-        self._blocks: list[Tensor] = []
-        self._in_use = self._most = 0
-
-    def take(self, size: int, like: Tensor, dtype: torch.dtype) -> Tensor:
-        """A block of ``size`` numbers or up to a quarter more, where ``like`` lies; anything may stand in it."""
-        fitting = [number for number, block in enumerate(self._blocks) if size <= len(block) <= 5 * size // 4]
-        if fitting:
-            block = self._blocks.pop(fitting[0])
-        else:
-            while self._blocks and self._in_use + size + sum(map(len, self._blocks)) > self._most:
-                del self._blocks[0]
-            block = like.new_empty(size, dtype=dtype)
-        self._in_use += len(block)
-        self._most = max(self._most, self._in_use)
-        return block
-
-    def give(self, block: Tensor) -> None:
-        """What ``take`` gave, if nobody needs it any more."""
-        self._in_use -= len(block)
-        self._blocks.append(block)
 
 
 @dataclass
@@ -178,7 +150,7 @@ class Store:
         """Room for all functions; ``swapped``: its last two dimensions lie the other way in memory."""
         if self.gradients is None:
             whole = (self.points, self.functions, *shape)
-            self._block = self.spare.take(math.prod(whole), gradient, self.dtype)
+            self._block = self.spare.take(math.prod(whole), gradient)
             held = self._block[: math.prod(whole)].view(whole)
             self.gradients = held.transpose(-1, -2) if swapped else held
         return self.gradients
