@@ -1,6 +1,7 @@
 """What a kernel will cost, told before it is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import combinations_with_replacement
 
 import pytest
 import torch
@@ -71,14 +72,15 @@ FACTORS = {"mm": 0, "bmm": 0, "addmm": 1, "addmm_": 1, "baddbmm": 1, "baddbmm_":
 
 
 class Counting(TorchDispatchMode):
-    """Multiply-adds of all matrix products inside."""
+    """Multiply-adds of all matrix products inside, or of those by some operations."""
 
-    def __init__(self):
+    def __init__(self, operations: Iterable[str] = FACTORS):
         super().__init__()
-        self.multiply_adds = 0
+        self.multiply_adds, self.operations = 0, {*operations}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        first = FACTORS.get(func.overloadpacket.__name__)
+        name = func.overloadpacket.__name__
+        first = FACTORS[name] if name in self.operations else None
         if first is not None:
             self.multiply_adds += args[first].numel() * args[first + 1].shape[-1]
         return func(*args, **(kwargs or {}))
@@ -153,7 +155,10 @@ def test_of_points_of_unequal_size_the_smaller_keeps_its_rows(layer: nn.Module):
     assert kernel_plan(model, inputs).layers[0].path == "half"
     expected = torch.cat([J.flatten(0, 1) for J in jacobian(model, inputs).values()], 1)
     expected = expected @ expected.T
-    assert relative_error(tangent_kernel(model, inputs), expected) < 1e-10
+    with Counting(["addmm_"]) as done:
+        assert relative_error(tangent_kernel(model, inputs), expected) < 1e-10
+    smaller = [min(T, S) for T, S in combinations_with_replacement([2, 3, 3, 1], 2)]
+    assert done.multiply_adds == ROWS_APART**2 * 96 * sum(smaller)
     between = tangent_kernel(model, inputs[:2], others=inputs[1:])
     assert relative_error(between, expected[: 2 * ROWS_APART, ROWS_APART:]) < 1e-10
     draws = draw_kernels(model, inputs, torch.tensor([[0, 1, 3], [2, 3, 0]]))

@@ -32,6 +32,15 @@ def test_a_block_of_like_size_is_taken_again(size: int, again: bool):
     assert (second is first) == again
 
 
+def test_what_does_not_fit_stays_while_there_is_room():
+    spare = Spare(torch.float32)
+    large, small = taken(spare, 100), taken(spare, 50)
+    spare.give(large)
+    spare.give(small)
+    taken(spare, 60)  # neither fits, and both beside it would be too much
+    assert taken(spare, 50) is small
+
+
 @given(st.lists(st.one_of(st.integers(1, 60), st.just(0)), max_size=40))
 def test_no_more_is_held_than_was_in_use(sizes: list[int]):
     """Zeros give back what was taken first; blocks are held while anybody can reach them."""
