@@ -148,7 +148,10 @@ def _written(A: Factor, B: Tensor, room: Tensor | None) -> tuple[Tensor, Tensor]
 
 
 def _stripes(kernel: Tensor, symmetric: bool) -> Iterator[tuple[slice, slice]]:
-    """Blocks of points that cover the kernel, or its upper triangle."""
+    """Blocks of points that cover the kernel, or its upper triangle.
+
+    There they are columns: a product of many rows with few columns is up to a tenth faster than one of few with many.
+    """
     _, points, kept, others = kernel.shape[:4]
     if not symmetric:
         yield slice(0, points), slice(0, others)
@@ -156,7 +159,8 @@ def _stripes(kernel: Tensor, symmetric: bool) -> Iterator[tuple[slice, slice]]:
     count = min(STRIPES, max(1, math.isqrt(points * kept // ROWS_A_SQUARED_STRIPE)), points)
     each = -(-points // count)
     for start in range(0, points, each):
-        yield slice(start, min(start + each, points)), slice(start, others)
+        stop = min(start + each, points)
+        yield slice(0, stop), slice(start, stop)
 
 
 def _rows(gradients: Tensor, points: slice, target: Tensor) -> Tensor:
