@@ -1,15 +1,15 @@
 """Which of the solvers at hand takes a kernel apart sooner: torch's or numpy's."""
 
-import platform
 from contextlib import AbstractContextManager
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
+
+from probes.processor import mkl_is_at_home
 
 
 def eigenvalues(kernels: Float64[Tensor, "draws side side"]) -> Float64[np.ndarray, "draws side"]:
@@ -31,7 +31,6 @@ def eigensystem(
         return np.linalg.eigh(kernel.numpy())
 
 
-@cache
 def _torch_is_ahead(device: str, threads: int) -> bool:
     """Whether torch's solver is the faster one: of several threads, and of one where it is MKL's on its maker's CPU.
 
@@ -41,9 +40,7 @@ def _torch_is_ahead(device: str, threads: int) -> bool:
     """
     if device != "cpu" or threads > 1:
         return True
-    about = Path("/proc/cpuinfo")
-    maker = about.read_text() if about.exists() else platform.processor()
-    return torch.backends.mkl.is_available() and "GenuineIntel" in maker
+    return mkl_is_at_home()
 
 
 def _one_thread() -> AbstractContextManager[object]:

@@ -5,18 +5,25 @@ Where both sides are the same points, only blocks with j ≥ i are computed; the
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from probes.kernels.factors import Factor
+from probes.kernels.products import of_long_rows, of_rows
 
 STRIPES = 8
 """Stripes of points, at most, in which a symmetric product is formed: saves 7/16 of it and keeps temporaries small."""
 
-ROWS_A_SQUARED_STRIPE = 40
-"""A kernel has as many stripes as the root of its rows over this: thinner ones lose in speed what they save in work."""
+STRIPE_LEAST, STRIPE_STEP = 64, 16
+"""Rows of the kernel in a stripe: thinner ones, and others than multiples, lose in speed what they save in work."""
+
+ENDING_LEAST = 128
+"""Points in a stripe of the layer that ends the network, of which little is multiplied."""
+
+GRAM_AT_ONCE = 2**16
+"""Pairs of points up to which the inner products of all their inputs are taken at once: stripe by stripe is slower."""
 
 ROWS_APART = 64
 """With so many rows a point, products of pairs of points are faster apart: what was just written is read at once."""
@@ -26,15 +33,21 @@ def add_jacobians(kernel: Tensor, left: Tensor, right: Tensor, symmetric: bool) 
     """Θ += J Jᵀ of written-down gradients [draws, n, K, width]."""
     for rows, columns in _stripes(kernel, symmetric):
         target = kernel[:, rows, :, columns]
-        target += _product(_rows(left, rows, target), _rows(right, columns, target)).view(target.shape)
+        target += of_long_rows(_rows(left, rows, target), _rows(right, columns, target)).view(target.shape)
 
 
 def add_dense(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool) -> None:
     """T = 1: Θ += (A Aᵀ) ∘ (B Bᵀ), B as [draws, n, K, d_o]."""
+
+    def inputs(rows: slice, columns: slice) -> Tensor:
+        return A[0].gram(rows, A[1], columns)[:, :, 0, :, 0].to(kernel.dtype)
+
+    draws, points, _, others = kernel.shape[:4]
+    whole = inputs(slice(points), slice(others)) if draws * points * others <= GRAM_AT_ONCE else None
     for rows, columns in _stripes(kernel, symmetric):
         target = kernel[:, rows, :, columns]
-        gram = A[0].gram(rows, A[1], columns)[:, :, 0, :, 0].to(kernel.dtype)
-        products = _product(_rows(B[0], rows, target), _rows(B[1], columns, target))
+        gram = inputs(rows, columns) if whole is None else whole[:, rows, columns]
+        products = of_rows(_rows(B[0], rows, target), _rows(B[1], columns, target))
         # Each entry of the small gram R times along a row: what is contiguous is multiplied several times faster.
         factors = gram.repeat_interleave(target.shape[-1], 2)[:, :, None]
         target = target.flatten(3)
@@ -46,7 +59,7 @@ def add_ending(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor
 
     Where outputs are summed over, Θ += (A Aᵀ) ∘ Σ_a B_a B_aᵀ.
     """
-    for rows, columns in _stripes(kernel, symmetric):
+    for rows, columns in _stripes(kernel, symmetric, ENDING_LEAST):
         target, left, right = kernel[:, rows, :, columns], B[0][:, rows], B[1][:, columns]
         gram = A[0].gram(rows, A[1], columns)[:, :, 0, :, 0].to(kernel.dtype)
         if kernel.shape[2] == left.shape[2]:
@@ -68,7 +81,7 @@ def add_ghost(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor]
             S = max(lengths[1][first:last])
             gram = A[0].gram(slice(i, i + 1), A[1], slice(first, last))[:, 0, :T, :, :S].to(kernel.dtype)
             theirs = right[:, first:last, :, :S].reshape(draws, -1, left.shape[-1])
-            products = _product(mine, theirs).view(draws, kept, T, last - first, kept, S)
+            products = of_rows(mine, theirs).view(draws, kept, T, last - first, kept, S)
             kernel[:, i, :, first:last] += torch.einsum("dtms,datmbs->damb", gram, products)
 
 
@@ -86,7 +99,7 @@ def add_half(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor],
             b = B[1][:, first:last].reshape(draws * (last - first), -1, B[1].shape[-1])[..., :S]
             b = torch.bmm(b, gram.permute(0, 2, 3, 1).reshape(-1, S, T))  # [draws·m, K·d_o, T]
             b = b.view(draws, (last - first) * kept, -1)
-            kernel[:, i, :, first:last] += _product(a, b).view(draws, kept, last - first, kept)
+            kernel[:, i, :, first:last] += of_rows(a, b).view(draws, kept, last - first, kept)
 
 
 def add_half_apart(
@@ -124,40 +137,40 @@ def _flat(b: Tensor, kept: int, rows_first: bool) -> Tensor:
 
 
 def add_outer_jacobians(
-    kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool, chunk: int
+    kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Sequence[Tensor], Sequence[Tensor]], symmetric: bool
 ) -> None:
-    """Θ += J Jᵀ with J_na = Σ_t B_nat ⊗ A_nt written down for ``chunk`` outputs of the layer at a time."""
-    d_o = B[0].shape[-2]
-    each = -(-d_o // -(-d_o // chunk))  # of one size, so that J is written where the last one was
+    """Θ += J Jᵀ with J_na = Σ_t B_nat ⊗ A_nt written down for a part of B, some outputs of the layer, at a time."""
     rooms: list[Tensor | None] = [None, None]
-    for first in range(0, d_o, each):
-        outputs = slice(first, first + each)
-        left, rooms[0] = _written(A[0], B[0][..., outputs, :], rooms[0])
+    for mine, theirs in zip(*B, strict=True):
+        left, rooms[0] = _written(A[0], mine, rooms[0])
         right = left
         if not symmetric:
-            right, rooms[1] = _written(A[1], B[1][..., outputs, :], rooms[1])
+            right, rooms[1] = _written(A[1], theirs, rooms[1])
         add_jacobians(kernel, left, right, symmetric)
 
 
 def _written(A: Factor, B: Tensor, room: Tensor | None) -> tuple[Tensor, Tensor]:
-    """J [draws, n, K, width], in ``room`` where there is one, whose pages need not be cleared; also the room."""
+    """J [draws, n, K, width], in ``room`` where there is one, whose pages need not be cleared; also the room.
+
+    The first of several parts is as large as any.
+    """
     size = B.shape[:-1].numel() * A.width
     if room is None:
         room = B.new_empty(size)
     return A.jacobian(B, room[:size]).flatten(3), room
 
 
-def _stripes(kernel: Tensor, symmetric: bool) -> Iterator[tuple[slice, slice]]:
-    """Blocks of points that cover the kernel, or its upper triangle.
+def _stripes(kernel: Tensor, symmetric: bool, least: int = 1) -> Iterator[tuple[slice, slice]]:
+    """Blocks of points that cover the kernel, or its upper triangle, there of at least so many points.
 
-    There they are columns: a product of many rows with few columns is up to a tenth faster than one of few with many.
+    They are columns then: a product of many rows with few columns is up to a tenth faster than one of few with many.
     """
     _, points, kept, others = kernel.shape[:4]
     if not symmetric:
         yield slice(0, points), slice(0, others)
         return
-    count = min(STRIPES, max(1, math.isqrt(points * kept // ROWS_A_SQUARED_STRIPE)), points)
-    each = -(-points // count)
+    step = STRIPE_STEP // math.gcd(STRIPE_STEP, kept)  # points
+    each = step * math.ceil(max(points / STRIPES, STRIPE_LEAST / kept, least) / step)
     for start in range(0, points, each):
         stop = min(start + each, points)
         yield slice(0, stop), slice(start, stop)
@@ -168,13 +181,6 @@ def _rows(gradients: Tensor, points: slice, target: Tensor) -> Tensor:
     draws, kept = target.shape[0], target.shape[2]
     chosen = gradients[:, points]
     return chosen.reshape(draws, chosen.shape[1] * kept, -1)
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """left · rightᵀ, draw by draw."""
-    if len(left) == 1:
-        return (left[0] @ right[0].T)[None]  # a batch of one is slower
-    return torch.bmm(left, right.transpose(1, 2))
 
 
 def _lengths(B: tuple[Tensor, Tensor], symmetric: bool) -> tuple[list[int], list[int]]:

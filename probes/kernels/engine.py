@@ -20,7 +20,7 @@ from probes.kernels.jacobian import add_jacobian_kernel
 from probes.kernels.memory import WORKSPACE, WORKSPACE_LEAST, stores_budget
 from probes.kernels.shares import Observation, Share
 from probes.kernels.sides import Side, uses_by_edge
-from probes.kernels.stores import Decision, Store, add_share, decide
+from probes.kernels.stores import Decision, Store, add_share, decide, in_steps
 from probes.kernels.treatment import OutputRows
 
 logger = logging.getLogger(__name__)
@@ -122,6 +122,9 @@ def add_block(
     larger = [max(pair, key=lambda share: share.rows) for pair in zip(shares, others, strict=True)]
     decisions = decide_all(shares, larger, blocks, left, len(left.batch), stores_budget(free, symmetric))
     workspace = max(WORKSPACE_LEAST, min(WORKSPACE, free // 4))
+    decisions = [
+        in_steps(decision, share, blocks, workspace) for share, decision in zip(larger, decisions, strict=True)
+    ]
     in_order = index is None or torch.equal(index.flatten(), torch.arange(index.numel(), device=index.device))
     drawn = None if in_order else index
 
@@ -143,7 +146,7 @@ def add_block(
     if shares:
         for number, stores in complete():
             with kernels.adding(shares[number].owner, *place) as kernel:
-                add_share(kernel, stores[0], stores[-1], decisions[number], drawn, symmetric, workspace)
+                add_share(kernel, stores[0], stores[-1], drawn, symmetric, workspace)
             for store in stores:
                 store.let_go()
             del stores  # before the sweep goes on

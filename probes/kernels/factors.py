@@ -2,7 +2,8 @@
 
 A is dense (the rows that a linear layer or a convolution's patches see) or one-hot (the tokens of an embedding).
 Shapes: lead is [N] or, gathered for draws, [draws, n]; G groups of a convolution; d_i inputs and d_o outputs a group.
-Of gradients [*lead, K, G, d_o, T], `jacobian` writes J [*lead, K, G, d_o, d_i] into the flat `room` for it.
+Of gradients [*lead, K, G, d_o, T], `jacobian` gives J [*lead, K, G, d_o, d_i]: in the flat `room` for it or, without
+one, in any order in memory.
 """
 
 import math
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+EVEN = 16
+"""A product is faster with a multiple of so many columns: where not, as its transpose, by a fifth for nine."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,18 @@ class Dense:
         gram = left.flatten(1, 2) @ right.flatten(1, 2).transpose(1, 2)
         return gram.view(len(left), *left.shape[1:3], *right.shape[1:3])
 
-    def jacobian(self, gradients: Tensor, room: Tensor) -> Tensor:
+    def jacobian(self, gradients: Tensor, room: Tensor | None = None) -> Tensor:
         """A product of matrices for each point and group."""
         *lead, K, G, d_o, T = gradients.shape
         d_i, products = self.values.shape[-1], math.prod(lead) * G
         left = gradients.transpose(-4, -3).reshape(products, K * d_o, T)
-        found = room.view(products, K * d_o, d_i)
-        torch.bmm(left, self.values.reshape(products, T, d_i), out=found)
+        right = self.values.reshape(products, T, d_i)
+        if room is not None:
+            found = torch.bmm(left, right, out=room.view(products, K * d_o, d_i))
+        elif d_i % EVEN and not d_o % EVEN:
+            found = torch.bmm(right.transpose(1, 2), left.transpose(1, 2)).transpose(1, 2)
+        else:
+            found = torch.bmm(left, right)
         return found.view(*lead, G, K, d_o, d_i).transpose(-4, -3)
 
 
@@ -84,11 +93,13 @@ class Tokens:
         equal = self.ids[:, points, :, None, None] == other.ids[:, None, None, others]
         return equal.to(torch.get_default_dtype())
 
-    def jacobian(self, gradients: Tensor, room: Tensor) -> Tensor:
+    def jacobian(self, gradients: Tensor, room: Tensor | None = None) -> Tensor:
         """Sums over the positions of each token."""
         *lead, K, G, d_o, T = gradients.shape
         index = self.ids[..., None, None, None, :].expand(*lead, K, G, d_o, T)
-        return room.zero_().view(*lead, K, G, d_o, self.vocabulary).scatter_add_(-1, index, gradients)
+        whole = (*lead, K, G, d_o, self.vocabulary)
+        found = gradients.new_zeros(whole) if room is None else room.zero_().view(whole)
+        return found.scatter_add_(-1, index, gradients)
 
 
 Factor = Dense | Tokens

@@ -67,8 +67,7 @@ class Outer:
         factor = self.factor().to(dtype)
 
         def of(gradients: Tensor) -> Tensor:
-            rows = self.gradients(gradients)[:, None]
-            found = factor.jacobian(rows, rows.new_empty(rows.shape[:-1].numel() * factor.width))[:, 0]
+            found = factor.jacobian(self.gradients(gradients)[:, None])[:, 0]
             return (found.transpose(-1, -2) if self.transposed else found).flatten(1)  # of [N, G, d_o, d_i]
 
         return of

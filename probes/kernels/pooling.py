@@ -63,10 +63,9 @@ class _Pooled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
         (gradient,), (height, width) = gradients, ctx.window
-        spread = gradient.new_empty(*gradient.shape[:-1], height, gradient.shape[-1], width)
-        spread[..., 0, :, :] = (gradient / (height * width))[..., None]
-        spread[..., 1:, :, :] = spread[..., :1, :, :]
-        return spread.view(ctx.shape), None
+        each = gradient / (height * width)
+        row = torch.stack([each] * width, -1).flatten(-2)
+        return torch.cat([row] * height, -1).view(ctx.shape), None
 
 
 NODE = f"{_Pooled.__name__}Backward"

@@ -37,7 +37,7 @@ class Side:
         self.uses = uses_by_edge(shares)
         spare = Spare(dtype)
         self.stores = {
-            number: Store(share, decision.written, decision.apart, self.points, rows.functions, dtype, spare)
+            number: Store(share, decision, self.points, rows.functions, dtype, spare)
             for number, (share, decision) in enumerate(zip(shares, decisions, strict=True))
         }
         self.slopes = observation.graph.slopes(observation.outputs)

@@ -1,8 +1,8 @@
 """Per-sample gradients of one share, collected function by function as the backward sweep delivers them."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class Decision:
     point_bytes: what is collected for one point, the layer's inputs among it.
     passed_bytes: what collecting it reads and writes for one point.
     apart: pairs of points are multiplied one by one.
+    draws, outputs: so many, of each group of the layer, are multiplied together.
     """
 
     cost: Cost
@@ -38,6 +39,8 @@ class Decision:
     point_bytes: int
     passed_bytes: int = 0
     apart: bool = False
+    draws: int = 1
+    outputs: int = 1
 
 
 def share_costs(share: Share, blocks: Blocks) -> list[Cost]:
@@ -45,7 +48,7 @@ def share_costs(share: Share, blocks: Blocks) -> list[Cost]:
     if (parts := share.outer) is None:
         return [direct_cost(blocks, share.uses[0][1].width)]
     first, rows = parts[0], share.rows
-    inputs = min(first.inputs, blocks.points * rows) if first.one_hot else first.inputs
+    inputs = inputs_at_most(first, blocks.points * rows)
     if share.ends:
         return [ending_cost(blocks, inputs, first.outputs)]
     return outer_costs(blocks, first.groups, inputs, first.outputs, rows)
@@ -80,23 +83,48 @@ def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Deci
     return min(fitting, key=lambda option: (weight(option), option.point_bytes))
 
 
+def in_steps(decision: Decision, share: Share, blocks: Blocks, workspace: int) -> Decision:
+    """The same in steps for which ``workspace`` bytes do: at least one draw and one output are taken at a time.
+
+    J of some outputs is written where that of the last ones was, so their numbers are as equal as can be.
+    """
+    K, size, parts = blocks.functions, blocks.itemsize, share.outer
+    if share.ends:
+        point_bytes = decision.point_bytes
+    elif parts is None or decision.written:
+        point_bytes = 2 * size * K * share.uses[0][1].width
+    else:
+        point_bytes = 3 * size * K * parts[0].groups * parts[0].outputs * share.rows
+    draws = min(blocks.draws, max(1, workspace // max(1, blocks.points * point_bytes)))  # points may have no rows
+    outputs = parts[0].outputs if parts else 1
+    if parts and decision.cost.path == "jacobian":
+        width = parts[0].groups * inputs_at_most(parts[0], blocks.points * share.rows)
+        together = workspace // max(1, blocks.gradients // blocks.draws * draws * width * size)
+        outputs = math.ceil(outputs / math.ceil(outputs / max(1, together)))
+    return replace(decision, draws=draws, outputs=outputs)
+
+
+def inputs_at_most(part: Outer, rows: int) -> int:
+    """d_i; of a one-hot in so many rows no more than can occur."""
+    return min(part.inputs, rows) if part.one_hot else part.inputs
+
+
 @dataclass
 class Store:
-    """What one side has collected of a share: J [N, K, width] if it is ``written``, else B [N, K, G, d_o, T].
+    """What one side has collected of a share: J [N, K, width] if it is written, else B [N, K, G, d_o, T].
 
-    Of the share that ends the network it is what is not zero of B, [N, O]. ``apart``, see ``Decision``: B is kept as
-    its rows come, since pairs of points can be multiplied in either order.
+    B lies in ``parts`` of some d_o, J in one. Of the share that ends the network it is what is not zero of B, [N, O].
+    Where pairs of points are multiplied apart, B is kept as its rows come, since these can have either order.
     """
 
     share: Share
-    written: bool
-    apart: bool
+    decision: Decision
     points: int
     functions: int
     dtype: torch.dtype
     spare: Spare
-    gradients: Tensor | None = None
-    _block: Tensor | None = None
+    parts: list[Tensor] = field(default_factory=list)
+    _blocks: list[Tensor] = field(default_factory=list)
     _collected: set[tuple[int, int]] = field(default_factory=set)  # uses (0 for J, their sum) and functions
     _jacobians: dict[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
@@ -104,10 +132,12 @@ class Store:
         """Take function k's gradients at the outputs of one use of the share."""
         _, part = self.share.uses[use]
         gradient = gradient.to(self.dtype)
-        if self.written:
+        if self.decision.written:
             if use not in self._jacobians:
                 self._jacobians[use] = part.jacobian(self.dtype)
-            held, found = self._allocated(gradient, part.width)[:, k], self._jacobians[use](gradient)
+            if not self.parts:
+                self._allocate(gradient, part.width)
+            held, found = self.parts[0][:, k], self._jacobians[use](gradient)
             if (0, k) in self._collected:
                 held += found
             else:
@@ -116,77 +146,79 @@ class Store:
             return
         assert isinstance(part, Outer)
         found = part.gradients(gradient)  # [N, G, d_o, rows of this use]
-        if self.apart and found.stride(2) < found.stride(3):
-            held = self._allocated(gradient, part.groups, self.share.rows, part.outputs, swapped=True)
-        else:
-            held = self._allocated(gradient, part.groups, part.outputs, self.share.rows)
-        held[:, k, :, :, self.share.places[use]] = found
+        each = found.split(self.decision.outputs, 2)
+        for held, outputs in zip(self._rooms(each), each, strict=True):
+            held[:, k, :, :, self.share.places[use]] = outputs
         self._collected.add((use, k))
 
     def end(self, gradients: Tensor) -> None:
         """Take the gradients [N, O] of all outputs, each at its own place, of the share that ends the network."""
         ((_, part),) = self.share.uses
         assert isinstance(part, Outer)
-        self.gradients = part.gradients(gradients.to(self.dtype))[:, 0, :, 0]
+        self.parts = [part.gradients(gradients.to(self.dtype))[:, 0, :, 0]]
 
-    def complete(self) -> Tensor | None:
-        """What was collected, zero where functions do not depend on the share; None where none does."""
-        if self.gradients is None or not self.gradients.numel():
-            return None
-        if self.share.ends:
-            return self.gradients
-        for use in range(1 if self.written else len(self.share.uses)):
-            rows = slice(None) if self.written else self.share.places[use]
-            for k in range(self.functions):
-                if (use, k) not in self._collected:
-                    self.gradients[:, k, ..., rows] = 0
-        return self.gradients
+    def complete(self) -> Sequence[Tensor]:
+        """What was collected, zero where functions do not depend on the share; nothing where none does."""
+        if not self.share.ends:
+            for use in range(1 if self.decision.written else len(self.share.uses)):
+                rows = slice(None) if self.decision.written else self.share.places[use]
+                for k in range(self.functions):
+                    if (use, k) not in self._collected:
+                        for part in self.parts:
+                            part[:, k, ..., rows] = 0
+        return [part for part in self.parts if part.numel()]
 
     def factor(self) -> Factor:
         """The inputs' side of what was not written down."""
         return concatenated([part.factor().to(self.dtype) for part in self.share.outer or []])
 
-    def _allocated(self, gradient: Tensor, *shape: int, swapped: bool = False) -> Tensor:
-        """Room for all functions; ``swapped``: its last two dimensions lie the other way in memory."""
-        if self.gradients is None:
-            whole = (self.points, self.functions, *shape)
-            self._block = self.spare.take(math.prod(whole), gradient)
-            held = self._block[: math.prod(whole)].view(whole)
-            self.gradients = held.transpose(-1, -2) if swapped else held
-        return self.gradients
+    def _rooms(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Room for all functions' ``gradients`` and all uses' rows, laid out as the first ones are if that matters."""
+        if not self.parts:
+            T = self.share.rows
+            for found in gradients:
+                _, G, d_o, _ = found.shape
+                if self.decision.apart and found.stride(2) < found.stride(3):
+                    self._allocate(found, G, T, d_o)
+                    self.parts[-1] = self.parts[-1].transpose(-1, -2)
+                else:
+                    self._allocate(found, G, d_o, T)
+        return self.parts
+
+    def _allocate(self, gradient: Tensor, *shape: int) -> None:
+        whole = (self.points, self.functions, *shape)
+        block = self.spare.take(math.prod(whole), gradient)
+        self._blocks.append(block)
+        self.parts.append(block[: math.prod(whole)].view(whole))
 
     def let_go(self) -> None:
         """Of what was collected; its room is free for others."""
-        if self._block is not None:
-            self.spare.give(self._block)
-        self.gradients = self._block = None
+        self.parts = []
+        while self._blocks:
+            self.spare.give(self._blocks.pop())
 
 
-def add_share(
-    kernel: Tensor, left: Store, right: Store, decision: Decision, index: Tensor | None, symmetric: bool, workspace: int
-) -> None:
+def add_share(kernel: Tensor, left: Store, right: Store, index: Tensor | None, symmetric: bool, workspace: int) -> None:
     """Add a share to ``kernel`` [draws, n, R, m, R] from what both sides collected; the same store if ``symmetric``.
 
     index: [draws, n] into the store's points; None where they are the draws' points one after another.
-    workspace: bytes that may be used on the way; at least one draw, one point or one output is taken at a time.
+    workspace: bytes that may be used on the way; at least one draw and one point are taken at a time.
     """
     mine = left.complete()
     theirs = mine if symmetric else right.complete()
-    if mine is None or theirs is None:
+    if not mine or not theirs:
         return
-    factors = None
-    if not left.written:
+    decision, factors = left.decision, None
+    if not decision.written:
         factor = left.factor()
         factors = compressed(factor, factor if symmetric else right.factor())
     draws = len(kernel)
-    point_bytes = decision.point_bytes if left.share.ends else (2 if left.written else 3) * mine[0].nbytes
-    together = max(1, workspace // (kernel.shape[1] * point_bytes))
-    for start in range(0, draws, together):
-        chunk = slice(start, start + together)
-        b_left = drawn(mine, index, draws, chunk)
-        b_right = b_left if symmetric else theirs[None]
+    for start in range(0, draws, decision.draws):
+        chunk = slice(start, start + decision.draws)
+        b_left = [drawn(part, index, draws, chunk) for part in mine]
+        b_right = b_left if symmetric else [part[None] for part in theirs]
         if factors is None:
-            add_jacobians(kernel[chunk], b_left, b_right, symmetric)
+            add_jacobians(kernel[chunk], b_left[0], b_right[0], symmetric)
             continue
         a_left = factors[0].drawn(index, draws, chunk)
         a_right = a_left if symmetric else factors[1].drawn(None, 1, slice(1))
@@ -196,27 +228,28 @@ def add_share(
 def _add_outer(
     kernel: Tensor,
     A: tuple[Factor, Factor],
-    B: tuple[Tensor, Tensor],
+    parts: tuple[Sequence[Tensor], Sequence[Tensor]],
     decision: Decision,
     symmetric: bool,
     workspace: int,
 ) -> None:
-    if decision.cost.path == "outputs":
+    path, B = decision.cost.path, (parts[0][0], parts[1][0])
+    if path == "jacobian":
+        add_outer_jacobians(kernel, A, parts, symmetric)
+        return
+    if path == "outputs":
         add_ending(kernel, A, B, symmetric)
         return
-    draws, points, kept, others = kernel.shape[:4]
-    K, G, d_o, T = B[1].shape[2:]
-    if decision.cost.path in ("ghost", "half"):
+    draws, _, kept, _ = kernel.shape[:4]
+    K, _, d_o, T = B[1].shape[2:]
+    if path in ("ghost", "half"):
         left = A[0].row_by_row()
         A = left, left if A[1] is A[0] else A[1].row_by_row()
-    if decision.cost.path == "dense":
+    if path == "dense":
         add_dense(kernel, A, (B[0].flatten(3), B[1].flatten(3)), symmetric)
-    elif decision.cost.path == "ghost":
+    elif path == "ghost":
         each = 2 * draws * (kept * T) ** 2 * kernel.itemsize
         add_ghost(kernel, A, B, symmetric, chunk=max(1, workspace // each))
-    elif decision.cost.path == "half":
+    else:
         each = 2 * draws * K * d_o * T * kernel.itemsize
         (add_half_apart if decision.apart else add_half)(kernel, A, B, symmetric, chunk=max(1, workspace // each))
-    else:
-        each = draws * (points + (0 if symmetric else others)) * K * G * A[0].width * kernel.itemsize
-        add_outer_jacobians(kernel, A, B, symmetric, chunk=max(1, workspace // each))

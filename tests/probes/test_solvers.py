@@ -7,9 +7,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from probes import solvers
-
-ahead = solvers._torch_is_ahead.__wrapped__
+from probes import processor, solvers
 
 
 @pytest.mark.parametrize(
@@ -22,11 +20,12 @@ def test_mkl_is_asked_on_processors_of_its_maker(
     about = tmp_path / "cpuinfo"
     if file:
         about.write_text(f"vendor_id : {maker}")
-    monkeypatch.setattr(solvers, "Path", lambda path: about)
+    monkeypatch.setattr(processor, "Path", lambda path: about)
+    monkeypatch.setattr(solvers, "mkl_is_at_home", processor.mkl_is_at_home.__wrapped__)
     monkeypatch.setattr("platform.processor", lambda: "" if file else f"x86 Family 6, {maker}")
-    assert ahead("cpu", threads=1) == expected
-    assert ahead("cpu", threads=2)
-    assert ahead("cuda", threads=1)
+    assert solvers._torch_is_ahead("cpu", threads=1) == expected
+    assert solvers._torch_is_ahead("cpu", threads=2)
+    assert solvers._torch_is_ahead("cuda", threads=1)
 
 
 @pytest.mark.parametrize("name", ["eigvalsh", "eigh"])
