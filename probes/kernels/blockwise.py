@@ -89,5 +89,5 @@ _RULES: dict[str, Callable[[Any, int, torch.Size, torch.Size], bool]] = {
     for name in names.split()
 }
 _RULES |= dict.fromkeys(RESHAPING, _in_order) | dict.fromkeys(ELEMENTWISE, _entry_by_entry)
-_RULES[pooling.NODE] = _of_first
+_RULES |= dict.fromkeys(pooling.NODES, _of_first)
 _RULES |= dict.fromkeys(("MeanBackward1", "SumBackward1"), _over_another)

@@ -1,10 +1,12 @@
 """Average pooling by windows that lie side by side, with a backward pass of its own on processors.
 
 Torch's adds to the entries of one window after another; here every window's gradient is written where it belongs, which
-takes a third of the time. Numbers are the same.
+takes a third of the time. Of rectified numbers it goes on through the rectifier, in the same memory. Numbers are the
+same.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,14 +20,37 @@ Window = tuple[int, int]
 class SideBySide(TorchFunctionMode):
     """While it is open, such pooling is done by ours."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._rectified: _Rectified | None = None  # the last one
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Any function of torch; see `torch.overrides.TorchFunctionMode`."""
         kwargs = kwargs or {}
         if func is F.avg_pool2d and (window := _window(*args, **kwargs)):
+            if self._rectified and self._rectified.is_still(args[0]):
+                return _RectifiedPooled.apply(self._rectified.inputs, args[0].detach(), window)
             return _Pooled.apply(args[0], window)
-        return func(*args, **kwargs)
+        found = func(*args, **kwargs)
+        if func is F.relu:
+            self._rectified = _Rectified(args[0], found, args[0]._version) if found is not args[0] else None
+        return found
+
+
+@dataclass(frozen=True)
+class _Rectified:
+    """``found``, which is what is positive of ``inputs``."""
+
+    inputs: Tensor
+    found: Tensor
+    version: int  # of the inputs
+
+    def is_still(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` is found, nothing was written over either, and no hook waits for its gradients."""
+        untouched = self.found._version == 0 and self.inputs._version == self.version
+        return tensor is self.found and untouched and not self.found._backward_hooks
 
 
 def _window(
@@ -57,16 +82,35 @@ def _pair(sides: Any) -> Window:
 class _Pooled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, window: Window) -> Tensor:
-        ctx.shape, ctx.window = inputs.shape, window
+        ctx.window = window
         return F.avg_pool2d(inputs, window)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
-        (gradient,), (height, width) = gradients, ctx.window
-        each = gradient / (height * width)
-        row = torch.stack([each] * width, -1).flatten(-2)
-        return torch.cat([row] * height, -1).view(ctx.shape), None
+        return _spread(gradients[0], ctx.window), None
 
 
-NODE = f"{_Pooled.__name__}Backward"
+class _RectifiedPooled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, rectified: Tensor, window: Window) -> Tensor:
+        ctx.window = window
+        ctx.save_for_backward(rectified)
+        return F.avg_pool2d(rectified, window)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
+        (rectified,), found = ctx.saved_tensors, _spread(gradients[0], ctx.window)
+        torch.ops.aten.threshold_backward.grad_input(found, rectified, 0, grad_input=found)
+        return found, None, None
+
+
+def _spread(gradient: Tensor, window: Window) -> Tensor:
+    """The gradient of a window's mean at each of its entries."""
+    height, width = window
+    each = gradient / (height * width)
+    row = torch.stack([each] * width, -1).flatten(-2)
+    return torch.cat([row] * height, -1).view(*gradient.shape[:-2], height * gradient.shape[-2], -1)
+
+
+NODES = {f"{function.__name__}Backward" for function in (_Pooled, _RectifiedPooled)}
 """What the autograd graph calls it."""

@@ -177,7 +177,7 @@ def _layer_shares(
             for name, parameter in layer.parameters.items()
             if seen[id(parameter)] == graph.uses[id(parameter)]
         }
-        together = layer.rule.joins and len({frozenset(users[key]) for key in covered.values()}) == 1
+        together = layer.rule.joins(call) and len({frozenset(users[key]) for key in covered.values()}) == 1
         for group in [list(covered)] if together else [[name] for name in covered]:
             if group:
                 uses[tuple(covered[name] for name in group)].append((edge, layer.rule.part(call, frozenset(group))))

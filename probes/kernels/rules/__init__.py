@@ -11,8 +11,8 @@ from torch import nn
 from probes.kernels.rules import convolution, embedding, linear, normalisation, patches, transposed_convolution
 from probes.kernels.rules.rule import Rule
 
-_CONVOLUTION = Rule(patches.applies, convolution.part, joins=False)
-_TRANSPOSED = Rule(patches.applies, transposed_convolution.part, joins=False)
+_CONVOLUTION = Rule(patches.applies, convolution.part, convolution.joins)
+_TRANSPOSED = Rule(patches.applies, transposed_convolution.part, joins=lambda call: False)
 _LINEAR = Rule(linear.applies, linear.part)
 
 RULES: Mapping[str, Rule] = {

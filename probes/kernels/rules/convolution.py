@@ -5,9 +5,14 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from probes.kernels.factors import Dense
+from probes.kernels.factors import EVEN, Dense
 from probes.kernels.parts import Call, Outer, Part
 from probes.kernels.rules.patches import bias, channels_first, windows
+
+
+def joins(call: Call) -> bool:
+    """Windows of few numbers, or of an odd number, take the one that stands for the bias at no cost."""
+    return bool(_window(call) % EVEN)
 
 
 def part(call: Call, names: frozenset[str]) -> Part:
@@ -27,14 +32,25 @@ def part(call: Call, names: frozenset[str]) -> Part:
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         images = F.pad(images, layer._reversed_padding_repeated_twice, mode=mode)  # pyright: ignore
         seen = windows(images, kernel, layer.stride, layer.dilation)  # pyright: ignore[reportArgumentType]
-        columns = seen.reshape(layout.points, layout.each, groups, -1, positions)
+        seen = seen.unflatten(0, (layout.points, layout.each)).unflatten(2, (groups, -1))
+        columns = seen.new_empty(layout.points, layout.each, groups, inputs, positions)
+        columns[..., :window, :].view(seen.shape).copy_(seen)
+        columns[..., window:, :] = 1  # the bias's
         return Dense(columns.permute(0, 2, 3, 1, 4).flatten(3).transpose(2, 3))
 
+    window = _window(call)
+    inputs = window + ("bias" in names)
     return Outer(
         groups=groups,
-        inputs=call.inputs.shape[1] // groups * math.prod(kernel),
+        inputs=inputs,
         outputs=channels // groups,
         rows=layout.each * positions,
         factor=factor,
         gradients=gradients,
     )
+
+
+def _window(call: Call) -> int:
+    """Numbers of one group's channels that a position of the output sees."""
+    layer = call.module
+    return call.inputs.shape[1] // layer.groups * math.prod(layer.kernel_size)  # pyright: ignore

@@ -12,9 +12,9 @@ class Rule:
 
     applies(call): whether ``part`` is exact for this call.
     part(call, names): the gradients of the layer's parameters ``names``, a subset of {"weight", "bias"}.
-    joins: whether weight and bias make one part, cheaper than two.
+    joins(call): whether weight and bias make one part, cheaper than two.
     """
 
     applies: Callable[[Call], bool]
     part: Callable[[Call, frozenset[str]], Part]
-    joins: bool = True
+    joins: Callable[[Call], bool] = lambda call: True
