@@ -19,6 +19,9 @@ STRIPES = 8
 STRIPE_LEAST, STRIPE_STEP = 64, 16
 """Rows of the kernel in a stripe: thinner ones, and others than multiples, lose in speed what they save in work."""
 
+STRIPE, STRIPE_ROWS = 64, 2048
+"""Of written-down gradients, stripes are so thin for each so many rows of the kernel."""
+
 ENDING_LEAST = 128
 """Points in a stripe of the layer that ends the network, of which little is multiplied."""
 
@@ -31,9 +34,16 @@ ROWS_APART = 64
 
 def add_jacobians(kernel: Tensor, left: Tensor, right: Tensor, symmetric: bool) -> None:
     """Θ += J Jᵀ of written-down gradients [draws, n, K, width]."""
-    for rows, columns in _stripes(kernel, symmetric):
-        target = kernel[:, rows, :, columns]
-        target += of_long_rows(_rows(left, rows, target), _rows(right, columns, target)).view(target.shape)
+    draws, points, kept, others = kernel.shape[:4]
+    target = kernel.view(draws, points * kept, others * kept)
+    mine, theirs = (J.reshape(draws, -1, J[0, 0].numel() // kept) for J in (left, right))
+    if not symmetric:
+        target += of_long_rows(mine, theirs)
+        return
+    each = STRIPE * math.ceil(len(mine[0]) / STRIPE_ROWS)
+    for start in range(0, len(mine[0]), each):
+        stop = start + each
+        target[:, :stop, start:stop] += of_long_rows(mine[:, :stop], mine[:, start:stop])
 
 
 def add_dense(kernel: Tensor, A: tuple[Factor, Factor], B: tuple[Tensor, Tensor], symmetric: bool) -> None:
