@@ -60,8 +60,9 @@ def deterministic(model: nn.Module, device: torch.device) -> Iterator[None]:
             torch.backends.cudnn.enabled = False
         for name in _PRECISIONS:  # convolutions on CUDA round to 10 bits by default
             backend = attrgetter(name)(torch.backends)
-            stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
-            backend.fp32_precision = "ieee"
+            if (own := backend.fp32_precision) != "ieee":
+                stack.callback(setattr, backend, "fp32_precision", own)
+                backend.fp32_precision = "ieee"
         try:
             for module in modules:
                 module.training = False

@@ -256,7 +256,7 @@ def _sketch(anatomy: Anatomy, batch: Batch) -> tuple[Observation, Alone | None]:
     return sketch, alone
 
 
-def mirror_upper(kernel: Tensor, block: int = 128) -> None:
+def mirror_upper(kernel: Tensor, block: int = 256) -> None:
     """Copy the upper triangle onto the lower one in place, so that the kernel is symmetric to the last bit."""
     side = len(kernel)
     for start in range(0, side, block):

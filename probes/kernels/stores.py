@@ -146,8 +146,10 @@ class Store:
             return
         assert isinstance(part, Outer)
         found = part.gradients(gradient)  # [N, G, d_o, rows of this use]
-        each = found.split(self.decision.outputs, 2)
-        for held, outputs in zip(self._rooms(each), each, strict=True):
+        if not self.parts:
+            self._make_room(found)
+        each = found.split(self.decision.outputs, 2) if len(self.parts) > 1 else [found]
+        for held, outputs in zip(self.parts, each, strict=True):
             held[:, k, :, :, self.share.places[use]] = outputs
         self._collected.add((use, k))
 
@@ -172,18 +174,16 @@ class Store:
         """The inputs' side of what was not written down."""
         return concatenated([part.factor().to(self.dtype) for part in self.share.outer or []])
 
-    def _rooms(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Room for all functions' ``gradients`` and all uses' rows, laid out as the first ones are if that matters."""
-        if not self.parts:
-            T = self.share.rows
-            for found in gradients:
-                _, G, d_o, _ = found.shape
-                if self.decision.apart and found.stride(2) < found.stride(3):
-                    self._allocate(found, G, T, d_o)
-                    self.parts[-1] = self.parts[-1].transpose(-1, -2)
-                else:
-                    self._allocate(found, G, d_o, T)
-        return self.parts
+    def _make_room(self, gradients: Tensor) -> None:
+        """For all functions' gradients and all uses' rows, laid out as the first ones are if that matters."""
+        T = self.share.rows
+        for found in gradients.split(self.decision.outputs, 2):
+            _, G, d_o, _ = found.shape
+            if self.decision.apart and found.stride(2) < found.stride(3):
+                self._allocate(found, G, T, d_o)
+                self.parts[-1] = self.parts[-1].transpose(-1, -2)
+            else:
+                self._allocate(found, G, d_o, T)
 
     def _allocate(self, gradient: Tensor, *shape: int) -> None:
         whole = (self.points, self.functions, *shape)

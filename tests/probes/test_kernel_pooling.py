@@ -1,5 +1,8 @@
 """Average pooling by windows side by side: our backward pass gives what torch's does, bit for bit."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -37,6 +40,55 @@ def test_values_and_gradients_are_torchs(
     assert torch.equal(ours, theirs)
     seed = torch.randn_like(theirs)
     assert torch.equal(*(torch.autograd.grad(each, inputs, seed)[0] for each in (ours, theirs)))
+
+
+def pooled_of(change: Callable[[Tensor, Tensor], Tensor | None]) -> tuple[str, list[Tensor]]:
+    """Of rectified numbers: the node of the pooling that is done by ours, and its gradient after torch's.
+
+    change: what becomes of the numbers before and after the rectifier; gives what is pooled if not the latter.
+    """
+    torch.manual_seed(1)
+    inputs, seed, names, found = torch.randn(2, 3, 4, 4).requires_grad_(), torch.randn(2, 3, 2, 2), [], []
+    for mode in (nullcontext(), SideBySide()):
+        before = inputs * 1.0
+        with mode:
+            after = F.relu(before)
+            changed = change(before, after)
+            pooled = F.avg_pool2d(after if changed is None else changed, 2)
+        assert pooled.grad_fn is not None
+        names.append(pooled.grad_fn.name())
+        # Another way than by the pooling leads to the same numbers.
+        found.append(torch.autograd.grad([pooled, after, before], inputs, [seed, after.detach(), before.detach()])[0])
+    return names[1], found
+
+
+def test_rectified_numbers_are_pooled_in_one_step():
+    name, gradients = pooled_of(lambda before, after: None)
+    assert name == "_RectifiedPooledBackward"
+    torch.testing.assert_close(*gradients)
+
+
+CHANGES: dict[str, Callable[[Tensor, Tensor], Tensor | None]] = {
+    "inputs written over": lambda before, after: (before.add_(1.0), None)[1],
+    "a hook": lambda before, after: (after.register_hook(lambda gradient: 3 * gradient), None)[1],
+    "something between": lambda before, after: after * 1.0,
+    "not the last": lambda before, after: (F.relu(before), None)[1],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_where_something_comes_between_there_are_two_steps(change: Callable[[Tensor, Tensor], Tensor | None]):
+    name, gradients = pooled_of(change)
+    assert name == "_PooledBackward"
+    torch.testing.assert_close(*gradients)
+
+
+def test_what_was_written_over_is_refused_by_torch_as_ever():
+    inputs = torch.randn(2, 3, 4, 4, requires_grad=True)
+    with SideBySide():
+        pooled = F.avg_pool2d(F.relu(inputs).mul_(2.0), 2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(pooled.sum(), inputs)
 
 
 @pytest.mark.parametrize(

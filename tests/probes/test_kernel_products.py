@@ -1,0 +1,100 @@
+"""Products of rows: by whichever library, in stripes and parts of any size, they are the same."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from kernel_brute_force import TOLERANCE, TREATMENTS, relative_error
+from kernel_cases import CASE
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from probes import tangent_kernel
+from probes.kernels import contract, engine, products
+from probes.kernels.products import LONG, of_long_rows, of_rows
+
+ahead = products._onednn_is_ahead.__wrapped__
+
+
+class Seen(TorchDispatchMode):
+    """Names of the operations inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def onednn(self) -> int:
+        return self.names.count("mkldnn::_linear_pointwise")
+
+
+@pytest.fixture
+def onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("torch has no oneDNN here")
+    monkeypatch.setattr(products, "_onednn_is_ahead", lambda: True)
+    with Seen() as seen:
+        yield seen
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("width", "apart"), [(LONG, False), (LONG + 3, False), (LONG - 1, False), (LONG, True)])
+def test_rows_are_multiplied(draws: int, dtype: torch.dtype, width: int, apart: bool, onednn: Seen):
+    left, right = torch.randn(draws, 70, width, dtype=dtype), torch.randn(draws, 5, width, dtype=dtype)
+    if apart:
+        left = left.transpose(1, 2).contiguous().transpose(1, 2)
+    expected = torch.einsum("dmw,dnw->dmn", left.double(), right.double())
+    assert relative_error(of_rows(left, right), expected) < TOLERANCE[dtype]
+    assert not onednn.onednn
+    found = of_long_rows(left, right)
+    assert (found.dtype, found.shape) == (dtype, (draws, 70, 5))
+    assert relative_error(found, expected) < TOLERANCE[dtype]
+    assert bool(onednn.onednn) == (draws == 1 and dtype == torch.float32 and width >= LONG and not apart)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_onednn_is_asked_where_mkl_is_not_at_home(there: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: there)
+    for home in (True, False):
+        monkeypatch.setattr(products, "mkl_is_at_home", lambda home=home: home)
+        assert ahead() == (there and not home)
+
+
+NETWORKS = ("conv2d", "conv2d, groups", "conv2d, even channels", "resnet", "vision transformer", "tied weights")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_kernels_by_onednn(name: str, onednn: Seen, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(products, "LONG", 1)
+    kernel = tangent_kernel(*CASE[name].make(torch.float32))
+    assert onednn.onednn
+    assert relative_error(kernel, CASE[name].kernel("full")) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("outputs", TREATMENTS)
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_in_thin_stripes(name: str, rows: int, outputs: str, monkeypatch: pytest.MonkeyPatch):
+    """Of one row, or of as many as do not come out even: stripes end within points."""
+    for size in ("STRIPE", "STRIPE_LEAST", "STRIPE_STEP", "ENDING_LEAST"):
+        monkeypatch.setattr(contract, size, rows)
+    monkeypatch.setattr(contract, "GRAM_AT_ONCE", 0)
+    model, inputs = CASE[name].make(torch.float64)
+    kernel = tangent_kernel(model, inputs, outputs)
+    assert torch.equal(kernel, kernel.T)
+    assert relative_error(kernel, CASE[name].kernel(outputs)) < TOLERANCE[torch.float64]
+
+
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.parametrize("outputs", TREATMENTS)
+@pytest.mark.parametrize("name", [*NETWORKS, "embedding", "embedding with padding, repeated tokens"])
+def test_in_parts_of_one_output(name: str, outputs: str, others: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "WORKSPACE", 1)
+    monkeypatch.setattr(engine, "WORKSPACE_LEAST", 1)
+    model, inputs = CASE[name].make(torch.float64)
+    kernel = tangent_kernel(model, inputs, outputs, others=inputs if others else None)
+    assert relative_error(kernel, CASE[name].kernel(outputs)) < TOLERANCE[torch.float64]
