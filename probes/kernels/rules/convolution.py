@@ -11,7 +11,7 @@ from probes.kernels.rules.patches import bias, channels_first, windows
 
 
 def joins(call: Call) -> bool:
-    """Windows of few numbers, or of an odd number, take the one that stands for the bias at no cost."""
+    """Windows of an uneven number of numbers take the one that stands for the bias at no cost."""
     return bool(_window(call) % EVEN)
 
 
