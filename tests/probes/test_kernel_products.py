@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes import tangent_kernel
 from probes.kernels import contract, engine, products
+from probes.kernels.factors import Dense
 from probes.kernels.products import LONG, of_long_rows, of_rows
 
 ahead = products._onednn_is_ahead.__wrapped__
@@ -62,6 +63,20 @@ def test_onednn_is_asked_where_mkl_is_not_at_home(there: bool, monkeypatch: pyte
     for home in (True, False):
         monkeypatch.setattr(products, "mkl_is_at_home", lambda home=home: home)
         assert ahead() == (there and not home)
+
+
+@pytest.mark.parametrize("d_i", [9, 16])
+@pytest.mark.parametrize("d_o", [3, 16])
+@pytest.mark.parametrize("given", [True, False])
+def test_jacobians_of_outer_products(d_i: int, d_o: int, given: bool):
+    """With room for them or without, where thin ones are multiplied as their transpose."""
+    A, B = (
+        torch.randn(4, 2, 7, d_i).double(),
+        torch.randn(4, 5, 2, d_o, 7).double(),
+    )  # [N, G, T, d_i], [N, K, G, d_o, T]
+    room = torch.empty(4 * 5 * 2 * d_o * d_i).double() if given else None
+    expected = torch.einsum("ngti,nkgot->nkgoi", A, B)
+    torch.testing.assert_close(Dense(A).jacobian(B, room), expected, rtol=1e-10, atol=1e-12)
 
 
 NETWORKS = ("conv2d", "conv2d, groups", "conv2d, even channels", "resnet", "vision transformer", "tied weights")
