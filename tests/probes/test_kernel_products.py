@@ -4,14 +4,20 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from kernel_brute_force import TOLERANCE, TREATMENTS, relative_error
+from kernel_brute_force import TOLERANCE, TREATMENTS, brute_force_kernel, relative_error
 from kernel_cases import CASE
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes import tangent_kernel
 from probes.kernels import contract, engine, products
+from probes.kernels.costs import Blocks, Cost
 from probes.kernels.factors import Dense
+from probes.kernels.parts import Outer
 from probes.kernels.products import LONG, of_long_rows, of_rows
+from probes.kernels.shares import Share
+from probes.kernels.spare import Spare
+from probes.kernels.stores import Decision, Store, share_costs
 
 ahead = products._onednn_is_ahead.__wrapped__
 
@@ -113,3 +119,45 @@ def test_in_parts_of_one_output(name: str, outputs: str, others: bool, monkeypat
     model, inputs = CASE[name].make(torch.float64)
     kernel = tangent_kernel(model, inputs, outputs, others=inputs if others else None)
     assert relative_error(kernel, CASE[name].kernel(outputs)) < TOLERANCE[torch.float64]
+
+
+def test_a_part_has_as_many_outputs_as_fit(monkeypatch: pytest.MonkeyPatch):
+    """One at a time, of two branches."""
+    monkeypatch.setattr(engine, "WORKSPACE", 1)
+    monkeypatch.setattr(engine, "WORKSPACE_LEAST", 1)
+    monkeypatch.setattr(engine, "decide", in_jacobians)
+    seen, own = [], contract._written
+    monkeypatch.setattr(contract, "_written", lambda A, B, room: seen.append(B.shape[-2]) or own(A, B, room))
+    model, inputs = Branches().double(), torch.randn(3, 1, 9, 9).double()
+    for _ in range(3):  # what was freed is taken again, with something in it
+        kernel = tangent_kernel(model, inputs)
+    assert set(seen) == {1}
+    assert relative_error(kernel, brute_force_kernel(model, inputs, "full")) < TOLERANCE[torch.float64]
+
+
+def test_parts_of_functions_that_do_not_depend_on_the_layer_are_zero(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Spare, "take", lambda spare, size, like: torch.full((size,), torch.nan))
+    outer = Outer(1, 2, 3, 4, factor=lambda: Dense(torch.ones(5, 1, 4, 2)), gradients=lambda gradients: gradients)
+    share, decision = Share("", "", ("weight",), ((("node", 0), outer),)), Decision(JACOBIAN, False, 1, outputs=2)
+    store = Store(share, decision, points=5, functions=2, dtype=torch.float32, spare=Spare(torch.float32))
+    store.collect(0, 1, torch.ones(5, 1, 3, 4))
+    parts = store.complete()
+    assert [tuple(part.shape) for part in parts] == [(5, 2, 1, 2, 4), (5, 2, 1, 1, 4)]
+    assert all(bool((part[:, 0] == 0).all() and (part[:, 1] == 1).all()) for part in parts)
+
+
+JACOBIAN = Cost("jacobian", multiply_adds=1, traffic=1)
+
+
+def in_jacobians(share: Share, blocks: Blocks, budget: float) -> Decision:
+    (cost,) = (cost for cost in share_costs(share, blocks) if cost.path == "jacobian")
+    return Decision(cost, written=False, point_bytes=1)
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(1, 3, 2), nn.Conv2d(1, 3, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([branch(images).tanh().flatten(1).sum(1) for branch in (self.left, self.right)], 1)
