@@ -96,7 +96,7 @@ def in_steps(decision: Decision, share: Share, blocks: Blocks, workspace: int) -
     else:
         point_bytes = 3 * size * K * parts[0].groups * parts[0].outputs * share.rows
     draws = min(blocks.draws, max(1, workspace // max(1, blocks.points * point_bytes)))  # points may have no rows
-    outputs = parts[0].outputs if parts else 1
+    outputs = max(1, parts[0].outputs) if parts else 1
     if parts and decision.cost.path == "jacobian":
         width = parts[0].groups * inputs_at_most(parts[0], blocks.points * share.rows)
         together = workspace // max(1, blocks.gradients // blocks.draws * draws * width * size)

@@ -76,10 +76,8 @@ def test_onednn_is_asked_where_mkl_is_not_at_home(there: bool, monkeypatch: pyte
 @pytest.mark.parametrize("given", [True, False])
 def test_jacobians_of_outer_products(d_i: int, d_o: int, given: bool):
     """With room for them or without, where thin ones are multiplied as their transpose."""
-    A, B = (
-        torch.randn(4, 2, 7, d_i).double(),
-        torch.randn(4, 5, 2, d_o, 7).double(),
-    )  # [N, G, T, d_i], [N, K, G, d_o, T]
+    A = torch.randn(4, 2, 7, d_i).double()  # [N, G, T, d_i]
+    B = torch.randn(4, 5, 2, d_o, 7).double()  # [N, K, G, d_o, T]
     room = torch.empty(4 * 5 * 2 * d_o * d_i).double() if given else None
     expected = torch.einsum("ngti,nkgot->nkgoi", A, B)
     torch.testing.assert_close(Dense(A).jacobian(B, room), expected, rtol=1e-10, atol=1e-12)
@@ -129,8 +127,7 @@ def test_a_part_has_as_many_outputs_as_fit(monkeypatch: pytest.MonkeyPatch):
     seen, own = [], contract._written
     monkeypatch.setattr(contract, "_written", lambda A, B, room: seen.append(B.shape[-2]) or own(A, B, room))
     model, inputs = Branches().double(), torch.randn(3, 1, 9, 9).double()
-    for _ in range(3):  # what was freed is taken again, with something in it
-        kernel = tangent_kernel(model, inputs)
+    kernel = tangent_kernel(model, inputs)
     assert set(seen) == {1}
     assert relative_error(kernel, brute_force_kernel(model, inputs, "full")) < TOLERANCE[torch.float64]
 
