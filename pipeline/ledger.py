@@ -143,7 +143,10 @@ class Ledger:
         """A job's rows are on storage. The job, if it was still somebody's."""
         _, job = self.in_hand.pop(ticket, ("", None))
         for row in rows:
-            self._done(row)
+            if row["state"] == "measured":
+                self._done(row)
+            else:  # this variable alone could not be computed
+                self._failed(row)
         if job is not None:
             self._queue(*job.key)  # what it compares with may have come, or have been replaced, meanwhile
         return job

@@ -91,6 +91,7 @@ class Measurer:
                 | {"draw": draw, "variable": name, "version": VARIABLES[name].version, "values": values.tolist()}
                 | {"recorded_at": when["recorded_at"]}
                 for name, profile in result.profiles.items()
+                if name not in result.reasons
                 for draw, values in enumerate(profile)
             ]
         return rows
@@ -144,6 +145,9 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], file: str) -> None:
 def _statistics(result: Measurement, name: str) -> dict[str, Any]:
     about = {"variable": name, "version": VARIABLES[name].version, "state": "measured", "cause": None}
     about |= {"clipped_mass": float(result.clipped_mass.mean())}
+    if name in result.reasons:
+        nothing = {"value": float("nan"), "stderr": None, "draw_values": None, "length": None}
+        return about | {"state": "failed", "cause": result.reasons[name]} | nothing
     if name in result.profiles:
         nothing = {"value": None, "stderr": None, "draw_values": None}
         return about | nothing | {"length": result.profiles[name].shape[1]}

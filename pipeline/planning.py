@@ -15,9 +15,13 @@ from pipeline.spec import Study, read_study
 from pipeline.subjects import observed
 from pipeline.units import clock, human
 from probes import kernel_plan
+from probes.kernels.plan import PER_SAMPLE
 
 _MOST_ROWS = 40
 _MOST_KERNELS = 3
+
+_MUCH = 0.2
+"""Share of a kernel's work by layers without a rule from which on they are told of."""
 
 
 def tell(console: Console, path: Path, overrides: tuple[str, ...], scale: str | None, data_dir: Path | None) -> None:
@@ -82,4 +86,11 @@ def _kernel(run: Run) -> str:
     memory = run.study.resources.probe.memory_bytes
     module = observed(run.task, network, run.probes[0].part)
     found = kernel_plan(module, inputs_of(points), kernel.outputs, memory_bytes=memory)
-    return f"kernel of {run.name} ({kernel.size} points, {kernel.outputs})\n{found}"
+    lines = f"kernel of {run.name} ({kernel.size} points, {kernel.outputs})\n{found}"
+    if found.fallback_share > _MUCH:
+        without_rule = [layer.name or "(network)" for layer in found.layers if layer.path == PER_SAMPLE]
+        lines += (
+            f"\nwarning: no rule covers {', '.join(without_rule)}, which take {found.fallback_share:.0%} of this "
+            "kernel's work: choose fewer outputs (outputs: summed) or fewer points if that is too long"
+        )
+    return lines

@@ -40,7 +40,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("length", pa.int64()),
             # Of variables that compare: step and checksum of each earlier snapshot, or NOTHING at the first step.
             ("compared_with", pa.string()),
-            ("state", pa.string()),  # "measured", or "failed" after three tries, with its cause
+            ("state", pa.string()),  # "measured", or "failed" by itself or after three tries, with its cause
             ("cause", pa.string()),
             ("clipped_mass", pa.float64()),
             ("probe_seconds", pa.float64()),

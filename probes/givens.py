@@ -8,8 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 
-from probes.kernels.batch import as_batch
+from probes.kernels.batch import Batch
+from probes.kernels.checks import check_devices, check_level, check_model, check_numbers
+from probes.kernels.function import Function
+from probes.kernels.memory import ceiling, saved_bytes
+from probes.kernels.observation import check_shape
 from probes.kernels.observe import deterministic
+from probes.kernels.output import Output
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Loss of a batch from outputs [n, ...] and targets [n, ...]; it is called with one point, so that a mean is a sum."""
@@ -19,17 +24,26 @@ OF_POINTS = frozenset({"labels", "classes", "residual", "output_hessian"})
 
 
 def givens_at(
-    model: nn.Module, inputs: Any, targets: Tensor, loss: Loss | None, wanted: Collection[str]
+    model: nn.Module,
+    inputs: Any,
+    targets: Tensor,
+    loss: Loss | None,
+    wanted: Collection[str],
+    *,
+    output: Output = None,
+    memory_bytes: int | None = None,
 ) -> dict[str, Tensor]:
     """Those of ``wanted`` that targets and loss can give, for all points of ``inputs``.
 
     Args:
         model: as for ``tangent_kernel``; left as it was.
-        inputs: M data points.
+        inputs: M data points, as for ``tangent_kernel``.
         targets: [M] classes, [M, ...] classes of several positions (negative ones count as none), or [M, ...] numbers
             (NaN where there is none; a loss that knows so has residuals and curvatures of 0 there).
         loss: needed for ``residual`` and ``output_hessian``.
         wanted: names out of ``OF_POINTS``.
+        output: which of what the model returns is its output, as for ``tangent_kernel``.
+        memory_bytes: bound on what forward passes keep at a time, by default a quarter of what is free.
 
     Returns:
         By name, in float64: labels [M, O], one-hot for classes, 0 where there is none; classes [M] if every point has
@@ -37,13 +51,12 @@ def givens_at(
         point.
 
     Raises:
-        ValueError: targets that do not fit the outputs.
+        ValueError: targets that do not fit the outputs; outputs that are not [M, ...]; a model or inputs that
+            ``tangent_kernel`` refuses.
+        TypeError: as for ``tangent_kernel``.
     """
-    batch = as_batch(inputs)
-    device = next(model.parameters()).device
-    with deterministic(model, device), torch.no_grad():
-        outputs = batch.run(model).double()
-    targets = targets.to(device)
+    outputs = _outputs(model, Function(model, output).batch(inputs), memory_bytes).double()
+    targets = targets.to(outputs.device)
     found: dict[str, Tensor] = {}
     if "labels" in wanted:
         found["labels"] = _labels(outputs, targets)
@@ -64,11 +77,34 @@ def givens_at(
     return found
 
 
-def outputs_of(model: nn.Module, inputs: Any) -> int:
-    """O, the numbers that the network puts out for a data point."""
-    batch = as_batch(inputs).sample()
-    with deterministic(model, next(model.parameters()).device), torch.no_grad():
-        return batch.run(model).numel() // len(batch)
+def outputs_of(model: nn.Module, inputs: Any, output: Output = None) -> int:
+    """O, the numbers that the network puts out for a data point; errors as for ``givens_at``."""
+    return _outputs(model, Function(model, output).batch(inputs).sample(1), None).numel()
+
+
+def _outputs(model: nn.Module, batch: Batch, memory_bytes: int | None) -> Tensor:
+    """Outputs [M, ...] without their graph.
+
+    Gradients are on, since a forward may take some itself; as many points pass at a time as the graphs have room for.
+    """
+    check_model(model)
+    check_numbers(model)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    check_devices(model, device, {"inputs": batch})
+    with deterministic(model, device):
+        if len(batch) == 1:
+            return _checked(batch, model)
+        each = max(1, ceiling(memory_bytes, device) // (saved_bytes(model, batch.sample(1)) + 1))
+        if each >= len(batch):
+            return _checked(batch, model)
+        places = torch.arange(len(batch)).split(each)
+        return torch.cat([_checked(batch.take(place), model) for place in places])
+
+
+def _checked(batch: Batch, model: nn.Module) -> Tensor:
+    found = batch.run(model).detach()
+    check_level(batch, found)
+    return check_shape(found, len(batch))
 
 
 def _labels(outputs: Tensor, targets: Tensor) -> Tensor:

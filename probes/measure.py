@@ -6,7 +6,7 @@ shows the network's change and not the sampling's.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,11 @@ from torch import Tensor, nn
 
 from probes.givens import OF_POINTS, Loss, givens_at, outputs_of
 from probes.kernels import OutputTreatment, draw_kernels, draw_kernels_and_traces
-from probes.kernels.batch import as_batch, checked_draws
+from probes.kernels.batch import checked_draws
+from probes.kernels.checks import Chosen
+from probes.kernels.function import Function
+from probes.kernels.output import Output
+from probes.kernels.treatment import check_treatment as check_known
 from probes.spectrum import spectra
 from probes.variables import VARIABLES, check_names, check_treatment, evaluate, givens_of
 from probes.variables.needs import GIVENS, defined, known_of
@@ -31,6 +35,8 @@ class Measurement:
     profiles: by variable that is a profile, its numbers for each draw.
     eigenvalues: descending in each draw, clipped to ≥ 0.
     clipped_mass: by draw, see ``Spectrum``.
+    reasons: by variable that could not be computed, why, in the first draw that it failed in; its values are NaN where
+        it failed, and a profile that failed in all draws has a length of 1.
     """
 
     outputs: OutputTreatment
@@ -38,6 +44,7 @@ class Measurement:
     profiles: dict[str, Float64[np.ndarray, "draws length"]]
     eigenvalues: Float64[np.ndarray, "draws side"]
     clipped_mass: Float64[np.ndarray, " draws"]
+    reasons: dict[str, str] = field(default_factory=dict)
 
     def mean(self, name: str) -> float:
         """Mean over the draws; NaN if any draw is, since leaving draws out would hide a broken network."""
@@ -88,13 +95,17 @@ def measure(
     previous: nn.Module | None = None,
     step: int | None = None,
     previous_step: int | None = None,
+    output: Output = None,
+    parameters: Chosen = None,
     memory_bytes: int | None = None,
 ) -> Measurement:
     """Variables of the tangent kernel of each draw of points (CV: 200 draws of 20 points).
 
+    A variable that cannot be computed is NaN and leaves the others as they are, see ``Measurement.reasons``.
+
     Args:
         model: as for ``tangent_kernel``; left as it was.
-        inputs: M data points, of which only those that are drawn are looked at.
+        inputs: M data points as for ``tangent_kernel``, of which only those that are drawn are looked at.
         draws: indices of points, see ``draw_indices``.
         outputs: output treatment, as for ``tangent_kernel``.
         variables: names out of ``VARIABLES``. Some need what follows, see ``givens_of``.
@@ -104,60 +115,87 @@ def measure(
         previous: the network at ``previous_step``, the step measured before. With ``previous_step`` None there was
             none, and variables that compare with it are NaN.
         step: of ``model``.
-        memory_bytes: as for ``tangent_kernel``.
+        output, parameters, memory_bytes: as for ``tangent_kernel``, the first two of all networks that are given.
 
     Raises:
         ValueError: unknown variable, one that is not defined for ``outputs`` or needs what is not given; draws that are
-            none of these points; whatever ``tangent_kernel`` raises.
+            none of these points; targets that do not fit the outputs; networks of different outputs; whatever
+            ``tangent_kernel`` raises.
         TypeError: whatever ``tangent_kernel`` raises.
     """
     names = check_names(variables)
+    check_known(outputs)
     needed = frozenset().union(*(givens_of(name) for name in names))
     targets = None if targets is None else torch.as_tensor(targets)
     _check_given(names, targets, loss, initial, step)
-    batch = as_batch(inputs)
+    function = Function(model, output, parameters)
+    function.anatomy()
+    batch = function.batch(inputs)
     index = checked_draws(draws, len(batch))
     if targets is not None and len(targets) != len(batch):
         raise ValueError(f"{len(targets)} targets for {len(batch)} inputs: pass one for each")
     chosen, place = torch.unique(index, return_inverse=True)
     points = batch.take(chosen).data
-    if outputs != "full" and outputs_of(model, points) > 1:
-        check_treatment(names, outputs)
+    given = {"initial": initial, "previous": previous}
+    compared = {role: network for role, network in given.items() if network is not None and f"{role}_kernel" in needed}
+    if outputs != "full" or compared:
+        widths = {role: outputs_of(network, points, output) for role, network in compared.items()}
+        _check_outputs(names, outputs, outputs_of(model, points, output), widths)
     beside: dict[str, Tensor] = {}
+    if targets is not None and needed & OF_POINTS:
+        of_chosen = targets[chosen.to(targets.device)]
+        found = givens_at(model, points, of_chosen, loss, needed, output=output, memory_bytes=memory_bytes)
+        beside |= {name: values[place.to(values.device)] for name, values in found.items()}
+    how: dict[str, Any] = {"output": output, "parameters": parameters, "memory_bytes": memory_bytes}
     if "layer_parts" in needed:
-        present, parts = draw_kernels_and_traces(model, points, place, outputs, memory_bytes=memory_bytes)
+        present, parts = draw_kernels_and_traces(model, points, place, outputs, **how)
         beside["layer_parts"] = torch.stack([*parts.values()], 1)
     else:
-        present = draw_kernels(model, points, place, outputs, memory_bytes=memory_bytes)
-    if targets is not None and needed & OF_POINTS:
-        found = givens_at(model, points, targets[chosen.to(targets.device)], loss, needed)
-        beside = {name: values[place.to(values.device)] for name, values in found.items()}
-    if initial is not None and "initial_kernel" in needed:
-        beside["initial_kernel"] = draw_kernels(initial, points, place, outputs, memory_bytes=memory_bytes)
-    if "previous_kernel" in needed:
-        beside["previous_kernel"] = (
-            torch.full_like(present, torch.nan)
-            if previous is None
-            else draw_kernels(previous, points, place, outputs, memory_bytes=memory_bytes)
-        )
+        present = draw_kernels(model, points, place, outputs, **how)
+    for role, network in compared.items():
+        beside[f"{role}_kernel"] = draw_kernels(network, points, place, outputs, **how)
+    if "previous_kernel" in needed and previous is None:
+        beside["previous_kernel"] = torch.full_like(present, torch.nan)
     about = {"outputs": outputs, "points": place.shape[1], "step": step, "previous_step": previous_step or 0}
     matrices = [defined(kernel) for kernel in present]
     solved = spectra(matrices)
-    drawn = [
-        evaluate(
-            names,
-            known_of(matrix, spectrum=spectrum, **about, **{name: values[draw] for name, values in beside.items()}),
-        )
-        for draw, (matrix, spectrum) in enumerate(zip(matrices, solved, strict=True))
-    ]
-    columns = {name: np.array([values[name] for values in drawn], dtype=np.float64) for name in names}
+    reasons: dict[str, str] = {}
+    drawn = []
+    for draw, (matrix, spectrum) in enumerate(zip(matrices, solved, strict=True)):
+        here: dict[str, str] = {}
+        of_draw = {name: values[draw] for name, values in beside.items()}
+        drawn.append(evaluate(names, known_of(matrix, spectrum=spectrum, **about, **of_draw), here))
+        reasons = here | reasons
+    columns = {name: _column([values[name] for values in drawn]) for name in names}
     return Measurement(
         outputs=outputs,
         values={name: column for name, column in columns.items() if VARIABLES[name].kind == "number"},
-        profiles={name: column for name, column in columns.items() if VARIABLES[name].kind == "profile"},
+        profiles={
+            name: column.reshape(len(column), -1)
+            for name, column in columns.items()
+            if VARIABLES[name].kind == "profile"
+        },
         eigenvalues=np.stack([spectrum.eigenvalues for spectrum in solved]),
         clipped_mass=np.array([spectrum.clipped_mass for spectrum in solved], dtype=np.float64),
+        reasons=reasons,
     )
+
+
+def _column(values: list[float | np.ndarray]) -> Float64[np.ndarray, "..."]:
+    """The values of all draws; where one failed it is NaN as long as the others are."""
+    return np.array(np.broadcast_arrays(*values), dtype=np.float64)
+
+
+def _check_outputs(names: Iterable[str], outputs: OutputTreatment, width: int, others: dict[str, int]) -> None:
+    """ValueError if O outputs a point, ``width`` and those of other networks, do not do for this treatment."""
+    if outputs != "full" and width > 1:
+        check_treatment(names, outputs)
+    for role, other in others.items():
+        if outputs == "full" and other != width:
+            raise ValueError(
+                f"the network {role}= has {other} outputs a point and the model {width}, expected as many: "
+                "pass an earlier state of the same network"
+            )
 
 
 def _check_given(

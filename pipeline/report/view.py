@@ -155,7 +155,7 @@ class View:
 
     @cached_property
     def failed(self) -> pd.DataFrame:
-        """The measurements that failed after three tries."""
+        """The measurements that failed by themselves or after three tries."""
         return where(self.measurements, state="failed")
 
     def kernel_of(self, probe: str) -> Kernel:

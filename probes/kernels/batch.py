@@ -1,112 +1,126 @@
-"""Data points in a batch: rows of a tensor, or graphs of a mini-batch of graphs."""
+"""Data points in a batch: rows of tensors, or graphs of a mini-batch of graphs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.data import DataLoader, Dataset
+
+from probes.kernels.graph_batch import GraphBatch, is_graph_batch
+from probes.kernels.output import Output, arguments_for, picked
+from probes.kernels.state import renew
+from probes.kernels.structure import leaves_of, mapped, parts_of, tensors_of
+
+STRUCTURES = "a tensor [N, ...], a dict, tuple or dataclass of such, or a torch_geometric Batch"
 
 
+@dataclass(frozen=True, eq=False)
 class TensorBatch:
-    """Points are the rows of a tensor [N, ...]."""
+    """Points are the rows of a tensor [N, ...], or of all tensors of a structure but those without dimensions.
 
-    def __init__(self, data: Tensor):
-        self.data = data
+    output: which of what a model returns is meant.
+    """
+
+    data: Any
+    output: Output = None
 
     @property
-    def device(self) -> torch.device:
-        """Where the tensor lies."""
-        return self.data.device
+    def devices(self) -> dict[str, torch.device]:
+        """Where the tensors that have rows lie, by the code that takes them out of the data."""
+        return {label: tensor.device for label, tensor in tensors_of(self.data).items() if tensor.dim()}
+
+    @cached_property
+    def rows(self) -> list[Tensor]:
+        """The tensors that have a row for each point."""
+        return [tensor for tensor in tensors_of(self.data).values() if tensor.dim()]
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.rows[0])
 
-    def run(self, model: nn.Module) -> Any:
-        """``model(inputs)``, of a copy: a model may work on its inputs in place."""
-        return model(self.data.clone())
+    def run(self, model: nn.Module, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The model's output, with other parameters if they are given, at each place that has one.
+
+        It gets copies: a model may work on its inputs in place.
+        """
+        args, kwargs = arguments_for(model, mapped(self.data, Tensor.clone))
+        if parameters is None:
+            renew(model)
+            returned = model(*args, **kwargs)
+        else:
+            returned = functional_call(model, dict(parameters), args, kwargs, tie_weights=False)
+        return picked(returned, self.output, model)
 
     def take(self, indices: Tensor) -> "TensorBatch":
-        """Rows of the tensor."""
-        return TensorBatch(self.data[indices.to(self.data.device)])
+        """Some of the points."""
+        return self._each(lambda rows: rows[indices.to(rows.device)])
 
-    def sample(self) -> "TensorBatch":
-        """One point that costs as much as any: the last one."""
-        return TensorBatch(self.data[-1:])
+    def sample(self, points: int) -> "TensorBatch":
+        """So many points, or all, that cost as much as any: the last ones."""
+        return self._each(lambda rows: rows[-points:])
+
+    def filled(self, rows: Sequence[Tensor]) -> "TensorBatch":
+        """The same with other ``rows``."""
+        remaining = iter(rows)
+        return self._each(lambda _: next(remaining))
 
     def owners(self, rows: int) -> Iterator[Tensor]:
         """None: rows of a tensor keep their places, see ``layouts.Grid``."""
         return iter(())
 
+    def level(self, rows: int) -> str | None:
+        """None: there is nothing but points."""
+        return None
 
-class GraphBatch:
-    """Points are the graphs of a PyTorch Geometric ``Batch``; rows inside the network are graphs, nodes or edges."""
-
-    def __init__(self, data: Any):
-        self.data = data
-
-    @property
-    def device(self) -> torch.device:
-        """Where the nodes lie."""
-        return self.data.batch.device
-
-    def __len__(self) -> int:
-        return int(self.data.num_graphs)
-
-    def run(self, model: nn.Module) -> Any:
-        """``model(batch)``, of a copy: a model may put its features into the batch."""
-        return model(self.data.clone())
-
-    def take(self, indices: Tensor) -> "GraphBatch":
-        """A mini-batch of some of the graphs."""
-        chosen = [self.data.get_example(index) for index in indices.tolist()]
-        return GraphBatch(type(self.data).from_data_list(chosen))
-
-    def sample(self) -> "GraphBatch":
-        """The graph that has most nodes."""
-        return self.take(torch.bincount(self.data.batch).argmax()[None])
-
-    def owners(self, rows: int) -> Iterator[Tensor]:
-        """By their number, rows can be graphs, nodes or edges (an edge belongs to the graph of its source)."""
-        node_owner = self.data.batch
-        edges = self.data.edge_index
-        if rows == len(self):
-            yield torch.arange(rows, device=node_owner.device)
-        if rows == len(node_owner):
-            yield node_owner
-        if edges is not None and rows == edges.shape[1]:
-            yield node_owner[edges[0]]
+    def _each(self, change: Any) -> "TensorBatch":
+        return replace(self, data=mapped(self.data, lambda tensor: change(tensor) if tensor.dim() else tensor))
 
 
 Batch = TensorBatch | GraphBatch
 """N data points that a network takes at once."""
 
 
-def as_batch(inputs: Any, name: str = "inputs") -> Batch:
-    """The data points behind ``inputs``.
+def as_batch(inputs: Any, name: str = "inputs", output: Output = None) -> Batch:
+    """The data points behind ``inputs``, for models of whose results ``output`` is meant.
 
     Raises:
-        TypeError: neither a tensor nor a mini-batch of graphs.
-        ValueError: no batch dimension, or no data points.
+        TypeError: no data points of a known kind.
+        ValueError: no batch dimension or several, no data points, or graphs that were changed after collating.
     """
+    if isinstance(inputs, DataLoader | Dataset):
+        raise TypeError(f"{name} are a {type(inputs).__name__}, expected one batch of it: {_one_batch(inputs, name)}")
+    if is_graph_batch(inputs):
+        return GraphBatch.of(inputs, name, output)
     if isinstance(inputs, Tensor):
+        _check_dense(inputs, name)
         if inputs.dim() == 0:
             raise ValueError(
                 f"{name} have no batch dimension (shape []), expected [N, ...]: add one with {name}.unsqueeze(0)"
             )
-        if len(inputs) == 0:
-            raise ValueError(
-                f"{name} hold no data points (shape {list(inputs.shape)}), expected N ≥ 1: pass at least one"
-            )
-        with torch.inference_mode(False):  # tensors made in it cannot be saved for a backward pass
-            return TensorBatch(inputs.clone() if inputs.is_inference() else inputs.detach())
-    if all(hasattr(inputs, part) for part in ("num_graphs", "get_example", "edge_index")):
-        if inputs.num_graphs == 0:
-            raise ValueError(f"{name} hold no graphs, expected at least one: pass a mini-batch with some")
-        return GraphBatch(inputs)
-    raise TypeError(
-        f"{name} are a {type(inputs).__name__}, expected a tensor [N, ...] or a torch_geometric Batch: convert them "
-        "with torch.as_tensor or Batch.from_data_list"
-    )
+    elif parts_of(inputs) is None:
+        raise TypeError(
+            f"{name} are a {type(inputs).__name__}, expected {STRUCTURES}: {_converted(inputs, f'[{name}]')}"
+        )
+    else:
+        _check_structure(inputs, name)
+    with torch.inference_mode(False):  # tensors made in it cannot be saved for a backward pass
+        batch = TensorBatch(mapped(inputs, lambda t: t.clone() if t.is_inference() else t.detach()), output)
+    if len(batch) == 0:
+        shapes = ", ".join(f"{label or 'shape'} {list(t.shape)}" for label, t in tensors_of(inputs).items() if t.dim())
+        raise ValueError(f"{name} hold no data points ({shapes}), expected N ≥ 1: pass at least one")
+    try:
+        batch.sample(1)
+    except Exception as error:  # a class of its own may hold its tensors to each other's sizes
+        told = next(iter(str(error).splitlines()), type(error).__name__)
+        raise TypeError(
+            f"{name} are a {type(inputs).__name__}, of which no single point can be taken ({told}), "
+            f"expected {STRUCTURES}: put its tensors into a dict"
+        ) from error
+    return batch
 
 
 def checked_draws(draws: Any, points: int) -> Tensor:
@@ -127,3 +141,59 @@ def checked_draws(draws: Any, points: int) -> Tensor:
             "draw out of these inputs"
         )
     return index
+
+
+def _check_dense(tensor: Tensor, name: str) -> None:
+    if tensor.is_nested:
+        raise TypeError(
+            f"{name} are a nested tensor, expected a dense one [N, ...]: pad it with {name}.to_padded_tensor(0)"
+        )
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} are a sparse tensor, expected a dense one [N, ...]: pass {name}.to_dense()")
+
+
+def _check_structure(inputs: Any, name: str) -> None:
+    sizes = {}
+    for label, leaf in leaves_of(inputs):
+        if isinstance(leaf, Tensor):
+            _check_dense(leaf, name + label)
+            if leaf.dim():
+                sizes[label] = len(leaf)
+        elif is_graph_batch(leaf):
+            raise TypeError(
+                f"{name}{label} are a {type(leaf).__name__} among others, expected it alone: pass it as {name}, with "
+                "all else that belongs to a graph put on each Data before Batch.from_data_list"
+            )
+        elif isinstance(leaf, np.ndarray) and leaf.ndim:
+            raise TypeError(
+                f"{name}{label} are a {type(leaf).__name__}, expected a tensor [N, ...]: convert it with "
+                "torch.as_tensor"
+            )
+    if not sizes:
+        raise TypeError(
+            f"{name} are a {type(inputs).__name__} without a tensor that has rows, expected {STRUCTURES}: "
+            f"{_converted(next((leaf for _, leaf in leaves_of(inputs)), None), name)}"
+        )
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name}{label} has {size}" for label, size in sizes.items())
+        raise ValueError(
+            f"tensors of different leading sizes: {told}; expected one N for all: give each a row for every data "
+            "point, with expand() where all have the same (constants may be numbers or tensors without dimensions)"
+        )
+
+
+def _converted(given: Any, graphs: str) -> str:
+    if type(given).__module__.startswith("torch_geometric."):
+        return f"collate graphs with Batch.from_data_list({graphs})"
+    return "convert arrays with torch.as_tensor and graphs with Batch.from_data_list"
+
+
+def _one_batch(given: DataLoader | Dataset, name: str) -> str:
+    if isinstance(given, DataLoader):
+        return f"pass next(iter({name})), or of that what the model takes"
+    kind = "torch_geometric.loader" if _of_graphs(given) else "torch.utils.data"
+    return f"pass next(iter({kind}.DataLoader({name}, batch_size=64))), or of that what the model takes"
+
+
+def _of_graphs(dataset: Dataset) -> bool:
+    return any(base.__module__.startswith("torch_geometric.") for base in type(dataset).__mro__)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from probes.kernels.anatomy import Anatomy
 from probes.kernels.batch import Batch
 from probes.kernels.costs import Blocks
-from probes.kernels.jacobian import add_jacobian_kernel
+from probes.kernels.jacobian import Block, add_jacobian_kernel
 from probes.kernels.memory import WORKSPACE, WORKSPACE_LEAST, stores_budget
-from probes.kernels.shares import Observation, Share
+from probes.kernels.observation import Observation
+from probes.kernels.shares import Share
 from probes.kernels.sides import Side, uses_by_edge
 from probes.kernels.stores import Decision, Store, add_share, decide, in_steps
 from probes.kernels.treatment import OutputRows
@@ -70,6 +71,21 @@ class Kernels:
         diagonal = share.diagonal(dim1=1, dim2=3).diagonal(dim1=1, dim2=2)  # [draws, n, R]
         self._traces_of(owner, self.part_of)[self.chosen, rows] += diagonal.double().sum(2)
 
+    def block(self, rows: slice, columns: slice) -> Block:
+        """A block of the kernels of one draw."""
+
+        def kernel_of(owner: str) -> Tensor:
+            return self._of(owner)[self.chosen, rows, :, columns][0]
+
+        def add_trace(owner: str, points: slice, values: Tensor) -> None:
+            if self.part_of is not None and rows == columns:
+                self._traces_of(owner, self.part_of)[self.chosen, rows][0, points] += values
+
+        def group_of(owner: str) -> tuple[str, str]:
+            return self.name_of(owner), self.part_of(owner) if self.part_of else ""
+
+        return Block(kernel_of, add_trace, group_of)
+
     def of_all(self, parameters: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Kernels and traces in the order of the ``parameters``; zero where nothing was added."""
         owners = dict.fromkeys(name.rpartition(".")[0] for name in parameters)
@@ -115,7 +131,8 @@ def add_block(
     others = shares
     if right is not None:
         twins = {share.signature: share for share in right.shares}
-        shares = [share for share in shares if share.signature in twins]  # the network may have gone another way
+        common = _in_common(left.shares, right.shares)
+        shares = [share for share in shares if common.issuperset(share.parameters)]
         others = [twins[share.signature] for share in shares]
     blocks = network.blocks(draws, n, n if right is None else len(right.batch), symmetric)
     # Points of different size: a path must do for the larger side.
@@ -151,10 +168,20 @@ def add_block(
                 store.let_go()
             del stores  # before the sweep goes on
     remaining = remaining_parameters(network, shares, [left] if right is None else [left, right])
-    for owner, parameters in remaining.items():
-        logger.info("no rule for %s: per-sample Jacobians", ", ".join(parameters))
-        with kernels.adding(owner, *place) as kernel:
-            _add_jacobians(network, kernel, parameters, left.batch, right.batch if right else None, index, free)
+    if remaining:
+        logger.info("no rule for %s: per-sample Jacobians", ", ".join(remaining))
+        _add_jacobians(network, kernels, place, remaining, left.batch, right.batch if right else None, index, free)
+
+
+def _in_common(left: Sequence[Share], right: Sequence[Share]) -> set[str]:
+    """The parameters all of whose shares are alike on both sides: the network may have gone another way."""
+    signatures: list[dict[str, set[tuple[object, ...]]]] = []
+    for shares in (left, right):
+        signatures.append(defaultdict(set))
+        for share in shares:
+            for name in share.parameters:
+                signatures[-1][name].add(share.signature)
+    return {name for name, found in signatures[0].items() if found == signatures[1].get(name)}
 
 
 def decide_all(
@@ -182,27 +209,32 @@ def decide_all(
 
 def remaining_parameters(
     network: Network, shares: Sequence[Share], sides: Sequence[Observation]
-) -> dict[str, dict[str, nn.Parameter]]:
-    """By owner, the parameters that the outputs of all ``sides`` depend on and no share covers."""
+) -> dict[str, nn.Parameter]:
+    """By name, the parameters that the outputs of all ``sides`` depend on and no share covers."""
     covered = {name for share in shares for name in share.parameters}
-    remaining: dict[str, dict[str, nn.Parameter]] = defaultdict(dict)
-    for name, parameter in network.anatomy.trainable.items():
-        if name not in covered and all(side.graph.uses[id(parameter)] for side in sides):
-            remaining[name.rpartition(".")[0]][name] = parameter
-    return remaining
+    return {
+        name: parameter
+        for name, parameter in network.anatomy.trainable.items()
+        if parameter.numel() and name not in covered and all(side.graph.users[id(parameter)] for side in sides)
+    }
 
 
 def _add_jacobians(
     network: Network,
-    kernel: Tensor,
+    kernels: Kernels,
+    place: tuple[slice, slice],
     parameters: dict[str, nn.Parameter],
     inputs: Batch,
     others: Batch | None,
     index: Tensor | None,
     free: int,
 ) -> None:
+    """All of them together: a network's pass costs the same for one as for many."""
+    model, rows = network.anatomy.model, network.rows
     if index is None:
-        add_jacobian_kernel(kernel[0], network.anatomy.model, parameters, inputs, others, network.rows, free)
+        add_jacobian_kernel(kernels.block(*place), model, parameters, inputs, others, rows, free)
         return
-    for draw, chosen in zip(kernel, index, strict=True):
-        add_jacobian_kernel(draw, network.anatomy.model, parameters, inputs.take(chosen), None, network.rows, free)
+    first = kernels.chosen.start or 0
+    for draw, chosen in enumerate(index):
+        block = kernels.part(slice(first + draw, first + draw + 1)).block(*place)
+        add_jacobian_kernel(block, model, parameters, inputs.take(chosen), None, rows, free)

@@ -1,16 +1,14 @@
-"""The autograd graph of one forward pass: who uses which parameter, and the backward sweep in segments."""
+"""The autograd graph of one forward pass: who takes what, and where a backward pass can be cut."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-
-from probes.kernels.treatment import OutputRows
 
 ELEMENTWISE = {
     f"{name}Backward0"
@@ -30,8 +28,20 @@ BATCHED = ELEMENTWISE | {
 }
 """Nodes through which the gradients of many functions pass at once as exactly as one by one, and sooner where small."""
 
+ACCUMULATE = "torch::autograd::AccumulateGrad"
+
 _ROWS_AT = {"AddmmBackward0": 1, "MmBackward0": 0}
 """Products of matrices, and the place of the left one among what they take."""
+
+SELECTING = {
+    f"{name}Backward{number}"
+    for number in range(3)
+    for name in (
+        *("T", "Transpose", "Permute", "View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze", "Clone"),
+        *("Select", "Slice", "Split", "SplitWithSizes", "UnsafeSplit", "Unbind", "ToCopy", "Alias", "Diagonal"),
+    )
+}
+"""Nodes whose output has some of the numbers that they take, each at most once, in any order."""
 
 Edge = tuple[Any, int]
 """A node of the graph and the number of its output: a tensor of the forward pass."""
@@ -54,23 +64,30 @@ class Head:
 
 
 class Graph:
-    """Nodes behind the outputs, consumers before producers, and how often each leaf is used.
+    """Nodes behind the outputs, consumers before producers, and who takes which parameter.
 
-    ``uses`` counts by ``id`` of the leaf what module hooks cannot see: tied weights, functional uses of a weight.
-    ``users`` of a leaf, by its ``id``, and ``consumers`` of a node's output are nodes, with the place at which they
-    take it. Between the tensor at ``end`` [N, O] and the outputs every entry goes its own way.
+    ``users`` of a parameter, by its ``id``, and ``consumers`` of a node's outputs are nodes, with the place at which
+    they take it; ``leaves`` are the parameters' own edges. Between the tensor at ``end`` [N, O] and the outputs every
+    entry goes its own way.
+
+    parameters: all of them that matter. They need not be leaves of torch's graph (deep copies of scripted modules have
+    others); what they were made of is not looked at.
     """
 
-    def __init__(self, outputs: Tensor):
+    def __init__(self, outputs: Tensor, parameters: Iterable[Tensor] = ()):
         self.root = get_gradient_edge(outputs)
         self.root_edge: Edge = self.root.node, self.root.output_nr
-        self.uses: Counter[int] = Counter()
+        self.leaves: dict[Edge, int] = {}
+        for parameter in parameters:
+            if not parameter.requires_grad:  # forward may have frozen it
+                continue
+            edge = get_gradient_edge(parameter)
+            self.leaves[edge.node, edge.output_nr] = id(parameter)
         self.users: dict[int, list[Edge]] = defaultdict(list)
         self.consumers: dict[Any, list[Edge]] = defaultdict(list)
         self.following: dict[Any, list[Edge]] = {}
         self.nodes: list[Any] = []
         self._order(self.root.node)
-        self.place = {node: number for number, node in enumerate(self.nodes)}
         self.end = self.root_edge
         while (before := self._entry_by_entry(self.end)) is not None:
             self.end = before
@@ -89,19 +106,32 @@ class Graph:
             for place, (following, number) in enumerate(node.next_functions):
                 if following is None:
                     continue
-                if following.name() == "torch::autograd::AccumulateGrad":
-                    self.users[id(following.variable)].append((node, place))
-                else:
+                if (key := self.leaves.get((following, number))) is not None:
+                    self.users[key].append((node, place))
+                elif following.name() != ACCUMULATE:
                     edges.append((following, number))
                     self.consumers[following].append((node, place))
             self.following[node] = edges
             pending.append((node, True))
             pending += [(following, False) for following, _ in edges]
         self.nodes.reverse()
-        for leaf, users in self.users.items():
-            # Autocast casts a parameter once for all its uses.
-            casts = [node for node, _ in users if node.name() == "ToCopyBackward0"]
-            self.uses[leaf] = len(users) + sum(len(self.consumers[node]) - 1 for node in casts)
+
+    def takers(self, edge: Edge) -> list[Edge]:
+        """The nodes that take the tensor at ``edge``, and at which place."""
+        if (key := self.leaves.get(edge)) is not None:
+            return self.users[key]
+        return [(node, place) for node, place in self.consumers.get(edge[0], []) if node.next_functions[place] == edge]
+
+    def outputs_of(self, node: Any) -> list[int]:
+        """The numbers of those outputs of a node that are taken by others or are the network's."""
+        taken = {each.next_functions[place][1] for each, place in self.consumers.get(node, [])}
+        return sorted(taken | ({self.root_edge[1]} if node is self.root.node else set()))
+
+    @cached_property
+    def rounding(self) -> float:
+        """Of the least precise numbers in the graph."""
+        dtypes = {node._input_metadata[0].dtype for node in self.nodes if node._input_metadata}
+        return max(torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point or dtype.is_complex)
 
     def _entry_by_entry(self, edge: Edge) -> Edge | None:
         """The one tensor whose entries, each for itself, make those of the tensor at ``edge``."""
@@ -174,104 +204,16 @@ class Graph:
         return leads
 
 
-def merged(segments: Sequence[Segment], size: Callable[[Edge], int], budget: int) -> list[Segment]:
-    """Neighbouring segments joined while what they want fits the budget: fewer, longer backward passes."""
-    joined: list[Segment] = []
-    held = 0
-    for segment in segments:
-        needed = sum(size(edge) for edge in segment.wanted)
-        if joined and held + needed <= budget:
-            joined[-1] = Segment(joined[-1].wanted + segment.wanted, segment.leads_on)
-            held += needed
-        else:
-            joined.append(segment)
-            held = needed
-    return joined
-
-
 def edge_shape(edge: Edge) -> torch.Size:
     """Shape of the tensor that an edge stands for."""
     return torch.Size(edge[0]._input_metadata[edge[1]].shape)
 
 
-def sweep(
-    graph: Graph,
-    rows: OutputRows,
-    slopes: Tensor,
-    segments: Sequence[Segment],
-    collect: Callable[[Edge, int, Tensor], None],
-    together: bool = False,
-) -> Iterator[int]:
-    """One backward pass for each function of ``rows``, all of them segment by segment; yields after each segment.
-
-    slopes: see ``Graph.slopes``. ``collect(edge, k, gradient)`` is called for every wanted edge that the outputs depend
-    on. What the forward pass saved is freed as the sweep passes it. Between segments only the gradients at one edge are
-    held.
-    together: one pass for all functions, where there is one segment and ``graph.batches``.
-    """
-    head = graph.head([edge for segment in segments for edge in segment.wanted])
-    entered = GradientEdge(*head.rows) if head else graph.root
-    count = rows.functions
-
-    def started(k: int) -> Tensor:
-        gradient = rows.cotangent(k, slopes)
-        if head is None:
-            return gradient
-        gradient *= slopes
-        if graph.end in segments[0].wanted:
-            collect(graph.end, k, gradient)
-        # Most often of one output: many outputs times many points would be the dearest product of all.
-        chosen = rows.outputs_of(k)
-        return gradient[:, chosen] @ head.matrix.T[chosen]
-
-    held: list[Tensor | None] = []
-    for number, segment in enumerate(segments):
-        leads_on = segment.leads_on
-        if head and leads_on == graph.end:  # nothing lies between that and the outputs
-            held = [started(k) for k in range(count)]
-            yield number
-            continue
-        wanted: list[Edge] = [*segment.wanted]
-        if leads_on and leads_on not in wanted:
-            wanted.append(leads_on)
-        next_held: list[Tensor | None] = [None] * count
-        seeds = _let_go(held) if number else map(started, range(count))
-        for k, found in enumerate(_backward(entered, wanted, seeds, count, together)):
-            for edge, value in zip(wanted, found, strict=True):
-                if value is not None and edge in segment.wanted:
-                    collect(edge, k, value)
-                if edge == leads_on:
-                    next_held[k] = value
-        held, entered = next_held, GradientEdge(*leads_on) if leads_on else graph.root
-        yield number
+def signed(dim: int) -> int:
+    """A dimension that a node has saved: negative ones are kept without their sign, modulo 2⁶⁴."""
+    return dim - 2**64 if dim >= 2**63 else dim
 
 
-def _let_go(held: list[Tensor | None]) -> Iterator[Tensor | None]:
-    while held:
-        yield held.pop(0)
-
-
-def _backward(
-    entered: GradientEdge, wanted: Sequence[Edge], seeds: Iterable[Tensor | None], count: int, together: bool
-) -> Iterator[tuple[Tensor | None, ...]]:
-    """For each of ``count`` seeds at the edge entered, the gradients at the edges wanted; frees what it passes."""
-    edges = [GradientEdge(*edge) for edge in wanted]
-    if together:
-        seeds = [seed for seed in seeds if seed is not None]
-        if (found := _at_once(entered, edges, torch.stack(seeds))) is not None:
-            yield from zip(*([None] * count if values is None else values for values in found), strict=True)
-            return
-    for k, seed in enumerate(seeds):
-        if seed is None:
-            yield (None,) * len(edges)
-        else:
-            yield torch.autograd.grad([entered], edges, [seed], retain_graph=k + 1 < count, allow_unused=True)
-
-
-def _at_once(entered: GradientEdge, edges: Sequence[GradientEdge], seeds: Tensor) -> tuple[Tensor | None, ...] | None:
-    """The gradients of all seeds [count, ...] in one pass; None where a hook asks for their numbers."""
-    with suppress(RuntimeError):
-        return torch.autograd.grad(
-            [entered], edges, [seeds], is_grads_batched=True, retain_graph=True, allow_unused=True
-        )
-    return None
+def edge_dtype(edge: Edge) -> torch.dtype:
+    """Type of the numbers of the tensor that an edge stands for."""
+    return edge[0]._input_metadata[edge[1]].dtype

@@ -1,7 +1,7 @@
 """Which rows inside the network belong to which data point.
 
-A layer may see its rows as [N, ...], as [T, N, ...], with positions merged into the batch (N·T rows), or as the nodes
-and edges of graphs. Rules want them as [N, each, ...]; a layout arranges them so.
+A node of the graph may give its rows as [N, ...], as [T, N, ...], with positions merged into the batch (N·T rows), or
+as the nodes and edges of graphs. Rules want them as [N, each, ...]; a layout arranges them so.
 """
 
 from collections.abc import Iterator
@@ -15,30 +15,40 @@ from probes.kernels.batch import Batch, TensorBatch
 
 @dataclass(frozen=True)
 class Grid:
-    """Every point has ``each`` rows: a point's together or, ``interleaved``, the first row of every point first."""
+    """Every point has ``each`` rows of the dimension ``dim``.
+
+    before: in how many runs they come. 1: a point's rows lie together. ``each``: the first row of every point comes
+    first, then the second of every point. In between: a dimension stands before the points, and one after.
+    """
 
     points: int
     each: int
     dim: int = 0
-    interleaved: bool = False
+    before: int = 1
 
     def arrange(self, rows: Tensor) -> Tensor:
-        """[N, each, ...], without a copy."""
+        """[N, each, ...], without a copy unless rows come in runs of several."""
         if self.dim:
             rows = rows.movedim(self.dim, 0)
-        if self.interleaved:
-            return rows.view(self.each, self.points, *rows.shape[1:]).transpose(0, 1)
-        return rows.view(self.points, self.each, *rows.shape[1:])
+        if self.before == 1:
+            return rows.view(self.points, self.each, *rows.shape[1:])
+        runs = rows.view(self.before, self.points, self.each // self.before, *rows.shape[1:]).transpose(0, 1)
+        return runs.flatten(1, 2)
+
+    def owners(self, device: torch.device) -> Tensor:
+        """[rows]: the point of each row."""
+        points = torch.arange(self.points, device=device)
+        return points.repeat_interleave(self.each // self.before).repeat(self.before)
 
     @property
     def blocks(self) -> bool:
         """Whether points have equal blocks of rows of the first dimension, in their order."""
-        return self.dim == 0 and not (self.interleaved and self.each > 1)
+        return self.dim == 0 and self.before == 1
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Points of different size: row r is row ``place[r]`` of N·each, what is left over is zero."""
+    """Points of different size: row r of the first dimension is row ``place[r]`` of N·each; what is over is zero."""
 
     points: int
     each: int
@@ -50,43 +60,33 @@ class Ragged:
         padded = rows.new_zeros((self.points * self.each, *rows.shape[1:]))
         return padded.index_copy_(0, self.place, rows).unflatten(0, (self.points, self.each))
 
+    def owners(self, device: torch.device) -> Tensor:
+        """[rows]: the point of each row."""
+        return self.place // self.each
+
     @property
     def blocks(self) -> bool:
         """As of a grid."""
         rows = torch.arange(self.points * self.each, device=self.place.device)
-        return self.dim == 0 and torch.equal(self.place, rows)
+        return torch.equal(self.place, rows)
 
 
 Layout = Grid | Ragged
-"""How the rows of a layer's call belong to data points: ``dim`` runs over them, ``each`` is how many a point has."""
+"""How the rows of a tensor belong to data points: ``dim`` runs over them, ``each`` is how many a point has at most."""
 
 
-def find_layout(
-    inputs: Tensor, outputs_shape: tuple[int, ...], alone: Tensor, batch: Batch, tolerance: float
-) -> Layout | None:
-    """The layout in which the last point's rows of ``inputs`` are what the layer sees when that point comes ``alone``.
-
-    Of several, the first: it is a proposal, for ``ownership.Proof`` to confirm for all points. None where there is
-    none, or graphs' rows could be of two kinds.
-    """
+def candidates(shape: torch.Size, batch: Batch) -> Iterator[Layout]:
+    """The layouts that rows of this shape may have, the likely ones first."""
     points = len(batch)
-    if points == 1:
-        return Grid(1, inputs.shape[0]) if inputs.dim() else None
-    for layout in _grids(inputs, alone, points) if isinstance(batch, TensorBatch) else ():
-        if outputs_shape[layout.dim : layout.dim + 1] == inputs.shape[layout.dim : layout.dim + 1] and agree(
-            layout.arrange(inputs)[-1], alone.movedim(layout.dim, 0), tolerance
-        ):
-            return layout
-    if inputs.dim() == 0 or outputs_shape[:1] != inputs.shape[:1]:
-        return None
-    fitting = [
-        owner
-        for owner in batch.owners(len(inputs))
-        if int((owner == points - 1).sum()) == len(alone) and agree(inputs[owner == points - 1], alone, tolerance)
-    ]
-    if not fitting or any(not torch.equal(owner, fitting[0]) for owner in fitting[1:]):
-        return None
-    return ragged(fitting[0], points)
+    if not isinstance(batch, TensorBatch):
+        for owner in batch.owners(shape[0]):
+            yield ragged(owner, points)
+    for dim, rows in enumerate(shape):
+        if rows % points == 0:
+            each = rows // points
+            for before in dict.fromkeys((1, each, *(n for n in range(2, each) if each % n == 0))):
+                if before:
+                    yield Grid(points, each, dim, before)
 
 
 def agree(a: Tensor, b: Tensor, tolerance: float, among: Tensor | None = None) -> bool:
@@ -106,18 +106,6 @@ def agree(a: Tensor, b: Tensor, tolerance: float, among: Tensor | None = None) -
     if among is not None:
         scale = torch.maximum(scale, among.nan_to_num(0.0, 0.0, 0.0).abs().max())
     return bool((a - b).abs().max() <= scale * tolerance)
-
-
-def _grids(inputs: Tensor, alone: Tensor, points: int) -> Iterator[Grid]:
-    if inputs.dim() != alone.dim():
-        return
-    for dim in range(inputs.dim()):
-        each = alone.shape[dim]
-        others = (*inputs.shape[:dim], *inputs.shape[dim + 1 :])
-        if inputs.shape[dim] == points * each and others == (*alone.shape[:dim], *alone.shape[dim + 1 :]):
-            yield Grid(points, each, dim)
-            if each > 1:
-                yield Grid(points, each, dim, interleaved=True)
 
 
 def ragged(owner: Tensor, points: int) -> Ragged:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from probes.kernels.batch import Batch
 from probes.kernels.costs import Blocks
-from probes.kernels.graph import Edge, edge_shape
-from probes.kernels.shares import Observation
+from probes.kernels.graph import Edge, Graph, edge_shape
+from probes.kernels.observation import Observation
 from probes.kernels.stores import decide
 
 SHARE_OF_FREE = 4
@@ -51,8 +51,12 @@ def saved_bytes(model: nn.Module, sample: Batch) -> int:
             held[memory] = max(held.get(memory, 0), saved.nbytes)
         return saved.detach()
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved):
-        sample.run(model)
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved):
+            sample.run(model)
+    except RuntimeError:  # functions of torch.func inside the network allow no such hooks: what their outputs take
+        graph = Graph(sample.run(model))
+        return 2 * sum(edge_shape((node, 0)).numel() * 8 for node in graph.nodes if node._input_metadata)
     return sum(held.values())
 
 

@@ -1,50 +1,28 @@
-"""What one forward pass and its backward passes show of a network's layers, without changing the network."""
+"""How a network is run: as a deterministic function, in full precision, by operations whose graph shows all."""
 
-from collections.abc import Iterable, Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from probes.kernels.batch import Batch
-from probes.kernels.pooling import SideBySide
-
-
-@dataclass(frozen=True)
-class LayerCall:
-    """One call of a layer: its inputs, the shape of its outputs and their place in the autograd graph."""
-
-    module: nn.Module
-    inputs: Tensor
-    version: int  # of the inputs' memory, as the layer saw it
-    outputs_shape: tuple[int, ...]
-    edge: GradientEdge | None  # None where the outputs need no gradient
-    parameters: dict[str, int]  # by name, the id of what the layer had in its place
-
-    @property
-    def own_parameters(self) -> bool:
-        """The layer worked with its own parameters: masks and hypernetworks put others in their place."""
-        return self.parameters == _ids(self.module)
-
-    @property
-    def intact(self) -> bool:
-        """Nothing has overwritten the inputs since."""
-        return self.inputs._version == self.version
-
+from probes.kernels.pooling import SideBySide, untouched
+from probes.kernels.state import ModuleState, kept
 
 _PRECISIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
 
 
 @contextmanager
-def deterministic(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Eval mode, gradients on, full precision; every module's own train/eval flag comes back, also on error.
+def deterministic(model: nn.Module, device: torch.device) -> Iterator[ModuleState]:
+    """Eval mode, gradients on, full precision; all that the modules hold is as before afterwards, also on error.
 
     A caller's no_grad, inference_mode or autocast would change or spoil the kernel, so they are lifted inside.
-    Compiled modules run eagerly: a fused graph hides which layer used which parameter.
+    What was compiled runs eagerly: a fused graph hides which operation used which parameter.
     """
     modules = list(model.modules())
     training = [module.training for module in modules]
@@ -52,7 +30,7 @@ def deterministic(model: nn.Module, device: torch.device) -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(device.type, enabled=False))
-        if any(hasattr(module, "_orig_mod") or module._compiled_call_impl is not None for module in modules):
+        if "torch._dynamo" in sys.modules:  # nothing can have been compiled without it
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in modules):
             # cuDNN differentiates recurrent layers in train mode only.
@@ -66,37 +44,69 @@ def deterministic(model: nn.Module, device: torch.device) -> Iterator[None]:
         try:
             for module in modules:
                 module.training = False
-            yield
+            with kept(model, device) as state:
+                yield state
         finally:
             for module, flag in zip(modules, training, strict=True):
                 module.training = flag
 
 
-def watch(model: nn.Module, layers: Iterable[nn.Module], batch: Batch) -> tuple[Any, list[LayerCall]]:
-    """Run the network on ``batch`` and note every call of ``layers``, in order; the hooks are gone afterwards."""
-    calls: list[LayerCall] = []
+class _Hooks(threading.local):
+    """Whether this thread put hooks on tensors since it began to watch; by how many watchers, over all threads."""
 
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
-        received = args[0] if args else kwargs.get("input")
-        # Of the outputs only the gradient edge is kept: it still means this layer's outputs after an in-place
-        # activation has overwritten the tensor.
-        if isinstance(received, Tensor) and isinstance(outputs, Tensor):
-            edge = get_gradient_edge(outputs) if outputs.requires_grad else None
-            received = received.detach()
-            about = received._version, tuple(outputs.shape), edge, _ids(module)
-            calls.append(LayerCall(module, received, *about))
+    seen = False
 
-    # First among the hooks, so that other hooks have not replaced the layer's outputs yet.
-    handles = [layer.register_forward_hook(note, prepend=True, with_kwargs=True) for layer in layers]
-    pooled = any(isinstance(module, nn.AvgPool2d) for module in model.modules())
+
+_hooks, _lock, _watchers = _Hooks(), threading.Lock(), [0]
+_register_hook = Tensor.register_hook
+
+
+def _noticed(self: Tensor, hook: Callable[..., Any]) -> Any:
+    _hooks.seen = True
+    return _register_hook(self, hook)
+
+
+@contextmanager
+def _hooks_noticed() -> Iterator[None]:
+    """Notice hooks that are put on tensors inside: nothing in the graph shows them, and they change gradients."""
+    with _lock:
+        _watchers[0] += 1
+        Tensor.register_hook = _noticed
+    _hooks.seen = False
     try:
-        with SideBySide() if pooled else nullcontext():
-            outputs = batch.run(model)
+        yield
+    finally:
+        with _lock:
+            _watchers[0] -= 1
+            if not _watchers[0]:
+                Tensor.register_hook = _register_hook
+
+
+@contextmanager
+def _step_by_step(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """LSTMs are made of plain operations: oneDNN's is one node, whose gradients are those of all steps together."""
+    handles = []
+    if torch._C._get_mkldnn_enabled():
+        for module in modules:
+            if isinstance(module, nn.LSTM):
+                handles.append(module.register_forward_pre_hook(lambda *_: torch._C._set_mkldnn_enabled(False)))
+                on_again = module.register_forward_hook(
+                    lambda *_: torch._C._set_mkldnn_enabled(True), prepend=True, always_call=True
+                )
+                handles.append(on_again)
+    try:
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    return outputs, calls
 
 
-def _ids(module: nn.Module) -> dict[str, int]:
-    return {name: id(getattr(module, name)) for name in module._parameters}
+def run_watched(modules: Sequence[nn.Module], batch: Batch) -> tuple[Any, bool]:
+    """What a network returns for ``batch``, and whether it put hooks on tensors, which change gradients.
+
+    modules: all of the network, itself first.
+    """
+    model = modules[0]
+    pooled = any(isinstance(module, nn.AvgPool2d) for module in modules)
+    with _hooks_noticed(), _step_by_step(modules), SideBySide() if pooled and untouched() else nullcontext():
+        return batch.run(model), _hooks.seen

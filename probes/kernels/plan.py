@@ -1,19 +1,25 @@
 """What a kernel will cost, layer by layer, before it is computed."""
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
+from probes.kernels.checks import Chosen
 from probes.kernels.costs import Blocks
 from probes.kernels.engine import Network, decide_all, remaining_parameters
+from probes.kernels.function import Function
 from probes.kernels.memory import WORKSPACE, stores_budget
+from probes.kernels.observation import Observation
+from probes.kernels.output import Output
 from probes.kernels.run import Run, begin
-from probes.kernels.shares import Observation, Share
+from probes.kernels.shares import Share
 from probes.kernels.sides import uses_by_edge
 from probes.kernels.stores import Decision, share_costs
 from probes.kernels.treatment import OutputTreatment
@@ -29,7 +35,8 @@ class LayerPlan:
     pass. rows, inputs, outputs: T, d_i (with the one of a bias) and d_o of its outer products, 0 where its gradients
     are written down directly. path: ``outputs`` (the layer that gives them), ``dense`` (T = 1), ``ghost``, ``half``,
     ``jacobian`` or, where no rule covers it, ``per-sample jacobian``. multiply_adds: of its products, without forward
-    and backward passes. bytes: that its gradients take until they are multiplied.
+    and backward passes; without a rule also its part of the passes that such layers need beside. bytes: that its
+    gradients take until they are multiplied.
     """
 
     name: str
@@ -64,6 +71,12 @@ class KernelPlan:
         """Of everything."""
         return self.passes + sum(layer.multiply_adds for layer in self.layers)
 
+    @property
+    def fallback_share(self) -> float:
+        """The part of all multiply-adds that layers without a rule take, passes of their own among them; 0 … 1."""
+        without_rule = sum(layer.multiply_adds for layer in self.layers if layer.path == PER_SAMPLE)
+        return without_rule / self.multiply_adds if without_rule else 0.0
+
     def __str__(self) -> str:
         header = ("layer", "type", "path", "uses", "rows", "inputs", "outputs", "multiply-adds", "bytes")
         lines: list[tuple[str, ...]] = [header]
@@ -92,13 +105,16 @@ def kernel_plan(
     outputs: OutputTreatment = "full",
     *,
     others: Any = None,
+    output: Output = None,
+    parameters: Chosen = None,
     memory_bytes: int | None = None,
 ) -> KernelPlan:
     """How ``tangent_kernel`` would compute the same: the path of every layer, multiply-adds and bytes.
 
     Looks at a few points, of graphs at the largest, and computes no kernel. Same arguments and errors.
     """
-    with begin(model, inputs, others, outputs, memory_bytes, lambda owner: "") as run:
+    function = Function(model, output, parameters)
+    with begin(function, inputs, others, outputs, memory_bytes, lambda owner: "") as run:
         return _plan(run)
 
 
@@ -118,14 +134,15 @@ def _plan(run: Run) -> KernelPlan:
         _by_rule(network, share, decision, everything, sides)
         for share, decision in zip(run.sketch.shares, decisions, strict=True)
     ]
-    layers += _by_jacobians(network, run.sketch, everything, sides)
+    forward, backward = _passes(run)
+    layers += _by_jacobians(network, run.sketch, everything, sides, forward * sides)
     order = {name: number for number, name in enumerate(network.anatomy.kinds)}
     kernel_bytes = N * M * R**2 * network.dtype.itemsize
     held = run.room.passing + max((decision.point_bytes for decision in decisions), default=0)
     across, down = math.ceil(M / each), math.ceil(N / each)
     return KernelPlan(
         layers=tuple(sorted(layers, key=lambda layer: order[layer.name])),
-        passes=_passes(run, sides),
+        passes=sides * (forward + backward),
         kernel_bytes=kernel_bytes,
         bytes=kernel_bytes + each * (1 if whole else 2) * held + min(WORKSPACE, free // 4),
         blocks=down * (down + 1) // 2 if symmetric else down * across,
@@ -137,7 +154,7 @@ def _by_rule(network: Network, share: Share, decision: Decision, blocks: Blocks,
     return LayerPlan(
         name=share.owner,
         kind=share.kind,
-        parameters=sum(network.anatomy.trainable[name].numel() for name in share.parameters),
+        parameters=share.numbers,
         uses=len(share.uses),
         rows=sum(part.rows for part in parts),
         inputs=parts[0].inputs if parts else 0,
@@ -148,41 +165,63 @@ def _by_rule(network: Network, share: Share, decision: Decision, blocks: Blocks,
     )
 
 
-def _by_jacobians(network: Network, sketch: Observation, blocks: Blocks, sides: int) -> list[LayerPlan]:
+def _by_jacobians(network: Network, sketch: Observation, blocks: Blocks, sides: int, forward: int) -> list[LayerPlan]:
+    """forward: multiply-adds of a forward pass of all points; a backward pass to all parameters takes twice as many."""
+    by_owner: dict[str, dict[str, nn.Parameter]] = defaultdict(dict)
+    remaining = remaining_parameters(network, sketch.shares, [sketch])
+    for name, parameter in remaining.items():
+        by_owner[name.rpartition(".")[0]][name] = parameter
+    passes = forward * (1 + 2 * blocks.functions)  # of all of them together
+    numbers = sum(parameter.numel() for parameter in remaining.values())
     layers = []
-    for owner, parameters in remaining_parameters(network, sketch.shares, [sketch]).items():
+    for owner, parameters in by_owner.items():
         count = sum(parameter.numel() for parameter in parameters.values())
         layers.append(
             LayerPlan(
                 name=owner,
                 kind=network.anatomy.kinds[owner],
                 parameters=count,
-                uses=sum(sketch.graph.uses[id(parameter)] for parameter in parameters.values()),
+                uses=sum(len(sketch.graph.users[id(parameter)]) for parameter in parameters.values()),
                 rows=0,
                 inputs=0,
                 outputs=0,
                 path=PER_SAMPLE,
-                multiply_adds=blocks.products * count,
+                multiply_adds=blocks.products * count + passes * count // numbers,
                 bytes=sides * blocks.functions * count * blocks.itemsize,
             )
         )
     return layers
 
 
-def _passes(run: Run, points: int) -> int:
-    """Multiply-adds of one forward pass, and of a backward pass to the layers for each function of a point."""
+def _passes(run: Run) -> tuple[int, int]:
+    """Multiply-adds for each point: of a forward pass, and of a backward pass to the layers for each function."""
     sketch, functions = run.sketch, run.network.rows.functions
-    with FlopCounterMode(display=False) as forward:
+    points = len(sketch.batch)
+    with _Flops() as forward:
         sketch.batch.run(run.network.anatomy.model)
     edges = list(uses_by_edge(sketch.shares))
     head = sketch.graph.head(edges)
     entered = GradientEdge(*head.rows) if head else sketch.graph.root
     seed = sketch.outputs.new_ones(len(sketch.outputs), len(head.matrix)) if head else torch.ones_like(sketch.outputs)
-    with FlopCounterMode(display=False) as backward:
+    with _Flops() as backward:
         if edges:
             torch.autograd.grad([entered], [GradientEdge(*edge) for edge in edges], [seed], allow_unused=True)
-    flops = forward.get_total_flops() + functions * backward.get_total_flops()
-    return flops // 2 * points // len(sketch.batch) + (points * head.matrix.numel() if head else 0)
+    started = head.matrix.numel() if head else 0
+    return forward.flops // 2 // points, functions * backward.flops // 2 // points + started
+
+
+class _Flops(TorchDispatchMode):
+    """Counts operations by torch's formulas; torch's own counter does not take nested backward passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if (count := flop_registry.get(func.overloadpacket)) is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=found)
+        return found
 
 
 def short(number: int) -> str:

@@ -7,14 +7,19 @@ same.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack  # pyright: ignore[reportMissingImports]
 from torch.overrides import TorchFunctionMode
 
 Window = tuple[int, int]
+
+_OWN = str(Path(torch.__file__).parent)
 
 
 class SideBySide(TorchFunctionMode):
@@ -29,7 +34,8 @@ class SideBySide(TorchFunctionMode):
     ) -> Any:
         """Any function of torch; see `torch.overrides.TorchFunctionMode`."""
         kwargs = kwargs or {}
-        if func is F.avg_pool2d and (window := _window(*args, **kwargs)):
+        inside = peek_interpreter_stack() is not None  # whose functions ours are not
+        if func is F.avg_pool2d and not inside and (window := _window(*args, **kwargs)):
             if self._rectified and self._rectified.is_still(args[0]):
                 return _RectifiedPooled.apply(self._rectified.inputs, args[0].detach(), window)
             return _Pooled.apply(args[0], window)
@@ -37,6 +43,12 @@ class SideBySide(TorchFunctionMode):
         if func is F.relu:
             self._rectified = _Rectified(args[0], found, args[0]._version) if found is not args[0] else None
         return found
+
+
+def untouched() -> bool:
+    """Whether all functions of torch.nn.functional are its own: while a mode is open, replaced ones would run twice."""
+    functions = [function for function in vars(F).values() if isinstance(function, FunctionType)]
+    return all(function.__code__.co_filename.startswith(_OWN) for function in functions)
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,8 @@ class _RectifiedPooled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
         (rectified,), found = ctx.saved_tensors, _spread(gradients[0], ctx.window)
+        if torch.is_grad_enabled():  # the network differentiates itself, and its gradients are differentiated again
+            return found * (rectified > 0), None, None
         torch.ops.aten.threshold_backward.grad_input(found, rectified, 0, grad_input=found)
         return found, None, None
 

@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from probes.kernels.anatomy import Anatomy
-from probes.kernels.batch import Batch, TensorBatch, as_batch
-from probes.kernels.checks import check_alike, check_devices, check_layers
+from probes.kernels.batch import Batch
+from probes.kernels.checks import check_alike, check_devices, check_layers, check_numbers
 from probes.kernels.engine import Kernels, Network, add_block, remaining_parameters
+from probes.kernels.function import Function
+from probes.kernels.look import first_look, sketch_of
 from probes.kernels.memory import Room, ceiling, points_that_fit, room
+from probes.kernels.observation import Observation, observe
 from probes.kernels.observe import deterministic
-from probes.kernels.shares import Alone, Observation, check_apart, check_shape, observe
 from probes.kernels.spare import keep_freed_memory
 from probes.kernels.stores import decide
 from probes.kernels.treatment import OutputRows, OutputTreatment, check_treatment
@@ -43,8 +44,8 @@ class Run:
 
     name_of: the name of the kernel that a module's parameters are added to. part_of: the part that has their trace, or
         None where no traces are wanted. ceiling: bytes for everything.
-    sketch: a forward pass of few points, and the ``room`` that it shows a point to take. alone: the last point of
-        ``left`` by itself, if known.
+    sketch: a forward pass of few points, and the ``room`` that it shows a point to take. alone: outputs [1, O] of the
+        last point of ``left`` by itself, if known.
     """
 
     network: Network
@@ -54,7 +55,7 @@ class Run:
     part_of: Callable[[str], str] | None
     ceiling: int
     sketch: Observation
-    alone: Alone | None
+    alone: Tensor | None
     room: Room
 
     @property
@@ -110,7 +111,7 @@ class Run:
             points, place = torch.unique(index[chunk], return_inverse=True)
             if len(points) > APART * place.numel() and place.numel() <= at_once:
                 points, place = index[chunk].flatten(), torch.arange(place.numel()).view(place.shape)
-            left = observe(self.network.anatomy, self.left.take(points))[0]
+            left = observe(self.network.anatomy, self.left.take(points), like=self.sketch)[0]
             broken[chunk] = self._broken(left)[place]
             part = found.part(chunk)
             add_block(self.network, part, (slice(None), slice(None)), left, None, place.to(self.device), free)
@@ -145,8 +146,8 @@ class Run:
         """Whether one kernel of all points costs less than the draws' kernels, and leaves as much room."""
         union = self.network.blocks(1, points, points, symmetric=True)
         apart = self.network.blocks(draws, size, size, symmetric=True)
-        others = remaining_parameters(self.network, self.sketch.shares, [self.sketch]).values()
-        count = sum(parameter.numel() for parameters in others for parameter in parameters.values())
+        others = remaining_parameters(self.network, self.sketch.shares, [self.sketch])
+        count = sum(parameter.numel() for parameter in others.values())
         weights = [
             b.products * count + sum(decide(share, b).cost.weight for share in self.sketch.shares)
             for b in (union, apart)
@@ -155,15 +156,17 @@ class Run:
         return weights[0] <= weights[1] and self.room.fits(self.free(entries) // 2, points, symmetric=True)
 
     def _observe(self, batch: Batch, points: slice) -> Observation:
-        if points == slice(0, len(batch)):
-            alone = self.alone if batch is self.left else None
-            return observe(self.network.anatomy, batch, alone)[0]
-        return observe(self.network.anatomy, batch.take(torch.arange(points.start, points.stop)))[0]
+        anatomy, alone = self.network.anatomy, None
+        if points != slice(0, len(batch)):
+            batch = batch.take(torch.arange(points.start, points.stop))
+        elif batch is self.left:
+            alone = self.alone
+        return observe(anatomy, batch, alone, like=self.sketch)[0]
 
     def _broken(self, seen: Observation) -> Tensor:
         """[n, R]: functions of points that are not finite."""
         rows = self.network.rows
-        finite = torch.isfinite(rows.of(seen.outputs.detach()))
+        finite = torch.isfinite(rows.of(seen.values))
         return ~finite.view(-1, rows.kept, rows.contracted).all(2).cpu()
 
     def _empty(self, shape: tuple[int, ...]) -> Kernels:
@@ -191,7 +194,7 @@ class Run:
 
 @contextmanager
 def begin(
-    model: nn.Module,
+    function: Function,
     inputs: Any,
     others: Any,
     outputs: OutputTreatment,
@@ -205,26 +208,29 @@ def begin(
         TypeError, ValueError: see ``tangent_kernel``.
     """
     check_treatment(outputs)
-    left = as_batch(inputs)
-    right = None if others is None else as_batch(others, "others")
+    anatomy = function.anatomy()
+    model, device = anatomy.model, anatomy.device
+    check_numbers(model)
+    left = function.batch(inputs)
+    right = None if others is None else function.batch(others, "others")
     if right is not None:
         check_alike(left, right)
-    anatomy = Anatomy.of(model)
-    device = anatomy.device
     check_devices(model, device, {"inputs": left} | ({} if right is None else {"others": right}))
     bound = ceiling(memory_bytes, device)
     if device.type == "cpu":
         keep_freed_memory()
-    with deterministic(model, device):
+    with deterministic(model, device) as state:
         check_layers(model)
-        sketch, alone = _sketch(anatomy, left)
+        sketch, alone = first_look(anatomy, left, state)
         if right is not None:
-            outputs_there = _sketch(anatomy, right)[0].outputs.shape[1]
-            if outputs_there != sketch.outputs.shape[1]:
+            other = sketch_of(anatomy, right)[0]
+            if other.outputs.shape[1] != sketch.outputs.shape[1]:
                 raise ValueError(
-                    f"the model has {sketch.outputs.shape[1]} outputs for inputs and {outputs_there} for others: "
-                    "pass points of one shape"
+                    f"the model has {sketch.outputs.shape[1]} outputs for inputs and {other.outputs.shape[1]} for "
+                    "others: pass points of one shape"
                 )
+            if len(left) == 1:
+                sketch = other
         dtype = torch.float32  # at least: sums over parameters lose everything in half precision
         for parameter in anatomy.trainable.values():
             dtype = torch.promote_types(dtype, parameter.dtype)
@@ -232,28 +238,6 @@ def begin(
         M = len(left) if right is None else len(right)
         per_point = room(model, sketch, network.blocks(1, len(left), M, right is None))
         yield Run(network, left, right, name_of, part_of, bound, sketch, alone, per_point)
-
-
-def _sketch(anatomy: Anatomy, batch: Batch) -> tuple[Observation, Alone | None]:
-    """A few points, looked at before any work starts: shapes, and whether points mix; the last point alone, if seen."""
-    model = anatomy.model
-    try:
-        sketch, alone = observe(anatomy, batch.sample())
-        alone = alone if isinstance(batch, TensorBatch) else None  # of graphs it was the largest one
-        if len(sketch.batch) < len(batch):
-            pair = batch.take(torch.arange(len(batch) - 2, len(batch)))
-            both = check_shape(pair.run(model), 2)
-            among = torch.cat([sketch.outputs.flatten(), both.flatten()])
-            for point, together in enumerate(both):
-                seen = alone is not None and point == 1  # the last point: the sketch is of it
-                lone = sketch.outputs if seen else check_shape(pair.take(torch.tensor([point])).run(model), 1)
-                check_apart(together.flatten(), lone.flatten(), anatomy.rounding, among)
-    except Exception:
-        # Of one point only, a missing batch dimension is hard to tell from other mistakes: what do all of them give?
-        with torch.no_grad():
-            check_shape(batch.run(model), len(batch))
-        raise
-    return sketch, alone
 
 
 def mirror_upper(kernel: Tensor, block: int = 256) -> None:

@@ -1,26 +1,24 @@
-"""A forward pass as the engine sees it: which layers' rules are exact here, and which parameters they cover.
+"""A forward pass as the engine sees it: in which cheap forms the per-sample gradients of its parameters come.
 
-A share is a set of parameters with all their uses: a layer's weight and bias, or a weight that several layers tie. A
-rule covers a parameter only if the autograd graph shows no use of it beside the calls that the rule has seen.
+A share is a set of parameters with all their uses: a layer's weight and bias, a weight that several layers tie, one
+part of a matrix that holds three projections. What no share covers goes to per-sample Jacobians.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from probes.kernels.anatomy import Anatomy
-from probes.kernels.bare import bare_uses
-from probes.kernels.batch import Batch
-from probes.kernels.graph import Edge, Graph
-from probes.kernels.layouts import agree, find_layout
-from probes.kernels.observe import LayerCall, watch
-from probes.kernels.ownership import Proof
-from probes.kernels.parts import Call, Outer, Part
+from probes.kernels.chains import Making, through_lookup
+from probes.kernels.entries import Chain, Entries, Entry, disjoint
+from probes.kernels.graph import Edge, Graph, edge_shape
+from probes.kernels.parts import Outer, Part, Use
+from probes.kernels.rules import RULES, joint_part_of, part_of
 
 
 @dataclass(frozen=True)
@@ -30,15 +28,19 @@ class Share:
     owner: name of the module that has the parameters, the first one of tied ones; "" is the network itself.
     kind: the type of that module.
     parameters: their full names.
-    uses: edges of the layer's outputs, with the per-sample gradients that a rule makes of gradients there.
-    ends: the layer's one use gives the tensor at the graph's ``end``, so that B of an output is zero but at its own.
+    uses: edges of the graph, with the per-sample gradients that a rule makes of gradients there.
+    numbers: how many of the parameters' numbers it has.
+    ends: its one use gives the tensor at the graph's ``end``, so that B of an output is zero but at its own.
+    chain: by which the gradient, that of a selection of the parameter's numbers, would be taken on to the parameter.
     """
 
     owner: str
     kind: str
     parameters: tuple[str, ...]
     uses: tuple[tuple[Edge, Part], ...]
+    numbers: int
     ends: bool = False
+    chain: Chain | None = None
 
     @cached_property
     def outer(self) -> list[Outer] | None:
@@ -58,172 +60,152 @@ class Share:
         return self.places[-1].stop if self.places else 0
 
     @property
+    def late(self) -> bool:
+        """Whether gradients ask the graph for what the forward pass saved."""
+        return any(part.late for _, part in self.uses)
+
+    @property
     def signature(self) -> tuple[object, ...]:
         """What two forward passes of one network must have in common."""
-        return (self.parameters, len(self.uses), self.outer is None, self.ends)
+        form = self.outer[0].form if self.outer else tuple(part.width for _, part in self.uses[:1])
+        return (self.parameters, len(self.uses), form, self.ends, self.chain.signature if self.chain else ())
 
 
-@dataclass
-class Observation:
-    """One forward pass of ``batch``: outputs [N, O], their graph, and the shares that rules cover."""
-
-    batch: Batch
-    outputs: Tensor
-    graph: Graph
-    shares: list[Share]
+Place = tuple[Any, int]
+"""A node of the graph and the number of its output."""
 
 
-NO_DEPENDENCE = (
-    "the model's outputs do not depend on any trainable parameter, expected a differentiable function: "
-    "remove detach() or no_grad() from its forward"
-)
-
-Alone = tuple[Tensor, list[LayerCall]]
-"""Outputs and layer calls of the last point of a batch by itself."""
-
-
-def observe(anatomy: Anatomy, batch: Batch, alone: Alone | None = None) -> tuple[Observation, Alone]:
-    """Run the network on ``batch``, and on its last point alone unless that is given.
-
-    The point alone tells which rows inside the network are its own, and shows a network that mixes points.
-
-    Raises:
-        TypeError, ValueError: outputs that are no [N, ...] of a differentiable function of each point, see
-            ``tangent_kernel``.
-    """
-    model = anatomy.model
-    # Global hooks come before ours, and may have replaced the layers' outputs.
-    layers = () if torch.nn.modules.module._global_forward_hooks else tuple(anatomy.layers)
-    found, calls = watch(model, layers, batch)
-    outputs = _checked_outputs(found, len(batch))
-    if len(batch) == 1:
-        alone = outputs, calls
-    elif alone is None:
-        found, lone_calls = watch(model, layers, batch.take(torch.tensor([len(batch) - 1])))
-        alone = _checked_outputs(found, 1), lone_calls
-    check_apart(outputs[-1], alone[0][0], anatomy.rounding, among=outputs)
-    graph = Graph(outputs)
-    if not any(graph.uses[key] for key in anatomy.names):
-        raise ValueError(NO_DEPENDENCE)
-    if any("CheckpointFunction" in node.name() for node in graph.nodes):
-        raise ValueError(
-            f"{type(model).__name__} hides parameters from autograd by reentrant checkpointing: "
-            "pass use_reentrant=False to torch.utils.checkpoint"
-        )
-    shares = _layer_shares(anatomy, batch, graph, outputs, calls, alone[1])
-    shares += _bare_shares(anatomy, batch, graph, outputs, shares)
-    return Observation(batch, outputs, graph, shares), alone
-
-
-def check_apart(outputs: Tensor, alone: Tensor, tolerance: float, among: Tensor) -> None:
-    """ValueError unless a point's outputs in a batch are those that it has alone; `among`: the outputs of all."""
-    if not agree(alone, outputs, tolerance, among):
-        raise ValueError(
-            "the outputs of a data point change with the other points of the batch or from call to call, expected row "
-            "i to be a function of input i alone: put the batch dimension first (batch_first=True) and make eval mode "
-            "deterministic (no dropout, running statistics in batch norm)"
-        )
-
-
-def check_shape(found: object, points: int) -> Tensor:
-    """What a network returned, if it is a tensor of numbers [N, ...].
-
-    Raises:
-        TypeError, ValueError: it is not.
-    """
-    if not isinstance(found, Tensor) or not found.is_floating_point():
-        got = f"a {found.dtype} tensor" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        raise TypeError(f"the model returned {got}, expected a floating-point tensor [N, ...]: wrap it to return one")
-    if found.dim() == 0 or len(found) != points or found.numel() == 0:
-        raise ValueError(
-            f"the model's outputs have shape {list(found.shape)} for {points} inputs, expected "
-            f"[{points}, ...]: give the model and the inputs a leading batch dimension"
-        )
-    return found
-
-
-def _checked_outputs(returned: object, points: int) -> Tensor:
-    """The network's outputs as [N, O]."""
-    found = check_shape(returned, points)
-    if not found.requires_grad:
-        raise ValueError(NO_DEPENDENCE)
-    return found if found.dim() == 2 else found.reshape(points, -1)  # what ends the network stays in sight
-
-
-def _layer_shares(
-    anatomy: Anatomy,
-    batch: Batch,
-    graph: Graph,
-    outputs: Tensor,
-    calls: Sequence[LayerCall],
-    alone: Sequence[LayerCall],
-) -> list[Share]:
-    proposed = _proposed_calls(anatomy, batch, graph, calls, alone)
-    proof = Proof(graph, outputs, list(dict.fromkeys(edge for edge, _ in proposed)), anatomy.rounding)
-    exact = [(edge, call) for edge, call in proposed if proof.holds(edge, call.layout)]
-    del proof
-    seen: dict[int, int] = defaultdict(int)  # by id of the parameter: uses in calls that a rule covers
-    users: dict[int, set[nn.Module]] = defaultdict(set)
-    for _, call in exact:
-        for parameter in anatomy.layers[call.module].parameters.values():
-            seen[id(parameter)] += 1
-            users[id(parameter)].add(call.module)
-
-    uses: dict[tuple[int, ...], list[tuple[Edge, Part]]] = defaultdict(list)
-    for edge, call in exact:
-        layer = anatomy.layers[call.module]
-        covered = {
-            name: id(parameter)
-            for name, parameter in layer.parameters.items()
-            if seen[id(parameter)] == graph.uses[id(parameter)]
-        }
-        together = layer.rule.joins(call) and len({frozenset(users[key]) for key in covered.values()}) == 1
-        for group in [list(covered)] if together else [[name] for name in covered]:
-            if group:
-                uses[tuple(covered[name] for name in group)].append((edge, layer.rule.part(call, frozenset(group))))
-    shares = []
-    for keys, found in uses.items():
-        parameters = tuple(anatomy.names[key] for key in keys)
-        owner = parameters[0].rpartition(".")[0]
-        ends = _ends(graph, found)
-        shares.append(Share(owner, anatomy.kinds[owner], parameters, tuple(found), ends))
+def shares_of(anatomy: Anatomy, graph: Graph, entries: Entries) -> list[Share]:
+    """All shares of a forward pass, in the order of the parameters."""
+    found: dict[str, list[tuple[Entry, Chain]]] = {}
+    for name, parameter in anatomy.trainable.items():
+        if graph.users[id(parameter)] and (uses := entries.of(parameter)):
+            found[name] = uses
+    shapes: dict[Place, dict[int, torch.Size]] = defaultdict(dict)
+    for uses in found.values():
+        for entry, chain in uses:
+            shapes[entry.edge][entry.place] = chain.shape
+    workshop = _Workshop(anatomy, graph, shapes)
+    shares: list[Share] = []
+    pairs = _pairs(found)
+    for names in pairs:
+        together = workshop.joint({name: found[name] for name in names})
+        for name in [] if together else names:
+            shares += workshop.alone(name, found[name])
+        shares += [together] if together else []
     return shares
 
 
-def _ends(graph: Graph, uses: Sequence[tuple[Edge, Part]]) -> bool:
-    """Of the shapes that rules know, [N, O] is that of one group and T = 1."""
-    return [edge for edge, _ in uses] == [graph.end] and isinstance(uses[0][1], Outer)
+def _pairs(found: dict[str, list[tuple[Entry, Chain]]]) -> list[list[str]]:
+    """Names of parameters, those together that enter the same nodes once each and nowhere else, in their own order."""
+    by_nodes: dict[tuple[Place, ...], list[str]] = {}
+    alone: list[list[str]] = []
+    for name, uses in found.items():
+        nodes = tuple(sorted({entry.edge for entry, _ in uses}, key=lambda edge: (id(edge[0]), edge[1])))
+        if len(nodes) == len(uses) and all(chain.form in ("flat", "flipped") for _, chain in uses):
+            by_nodes.setdefault(nodes, []).append(name)
+        else:
+            alone.append([name])
+    return [*by_nodes.values(), *alone]
 
 
-def _bare_shares(anatomy: Anatomy, batch: Batch, graph: Graph, outputs: Tensor, known: Sequence[Share]) -> list[Share]:
-    covered = {name for share in known for name in share.parameters}
-    remaining = {
-        name: parameter
-        for name, parameter in anatomy.trainable.items()
-        if name not in covered and graph.uses[id(parameter)]
-    }
-    return [
-        Share(owner := name.rpartition(".")[0], anatomy.kinds[owner], (name,), tuple(uses))
-        for name, uses in bare_uses(graph, outputs, batch, remaining, anatomy.rounding).items()
-    ]
+@dataclass(frozen=True)
+class _Workshop:
+    """What shares are made with.
+
+    shapes: by node, of what it takes that is made of parameters. makings: of tensors that are computed from several.
+    """
+
+    anatomy: Anatomy
+    graph: Graph
+    shapes: dict[Place, dict[int, torch.Size]]
+    makings: dict[Edge, Making] = field(default_factory=dict)
+
+    def use(self, entry: Entry) -> Use:
+        return Use(entry.node, entry.number, entry.layout, self.shapes[entry.edge])
+
+    def joint(self, found: dict[str, list[tuple[Entry, Chain]]]) -> Share | None:
+        """Weight and bias as one share; None if they are no such pair, or cheaper apart."""
+        if len(found) != 2:
+            return None
+        first, second = (sorted(uses, key=lambda use: id(use[0].node)) for uses in found.values())
+        names = list(found)
+        if first[0][0].place == _bias_place(first[0][0].node):
+            first, second, names = second, first, names[::-1]
+        parts: list[tuple[Edge, Part]] = []
+        for (entry, chain), (other, _) in zip(first, second, strict=True):
+            places = frozenset({entry.place, other.place})
+            if other.place != _bias_place(other.node) or not (part := joint_part_of(self.use(entry), places)):
+                return None
+            if chain.form == "flipped" and not _is_matrix(entry, chain):
+                return None
+            parts.append((entry.edge, oriented(part, chain)))
+        share = self._share(tuple(names), parts)
+        return share if len(parts) == 1 or share.outer or not isinstance(parts[0][1], Outer) else None
+
+    def alone(self, name: str, uses: Sequence[tuple[Entry, Chain]]) -> list[Share]:
+        """The share of one parameter, or several of parts of it that have nothing in common."""
+        by_signature: dict[tuple[object, ...], list[tuple[Entry, Chain]]] = defaultdict(list)
+        for entry, chain in uses:
+            by_signature[chain.signature].append((entry, chain))
+        selected = all(chain.form == "selected" for _, chain in uses)
+        if selected and (len(by_signature) == 1 or disjoint([group[0][1] for group in by_signature.values()])):
+            return [
+                self._share(
+                    (name,),
+                    [(entry.edge, part_of(self.use(entry), entry.place)) for entry, _ in group],
+                    chain=group[0][1],
+                )
+                for group in by_signature.values()
+            ]
+        return [self._share((name,), [(entry.edge, self._mapped(entry, chain)) for entry, chain in uses])]
+
+    def _mapped(self, entry: Entry, chain: Chain) -> Part:
+        """The gradient of the parameter itself."""
+        use = self.use(entry)
+        part = part_of(use, entry.place)
+        if chain.form == "flat":
+            return part
+        if chain.form == "flipped" and isinstance(part, Outer) and _is_matrix(entry, chain):
+            return oriented(part, chain)
+        if chain.form == "looked up" and len(chain.parameter.shape) == 2:
+            return through_lookup(part, chain, entry.layout.points)
+        making = self.makings.setdefault(chain.source, Making(chain.source))
+        return making.along(chain, part, (entry.edge, entry.place))
+
+    def _share(
+        self,
+        names: tuple[str, ...],
+        uses: Sequence[tuple[Edge, Part]],
+        chain: Chain | None = None,
+    ) -> Share:
+        owner = names[0].rpartition(".")[0]
+        whole = sum(self.anatomy.trainable[name].numel() for name in names)
+        numbers = chain.shape.numel() if chain else whole
+        # Of the shapes that rules know, [N, O] is that of one group and T = 1.
+        ends = [edge for edge, _ in uses] == [self.graph.end] and _is_ending(uses[0])
+        return Share(owner, self.anatomy.kinds[owner], names, tuple(uses), numbers, ends, chain)
 
 
-def _proposed_calls(
-    anatomy: Anatomy, batch: Batch, graph: Graph, calls: Sequence[LayerCall], alone: Sequence[LayerCall]
-) -> list[tuple[Edge, Call]]:
-    """The calls that the outputs depend on and whose rule is exact if rows belong to whom the last point suggests."""
-    if [call.module for call in calls] != [call.module for call in alone]:
-        return []  # what is called depends on the data: no telling which rows belong to whom
-    exact = []
-    for call, lone in zip(calls, alone, strict=True):
-        if call.edge is None or call.edge.node not in graph.place or not call.own_parameters:
-            continue
-        layout = None
-        if call.intact:
-            layout = find_layout(call.inputs, call.outputs_shape, lone.inputs, batch, anatomy.rounding)
-        if layout is None:
-            continue
-        described = Call(call.module, call.inputs, call.outputs_shape, layout)
-        if anatomy.layers[call.module].rule.applies(described):
-            exact.append(((call.edge.node, call.edge.output_nr), described))
-    return exact
+def _is_ending(use: tuple[Edge, Part]) -> bool:
+    edge, part = use
+    return isinstance(part, Outer) and part.groups == 1 and part.rows == 1 and part.outputs == edge_shape(edge)[1]
+
+
+def _is_matrix(entry: Entry, chain: Chain) -> bool:
+    """Whether a rule takes the last two dimensions for those of a matrix; convolutions take others."""
+    return len(chain.shape) == 2 or (
+        len(chain.shape) == 3 and entry.node.name() in ("BmmBackward0", "BaddbmmBackward0")
+    )
+
+
+def _bias_place(node: Any) -> int | None:
+    rule = RULES.get(node.name())
+    return rule.bias if rule else None
+
+
+def oriented(part: Part, chain: Chain) -> Part:
+    """The gradient in the order of the parameter, of which the tensor that enters is each matrix transposed."""
+    if chain.form == "flipped" and isinstance(part, Outer):
+        return replace(part, transposed=not part.transposed)
+    return part

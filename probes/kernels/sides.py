@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from probes.kernels.graph import Edge, Segment, edge_shape, merged, sweep
-from probes.kernels.shares import Observation, Share
+from probes.kernels.graph import Edge, Segment, edge_shape
+from probes.kernels.observation import Observation
+from probes.kernels.shares import Share
 from probes.kernels.spare import Spare
 from probes.kernels.stores import Decision, Store
+from probes.kernels.sweep import merged, sweep
 from probes.kernels.treatment import OutputRows
 
 MERGED_BYTES = 2**24
@@ -73,6 +75,7 @@ class Side:
             self.segments,
             collect,
             together=self.together and len(self.segments) == 1,
+            keep=any(store.share.late for store in self.stores.values()),
         )
 
     def _collected_bytes(self, edge: Edge) -> int:

@@ -70,8 +70,8 @@ def decide(share: Share, blocks: Blocks, budget: int | float = math.inf) -> Deci
     options = [
         Decision(cost, False, kept + factor, 2 * kept + factor, apart=many and cost.path == "half") for cost in costs
     ]
-    # Written down function by function, each of them reads the inputs again.
-    written = size * K * width + factor, K * factor
+    # Written down function by function, each of them reads the inputs again, and every use but the first adds to J.
+    written = size * K * width + factor, K * factor + 2 * (len(parts) - 1) * size * K * width
     options += [Decision(cost, True, *written) for cost in costs if cost.path == "jacobian"]
 
     def weight(option: Decision) -> int:
@@ -131,7 +131,7 @@ class Store:
     def collect(self, use: int, k: int, gradient: Tensor) -> None:
         """Take function k's gradients at the outputs of one use of the share."""
         _, part = self.share.uses[use]
-        gradient = gradient.to(self.dtype)
+        gradient = gradient if gradient.is_complex() else gradient.to(self.dtype)
         if self.decision.written:
             if use not in self._jacobians:
                 self._jacobians[use] = part.jacobian(self.dtype)

@@ -1,10 +1,12 @@
 """Collective variables of a kernel: one file a variable, one line of the table each."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -175,8 +177,16 @@ def givens_of(name: str) -> frozenset[str]:
     return frozenset(givens - {"points"} if by_point else givens)
 
 
-def evaluate(names: Iterable[str], known: dict[str, Any]) -> dict[str, float | np.ndarray]:
+def evaluate(
+    names: Iterable[str], known: dict[str, Any], reasons: dict[str, str] | None = None
+) -> dict[str, float | np.ndarray]:
     """The named variables from what is ``known`` of a kernel (see ``known_of``), which grows by what they need.
+
+    Args:
+        names: out of ``VARIABLES``.
+        known: of the kernel.
+        reasons: gets the reason for every variable that cannot be computed, whose value is NaN then, for a profile as
+            for a number, and the others are computed all the same. Without it the first such error is raised.
 
     Raises:
         ValueError: a variable whose given is missing or that is not defined for the kernel's treatment.
@@ -190,10 +200,18 @@ def evaluate(names: Iterable[str], known: dict[str, Any]) -> dict[str, float | n
             how = GIVENS.get(missing, f"expected one of {', '.join(['kernel', *NEEDS, *GIVENS])}")
             raise ValueError(f"{name} needs {missing}: {how}, or {missing}= with a kernel at hand")
         wanted |= needed
-    if "eigensystem" in wanted or "eigensystem" in known:
+    if "spectrum" not in known and ("eigensystem" in wanted or "eigensystem" in known):
         # One solution gives both. Eigenvalues then differ by rounding from those of a table without eigenvectors.
-        known.setdefault("spectrum", resolve("eigensystem", known)[0])
-    return {
-        name: VARIABLES[name].compute(**{need: resolve(need, known) for need in VARIABLES[name].needs})
-        for name in names
-    }
+        known["spectrum"] = resolve("eigensystem", known)[0]
+    found: dict[str, float | np.ndarray] = {}
+    for name in names:
+        try:
+            found[name] = VARIABLES[name].compute(**{need: resolve(need, known) for need in VARIABLES[name].needs})
+        except (MemoryError, torch.OutOfMemoryError):  # the machine's failure: another try may do
+            raise
+        except Exception as error:
+            if reasons is None:
+                raise
+            reasons[name] = " ".join(f"{type(error).__name__}: {error}".split())
+            found[name] = math.nan
+    return found

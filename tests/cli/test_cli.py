@@ -18,6 +18,7 @@ from pipeline.spec import read_study
 from pipeline.storage import Storage
 from pipeline.store import Store
 from probes import VARIABLES, kernel_plan
+from probes.kernels import observation
 from studies import shipped
 from tasks import TASKS
 
@@ -153,6 +154,16 @@ def test_plan_tells_what_the_quickstart_would_do(command: Command):
     kept = sum(run.snapshot_bytes * len(run.schedule) for run in runs)
     assert f"kept      {kept / 1e6:.3g} MB of snapshots" in said.out
     assert list(Path.cwd().iterdir()) == [], "nothing is started or written"
+
+
+@pytest.mark.usefixtures("brief")
+def test_plan_warns_of_layers_without_a_rule(command: Command, monkeypatch: pytest.MonkeyPatch):
+    assert "warning" not in command("plan", "quickstart", "seeds=1").out
+    monkeypatch.setattr(observation, "shares_of", lambda *_: [])
+    said = command("plan", "quickstart", "seeds=1")
+    [first, *_] = [line for line in said.out.splitlines() if line.startswith("warning")]
+    assert first.startswith("warning: no rule covers ")
+    assert "which take 100% of this kernel's work" in first
 
 
 @pytest.mark.usefixtures("brief")

@@ -136,6 +136,21 @@ def test_after_three_tries_all_that_was_wanted_has_failed(ledger: Ledger):
     assert ledger.idle, "three tries, however often storage is looked through"
 
 
+def test_a_variable_that_fails_alone_is_not_tried_again_before_a_retry(ledger: Ledger):
+    ledger.notice(notice("a", 5))
+    job = taken(ledger)
+    ledger.deliver(job.ticket)
+    trace, entropy, other = rows_of(job)
+    ledger.settle(job.ticket, [trace, entropy | {"state": "failed"}, other])
+    assert (ledger.measured_by_run()["a"], ledger.failed_by_run()["a"]) == (2, 1)
+    ledger.notice(notice("a", 5))
+    assert ledger.idle
+    retry = Ledger(PLAN | {"retried_at": {"a": 11.0}})
+    retry.restore(row | {"recorded_at": 10.0} for row in (trace, entropy | {"state": "failed"}, other))
+    retry.notice(notice("a", 5))
+    assert taken(retry).wanted == {"p": ("entropy",)}
+
+
 def test_a_failure_is_not_done_and_waits_for_a_retry(ledger: Ledger):
     ledger.notice(notice("a", 5))
     for _ in range(TRIES):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from kernel_brute_force import TOLERANCE, Inputs, block, count, relative_error, take
 from kernel_cases import CASE, EVERY_CASE, Case
+from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import Tensor, nn
 
@@ -93,3 +94,19 @@ def test_errors_name_the_argument(model: nn.Module, inputs: Inputs, others: Tens
     with pytest.raises((TypeError, ValueError), match=message) as caught:
         tangent_kernel(model, inputs, others=others)
     assert "\n" not in str(caught.value)
+
+
+def test_batch_norm_of_a_single_image_whose_gradient_has_its_channels_last():
+    """Torch 2.14 on CPU misreads such a gradient; of several images it does not."""
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6))
+    model = Net(
+        lambda net, x: (net.body(x).permute(2, 3, 0, 1) * net.scale).sin().mean((0, 1)),
+        body=body,
+        scale=nn.Parameter(torch.randn(6)),
+    )
+    model, inputs = model.double(), torch.randn(4, 2, 4, 4, dtype=torch.float64)
+    whole = tangent_kernel(model, inputs)
+    for columns in (slice(0, 1), slice(0, 4)):
+        between = tangent_kernel(model, inputs[:1], others=inputs[columns])
+        assert relative_error(between, whole[:6, : between.shape[1]]) < 1e-10

@@ -12,7 +12,7 @@ from kernel_networks import mlp
 from torch import nn
 
 from probes import draw_indices, draw_kernels, draw_kernels_and_traces, tangent_kernel
-from probes.kernels import engine, run
+from probes.kernels import engine, observation, run
 from probes.kernels.batch import TensorBatch
 
 
@@ -47,10 +47,11 @@ def test_the_union_is_taken_where_it_is_cheaper(size: int, at_once: bool, monkey
     sides: list[int] = []
     add = engine.add_jacobian_kernel
 
-    def watched(kernel: torch.Tensor, *rest: object) -> None:
-        sides.append(len(kernel))
-        add(kernel, *rest)
+    def watched(block: object, model: nn.Module, parameters: object, inputs: TensorBatch, *rest: object) -> None:
+        sides.append(len(inputs))
+        add(block, model, parameters, inputs, *rest)
 
+    monkeypatch.setattr(observation, "shares_of", lambda *_: [])
     monkeypatch.setattr(engine, "add_jacobian_kernel", watched)
     draw_kernels(model, torch.randn(40, 5, 3), draw_indices(40, draws=8, size=size, seed=0), "summed")
     assert (max(sides) > size) == at_once
@@ -75,9 +76,9 @@ def test_few_points_that_draws_share_are_passed_twice(name: str, monkeypatch: py
     passed: list[torch.Tensor] = []
     look = run.observe
 
-    def watched(network: nn.Module, batch: TensorBatch, *rest: Any) -> Any:
+    def watched(network: nn.Module, batch: TensorBatch, **rest: Any) -> Any:
         passed.append(batch.data)
-        return look(network, batch, *rest)
+        return look(network, batch, **rest)
 
     monkeypatch.setattr(run, "observe", watched)
     monkeypatch.setattr(run.Run, "points_at_once", lambda self, free, points: 20)

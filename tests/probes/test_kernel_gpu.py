@@ -53,3 +53,13 @@ def test_little_memory_gives_the_same_kernel_and_is_kept_to():
     kernel = tangent_kernel(model, inputs, memory_bytes=ceiling)
     assert torch.cuda.max_memory_allocated() - before <= ceiling
     assert relative_error(kernel, expected) <= 1e-5
+
+
+def test_random_numbers_go_on_as_before():
+    model, inputs = mlp(6, 5, 3).to("cuda"), torch.randn(4, 6, device="cuda")
+    model.register_forward_pre_hook(lambda *_: torch.cuda.manual_seed(1))
+    torch.cuda.manual_seed(0)
+    expected = torch.rand(3, device="cuda")
+    torch.cuda.manual_seed(0)
+    tangent_kernel(model, inputs)
+    assert torch.equal(torch.rand(3, device="cuda"), expected)

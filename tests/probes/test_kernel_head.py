@@ -18,7 +18,8 @@ from probes.kernels import sides
 from probes.kernels.anatomy import Anatomy
 from probes.kernels.batch import as_batch
 from probes.kernels.graph import Graph
-from probes.kernels.shares import observe
+from probes.kernels.observation import observe
+from probes.kernels.plan import PER_SAMPLE
 from probes.kernels.sides import MERGED_BYTES
 from probes.kernels.treatment import OutputTreatment
 
@@ -139,7 +140,7 @@ def test_nothing_behind_the_matrix_may_be_wanted():
 
 
 def test_hooks_on_the_rows_are_asked():
-    """A hook that halves gradients halves what lies behind it, as it does in a backward pass."""
+    """A hook that halves gradients halves what lies behind it, as it does in a backward pass: nothing is left out."""
 
     def halved(net: Net, x: Tensor) -> Tensor:
         rows = torch.tanh(net.layer(x))
@@ -147,12 +148,13 @@ def test_hooks_on_the_rows_are_asked():
         return net.head(rows)
 
     model, inputs = Net(halved, layer=first(), head=nn.Linear(H, TAGS)).double(), torch.randn(6, D, dtype=torch.float64)
-    assert head_of(model, inputs) is not None
+    assert {layer.path for layer in kernel_plan(model, inputs).layers} == {PER_SAMPLE}
     assert relative_error(tangent_kernel(model, inputs), brute_force_kernel(model, inputs, "full")) < 1e-12
 
 
-ENDING = {"bias", "no bias", "two dense layers", "entry by entry behind it", "several functions behind it",
-    "beside a residual", "checkpointed", "one layer", "one layer, a function behind it"}  # fmt: skip
+ENDING = {"bias", "no bias", "bare matrix", "bias that is computed", "two dense layers", "entry by entry behind it",
+    "several functions behind it", "beside a residual", "checkpointed", "one layer",
+    "one layer, a function behind it"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*STARTED, *OTHERS])

@@ -15,7 +15,7 @@ from probes import kernel_plan, tangent_kernel
 from probes.kernels.anatomy import Anatomy
 from probes.kernels.batch import as_batch
 from probes.kernels.costs import Blocks
-from probes.kernels.shares import observe
+from probes.kernels.observation import observe
 from probes.kernels.stores import decide
 
 NAMES = [

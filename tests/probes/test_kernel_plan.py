@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes import draw_kernels, kernel_plan, tangent_kernel
+from probes.kernels import observation
 from probes.kernels.contract import ROWS_APART
+from probes.kernels.plan import PER_SAMPLE
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -168,3 +170,17 @@ def test_of_points_of_unequal_size_the_smaller_keeps_its_rows(layer: nn.Module):
     ]
     for found, rows in zip(draws, chosen, strict=True):
         assert relative_error(found, expected[rows][:, rows]) < 1e-10
+
+
+def test_the_share_of_layers_without_a_rule(monkeypatch: pytest.MonkeyPatch):
+    """Their own passes through the network count, which layers with a rule do without."""
+    model, inputs = mlp(40, 50, 3), torch.randn(20, 40)
+    assert kernel_plan(model, inputs).fallback_share == 0
+    own = observation.shares_of
+    monkeypatch.setattr(observation, "shares_of", lambda *args: [s for s in own(*args) if s.owner != "0"])
+    plan = kernel_plan(model, inputs)
+    (without,) = [layer for layer in plan.layers if layer.path == PER_SAMPLE]
+    forward = 40 * 50 + 50 * 3
+    assert without.multiply_adds == 20 * 21 // 2 * 9 * (40 * 50 + 50) + 20 * forward * (1 + 2 * 3)
+    assert plan.fallback_share == pytest.approx(without.multiply_adds / plan.multiply_adds)
+    assert 0.2 < plan.fallback_share < 1

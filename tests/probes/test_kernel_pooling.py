@@ -146,5 +146,5 @@ def test_the_graph_shows_whose_rows_are_whose():
     with SideBySide():
         outputs = F.avg_pool2d(inputs * 2.0, 2).flatten(1)
     graph = Graph(outputs)
-    known = {node.name() for node in blockwise(graph, 5)}
+    known = {node.name() for node, _ in blockwise(graph, 5).rows}
     assert {node.name() for node in graph.nodes} == known >= {"_PooledBackward", "MulBackward0"}

@@ -135,7 +135,10 @@ def test_a_part_has_as_many_outputs_as_fit(monkeypatch: pytest.MonkeyPatch):
 def test_parts_of_functions_that_do_not_depend_on_the_layer_are_zero(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Spare, "take", lambda spare, size, like: torch.full((size,), torch.nan))
     outer = Outer(1, 2, 3, 4, factor=lambda: Dense(torch.ones(5, 1, 4, 2)), gradients=lambda gradients: gradients)
-    share, decision = Share("", "", ("weight",), ((("node", 0), outer),)), Decision(JACOBIAN, False, 1, outputs=2)
+    share, decision = (
+        Share("", "", ("weight",), ((("node", 0), outer),), numbers=6),
+        Decision(JACOBIAN, False, 1, outputs=2),
+    )
     store = Store(share, decision, points=5, functions=2, dtype=torch.float32, spare=Spare(torch.float32))
     store.collect(0, 1, torch.ones(5, 1, 3, 4))
     parts = store.complete()

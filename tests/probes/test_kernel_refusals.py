@@ -67,6 +67,8 @@ MIXES = "change with the other points"
         (wrapped(lambda f: f.T), GOOD, "full", ValueError, r"shape \[3, 4\] for 4 inputs"),
         (wrapped(lambda f: f.sum()), GOOD, "full", ValueError, r"shape \[\] for 4 inputs"),
         (wrapped(lambda f: (f, f)), GOOD, "full", TypeError, "returned a tuple, expected a floating-point tensor"),
+        (nn.Sequential(nn.Linear(6, 3)).to("meta"), GOOD, "full", ValueError, "Sequential lies on the meta.*to_empty"),
+        (nn.Linear(6, 3).to("meta"), GOOD.to("meta"), "full", ValueError, "has no numbers, expected loaded weights"),
         (wrapped(lambda f: f.argmax(1)), GOOD, "full", TypeError, "returned a torch.int64 tensor"),
         (wrapped(lambda f: f.detach()), GOOD, "full", ValueError, "do not depend on any trainable parameter.*detach"),
         (
@@ -112,10 +114,23 @@ MIXES = "change with the other points"
         (wrapped(lambda f: f + torch.rand_like(f)), GOOD, "full", ValueError, "eval mode deterministic"),
         (wrapped(lambda f: F.dropout(f.repeat(1, 9), 0.5, True)), VARIED, "summed", ValueError, "deterministic"),
         # Graphs.
-        (on_graphs(lambda rows, g: rows), GRAPHS, "full", ValueError, r"shape \[14, 2\] for 4 inputs"),
+        (
+            on_graphs(lambda rows, g: rows),
+            GRAPHS,
+            "full",
+            ValueError,
+            r"shape \[14, 2\] for 4 inputs, a row for each node, expected one for each graph: pool them",
+        ),
+        (
+            Net(lambda net, g: net.layer(g.edge_attr), layer=nn.Linear(3, 2)),
+            GRAPHS,
+            "full",
+            ValueError,
+            r"a row for each edge, expected one for each graph",
+        ),
         (on_graphs(lambda rows, g: (rows - rows.mean(0))[: g.num_graphs]), GRAPHS, "full", ValueError, MIXES),
         (nn.Linear(4, 2), Data(x=torch.randn(3, 4)), "full", TypeError, "inputs are a Data.*Batch"),
-        (nn.Linear(4, 2), [Data(x=torch.randn(3, 4))], "full", TypeError, "inputs are a list"),
+        (nn.Linear(4, 2), [Data(x=torch.randn(3, 4))], "full", TypeError, "inputs are a list.*from_data_list.inputs."),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -69,6 +69,22 @@ def test_layer_traces_of_a_draw_are_those_of_its_points_and_add_up(outputs: str)
     np.testing.assert_allclose(found.sum(1), measured.values["trace"], rtol=1e-9)
 
 
+def test_layer_traces_stand_beside_everything_else():
+    """Labels, residuals and earlier networks, each as if it were asked for alone."""
+    model, inputs, draws = network(), points(9), draw_indices(9, draws=3, size=4, seed=1)
+    given: dict[str, Any] = {"targets": torch.arange(9) % 2, "loss": loss, "initial": network(), "previous": network()}
+    given |= {"step": 4, "previous_step": 2}
+    wanted = ("layer_traces", "label_alignment", "entropy_gap", "kinetic_energies", "sharpness", "kernel_distance",
+              "kernel_velocity")  # fmt: skip
+    found = measure(model, inputs, draws, "full", wanted, **given)
+    assert found.reasons == {}
+    for name in wanted:
+        alone = measure(model, inputs, draws, "full", (name,), **given)
+        for one, other in ((found.values, alone.values), (found.profiles, alone.profiles)):
+            if name in other:
+                np.testing.assert_allclose(one[name], other[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
 def test_draws_may_be_a_tensor_and_leave_points_out():
     model, inputs = network(), points(30)
     inputs[20:] = math.nan  # nobody looks at those
@@ -223,6 +239,8 @@ TRIES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
                 "kinetic_energy needs residual: pass targets= and loss="),
     "no initial network": ({"variables": ("kernel_distance",)}, ValueError, "needs initial_kernel: pass initial="),
     "no step": ({"variables": ("kernel_velocity",), "previous": network()}, ValueError, "needs step: pass step="),
+    "an initial network of more outputs": ({"variables": ("kernel_distance",), "initial": network(3)}, ValueError,
+                                           "network initial= has 3 outputs a point and the model 2"),
     "little memory": ({"memory_bytes": 100}, ValueError, "memory_bytes=100 is too little"),
 }  # fmt: skip
 

@@ -11,8 +11,8 @@ from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import nn
 
-from probes import kernel_plan, tangent_kernel
-from probes.kernels import sides
+from probes import kernel_plan, layer_kernels, layer_traces, tangent_kernel
+from probes.kernels import observation, sides
 
 DATA = Path(__file__).parent / "data"
 FALLBACK = "per-sample jacobian"
@@ -151,37 +151,54 @@ def test_layers_of_ordinary_networks_go_by_their_rule(name: str, caplog: pytest.
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters", "ruled"),
-    [
-        ("functional reuse", ["layer.weight"], {"head"}),
-        ("autoencoder of one matrix", ["layer.weight"], {"head"}),
-        ("kept references", ["layer.weight"], set()),
-        ("forward of the instance", ["0.weight", "0.bias"], {"2"}),
-        ("forward called past the hooks", ["layer.weight", "layer.bias"], {"head"}),
-        ("tied to a bare parameter", ["matrix"], set()),
-        ("tied to a recurrent layer", ["cell.weight_hh"], set()),
-        ("weight norm", ["0.parametrizations.weight.original0"], {"2"}),
-        ("pruned", ["0.weight_orig"], {"2"}),
-        ("lstm", ["recurrent.weight_ih_l0", "recurrent.bias_hh_l0"], {"head"}),
-        ("gru", ["recurrent.weight_ih_l0", "recurrent.bias_hh_l0"], {"head"}),
-        ("multi-head attention", ["attention.in_proj_weight", "attention.out_proj.weight"], {"head"}),
-        ("embedding bag", ["0.weight"], {"2"}),
-    ],
-)
-def test_other_parameters_go_by_themselves(
-    name: str, parameters: list[str], ruled: set[str], caplog: pytest.LogCaptureFixture
-):
-    found = by_fallback(name)
-    assert {parameter.rpartition(".")[0] for parameter in parameters} <= found
-    assert not found & ruled
+OF_ALL_KINDS = [
+    "functional reuse", "autoencoder of one matrix", "kept references", "forward of the instance",
+    "forward called past the hooks", "tied to a bare parameter", "tied to a recurrent layer", "weight norm",
+    "spectral norm", "pruned", "lstm", "lstm of two directions", "gru", "multi-head attention", "embedding bag",
+    "one point a call", "sorted rows", "branching on values", "function without a batching rule", "prelu",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in OF_ALL_KINDS if name in CASE])
+def test_what_a_network_computes_counts_and_not_its_classes(name: str, caplog: pytest.LogCaptureFixture):
+    assert by_fallback(name) == set()
     with caplog.at_level("INFO", logger="probes"):
         tangent_kernel(*CASE[name].make(torch.float32))
-    assert all(record.name.startswith("probes.kernels") for record in caplog.records)
-    for parameter in parameters:
-        assert re.search(rf"(?<![\w.]){re.escape(parameter)}(?![\w.])", caplog.text), parameter
+    assert caplog.text == ""
 
 
+@pytest.fixture
+def no_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All parameters go by per-sample Jacobians."""
+    monkeypatch.setattr(observation, "shares_of", lambda *_: [])
+
+
+@pytest.mark.usefixtures("no_rules")
+@pytest.mark.parametrize("outputs", TREATMENTS)
+@pytest.mark.parametrize("name", ["mlp tanh", "resnet", "lstm", "gine", "tied layers"])
+def test_all_parameters_without_a_rule_go_in_one_pass(name: str, outputs: str, caplog: pytest.LogCaptureFixture):
+    model, inputs = CASE[name].make(torch.float64)
+    with caplog.at_level("INFO", logger="probes"):
+        kernels = layer_kernels(model, inputs, outputs)
+    for layer, kernel in kernels.items():
+        own = [parameter for parameter in CASE[name].jacobian() if parameter.rpartition(".")[0] == layer]
+        assert relative_error(kernel, CASE[name].kernel(outputs, *own)) < 1e-10
+    assert relative_error(sum(kernels.values()), CASE[name].kernel(outputs)) < 1e-10
+    (told,) = [record.getMessage() for record in caplog.records if "no rule for" in record.getMessage()]
+    for parameter in CASE[name].jacobian():
+        assert re.search(rf"(?<![\w.]){re.escape(parameter)}(?![\w.])", told), parameter
+
+
+@pytest.mark.usefixtures("no_rules")
+@pytest.mark.parametrize("name", ["resnet", "gine"])
+def test_traces_of_layers_without_a_rule(name: str):
+    model, inputs = CASE[name].make(torch.float64)
+    expected = layer_kernels(model, inputs)
+    for layer, trace in layer_traces(model, inputs).items():
+        assert trace == pytest.approx(float(expected[layer].trace()), rel=1e-10)
+
+
+@pytest.mark.usefixtures("no_rules")
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("kept references", "does not add up to the ordinary gradient"), ("function without a batching rule", "vmap")],
@@ -194,6 +211,7 @@ def test_loops_over_samples_where_vmap_cannot(name: str, reason: str, caplog: py
     assert reason in caplog.text
 
 
+@pytest.mark.usefixtures("no_rules")
 @pytest.mark.parametrize("name", ["functional reuse", "multi-head attention", "embedding bag", "lstm", "weight norm"])
 def test_vmap_serves_ordinary_networks(name: str, caplog: pytest.LogCaptureFixture):
     with caplog.at_level("INFO", logger="probes"):

@@ -1,5 +1,6 @@
 """Measurements of snapshots of a really trained network against a float64 computation written down here."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.layout import SnapshotName
 from pipeline.ledger import Job
 from pipeline.measuring import Measurer
 from pipeline.snapshots import read_snapshot
+from probes import VARIABLES as VARIABLES_OF_ALL
 from probes import draw_indices
 from tasks import Mnist
 
@@ -144,6 +146,29 @@ def test_rows_say_what_was_measured(study_of) -> None:
     _, metadata = read_snapshot(study.storage, run.id, job.name)
     taken_at = float(metadata["taken_at"])
     assert all(row["recorded_at"] - row["lag_seconds"] == pytest.approx(taken_at, abs=1e-3) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["entropy", "eigenvalues_leading"])
+def test_a_variable_that_cannot_be_computed_fails_alone(study_of, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(kernel: Tensor) -> float:
+        raise ArithmeticError("no luck")
+
+    study = study_of("traced", 3)
+    probe = study.runs[0].probes[0].id
+    job = study.job()
+    job = Job(job.run, job.name, {probe: ("trace", "entropy", "eigenvalues_leading")})
+    expected = {row["variable"]: row for row in Measurer(study.storage, study.plan).measure(job)["measurements"]}
+    monkeypatch.setitem(VARIABLES_OF_ALL, name, dataclasses.replace(VARIABLES_OF_ALL[name], compute=fail))
+    by_table = Measurer(study.storage, study.plan).measure(job)
+    rows = {row["variable"]: row for row in by_table["measurements"]}
+    failed = rows.pop(name)
+    assert (failed["state"], failed["cause"], failed["length"]) == ("failed", "ArithmeticError: no luck", None)
+    assert math.isnan(failed["value"])
+    assert {row["variable"] for row in by_table["profiles"]} == {"eigenvalues_leading"} - {name}
+    assert pa.Table.from_pylist([failed], schema=tables.SCHEMAS["measurements"]).to_pylist()[0]["cause"]
+    for other, row in rows.items():
+        for column in ("state", "cause", "value", "stderr", "draw_values", "length"):
+            assert row[column] == expected[other][column], (other, column)
 
 
 def test_only_what_is_wanted_is_measured(study_of) -> None:

@@ -1,44 +1,46 @@
-"""The table of exact rules, one per layer type; parameters no rule covers go to per-sample Jacobians.
+"""The table of exact rules, by what a node of the autograd graph computes; any other node is asked itself.
 
-To add a rule, write one file with the functions of a ``Rule`` and add one line to ``RULES``. Types match exactly: a
-subclass may compute anything in its ``forward``.
+It does not matter which class or function of which library made the node: a layer whose ``forward`` was replaced, a
+subclass, a function of a user's own are what they compute. To add a rule, write one file with a ``Rule`` and add one
+line to ``RULES``.
 """
 
 from collections.abc import Mapping
 
-from torch import nn
-
-from probes.kernels.rules import convolution, embedding, linear, normalisation, patches, transposed_convolution
+from probes.kernels.parts import Part, Use
+from probes.kernels.rules import anything, convolution, entrywise, lookup, matrices, normalisation
 from probes.kernels.rules.rule import Rule
 
-_CONVOLUTION = Rule(patches.applies, convolution.part, convolution.joins)
-_TRANSPOSED = Rule(patches.applies, transposed_convolution.part, joins=lambda call: False)
-_LINEAR = Rule(linear.applies, linear.part)
-
 RULES: Mapping[str, Rule] = {
-    "torch.nn.modules.linear.Linear": _LINEAR,
-    "torch.nn.modules.conv.Conv1d": _CONVOLUTION,
-    "torch.nn.modules.conv.Conv2d": _CONVOLUTION,
-    "torch.nn.modules.conv.Conv3d": _CONVOLUTION,
-    "torch.nn.modules.conv.ConvTranspose1d": _TRANSPOSED,
-    "torch.nn.modules.conv.ConvTranspose2d": _TRANSPOSED,
-    "torch.nn.modules.conv.ConvTranspose3d": _TRANSPOSED,
-    "torch.nn.modules.sparse.Embedding": Rule(embedding.applies, embedding.part),
-    "torch.nn.modules.normalization.LayerNorm": normalisation.LAYER,
-    "torch.nn.modules.normalization.RMSNorm": normalisation.RMS,
-    "torch.nn.modules.normalization.GroupNorm": normalisation.GROUP,
-    "torch.nn.modules.batchnorm.BatchNorm1d": normalisation.BATCH,
-    "torch.nn.modules.batchnorm.BatchNorm2d": normalisation.BATCH,
-    "torch.nn.modules.batchnorm.BatchNorm3d": normalisation.BATCH,
-    "torch_geometric.nn.dense.linear.Linear": _LINEAR,
+    "AddmmBackward0": matrices.ADDMM,
+    "MmBackward0": matrices.MM,
+    "MvBackward0": matrices.MV,
+    "BmmBackward0": matrices.BMM,
+    "BaddbmmBackward0": matrices.BADDBMM,
+    "ConvolutionBackward0": convolution.CONVOLUTION,
+    "EmbeddingBackward0": lookup.LOOKUP,
+    "IndexBackward0": lookup.LOOKUP,
+    "IndexSelectBackward0": lookup.LOOKUP,
+    "NativeLayerNormBackward0": normalisation.LAYER,
+    "NativeGroupNormBackward0": normalisation.GROUP,
+    "NativeBatchNormBackward0": normalisation.BATCH,
+    "AddBackward0": entrywise.ENTRYWISE,
+    "SubBackward0": entrywise.ENTRYWISE,
+    "MulBackward0": entrywise.ENTRYWISE,
+    "DivBackward0": entrywise.ENTRYWISE,
+    "ExpandBackward0": entrywise.ENTRYWISE,
+    "PreluKernelBackward0": entrywise.ENTRYWISE,
 }
-"""By qualified name of the type, so that a library's layers can have a rule without being imported."""
+"""By the node's name."""
 
 
-def rule_of(module: nn.Module) -> Rule | None:
-    """The rule for a module; None if its type has none or its forward or parameters are not the type's own."""
-    cls = type(module)
-    rule = RULES.get(f"{cls.__module__}.{cls.__qualname__}")
-    # weight_norm, pruning and adapters bring other parameters or replace the forward of the instance.
-    own = {name for name, parameter in module._parameters.items() if parameter is not None}
-    return rule if rule and "forward" not in vars(module) and own <= {"weight", "bias"} else None
+def part_of(use: Use, place: int) -> Part:
+    """The gradient of what the node takes at ``place``, in that tensor's own coordinates."""
+    rule = RULES.get(use.node.name()) if use.number == 0 else None  # statistics are other outputs
+    return (rule.part(use, place) if rule else None) or anything.part(use, place)
+
+
+def joint_part_of(use: Use, places: frozenset[int]) -> Part | None:
+    """The gradient of weight and bias as one, if those are the places and that is cheaper."""
+    rule = RULES.get(use.node.name())
+    return rule.joint(use) if rule and use.number == 0 and places == {rule.weight, rule.bias} else None

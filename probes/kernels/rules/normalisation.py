@@ -4,82 +4,87 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import batch_norm
 
-from probes.kernels.parts import Call, Direct, Part
+from probes.kernels.parts import Direct, Part, Use, joined
 from probes.kernels.rules.rule import Rule
 
+WEIGHT, BIAS = 1, 2
 
-def _layer(layer: nn.Module, x: Tensor) -> Tensor:
-    return F.layer_norm(x, layer.normalized_shape, eps=layer.eps)  # pyright: ignore
-
-
-def _rms(layer: nn.Module, x: Tensor) -> Tensor:
-    return F.rms_norm(x, layer.normalized_shape, eps=layer.eps)  # pyright: ignore
+Rows = tuple[Callable[[Tensor], Tensor], Callable[[], Tensor]]
+"""What arranges a tensor like the output as [N, T, width], and what gives the normalised numbers so arranged."""
 
 
-def _group(layer: nn.Module, x: Tensor) -> Tensor:
-    return F.group_norm(x, layer.num_groups, eps=layer.eps)  # pyright: ignore
+def _rule(rows_of: Callable[[Use], Rows | None]) -> Rule:
+    def part(use: Use, place: int) -> Direct | None:
+        if place not in (WEIGHT, BIAS) or (rows := rows_of(use)) is None:
+            return None
+        entries, normalised = rows
+
+        def prepare(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+            if place == BIAS:
+                return lambda gradients: entries(gradients).sum(1)
+            x = normalised()
+            return lambda gradients: (entries(gradients) * x).sum(1)
+
+        return Direct(use.shapes[place].numel(), prepare)
+
+    def joint(use: Use) -> Part | None:
+        parts = [found for place in (WEIGHT, BIAS) if (found := part(use, place))]
+        return joined(parts) if len(parts) == 2 else None
+
+    return Rule(part, weight=WEIGHT, bias=BIAS, joint=joint)
 
 
-def _batch(layer: nn.Module, x: Tensor) -> Tensor:
-    return F.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)  # pyright: ignore
+def _trailing(use: Use) -> Rows | None:
+    """Over the trailing dimensions, of which every entry has its own scale."""
+    layout, normalised = use.layout, use.node._saved_normalized_shape
+    if layout.dim >= len(use.shape) - len(normalised):
+        return None
+    width = math.prod(normalised)
+
+    def entries(values: Tensor) -> Tensor:
+        return layout.arrange(values).reshape(layout.points, -1, width)
+
+    x, mean, scale = (use.saved(name) for name in ("input", "result1", "result2"))
+    return entries, lambda: entries(((x - mean) * scale).view(use.shape))
 
 
-def _trailing(normalise: Callable[[nn.Module, Tensor], Tensor]) -> Rule:
-    """Normalisation over the trailing dimensions, of which every entry has its own scale."""
+def _channels(use: Use, normalised: Callable[[], Tensor]) -> Rows | None:
+    """Of [n, channels, ...], where every channel has its own scale."""
+    layout = use.along(0)
+    if layout is None:
+        return None
 
-    def applies(call: Call) -> bool:
-        return call.layout.dim < call.inputs.dim() - len(call.module.normalized_shape)  # pyright: ignore
+    def entries(values: Tensor) -> Tensor:
+        rows = layout.arrange(values)  # [N, each, width, ...]
+        rows = rows.flatten(3) if rows.dim() > 3 else rows.unsqueeze(3)
+        return rows.transpose(2, 3).flatten(1, 2)
 
-    def part(call: Call, names: frozenset[str]) -> Part:
-        width = math.prod(call.module.normalized_shape)  # pyright: ignore
-
-        def entries(values: Tensor) -> Tensor:  # [N, T, width]
-            return call.layout.arrange(values).reshape(call.layout.points, -1, width)
-
-        return _direct(width, names, entries, lambda: entries(normalise(call.module, call.inputs)))
-
-    return Rule(applies, part)
+    return entries, lambda: entries(normalised())
 
 
-def _channels(normalise: Callable[[nn.Module, Tensor], Tensor]) -> Rule:
-    """Normalisation of [n, channels, ...], where every channel has its own scale."""
+def _groups(use: Use) -> Rows | None:
+    x, mean, scale = (use.saved(name) for name in ("input", "result1", "result2"))
 
-    def applies(call: Call) -> bool:
-        return call.layout.dim == 0 and call.inputs.dim() >= 2
+    def normalised() -> Tensor:
+        grouped = x.reshape(*mean.shape, -1)
+        return ((grouped - mean[..., None]) * scale[..., None]).view(x.shape)
 
-    def part(call: Call, names: frozenset[str]) -> Part:
-        width = call.inputs.shape[1]
-
-        def entries(values: Tensor) -> Tensor:  # [N, T, width]
-            rows = call.layout.arrange(values)  # [N, each, width, ...]
-            rows = rows.flatten(3) if rows.dim() > 3 else rows.unsqueeze(3)
-            return rows.transpose(2, 3).flatten(1, 2)
-
-        return _direct(width, names, entries, lambda: entries(normalise(call.module, call.inputs)))
-
-    return Rule(applies, part)
+    return _channels(use, normalised)
 
 
-def _direct(
-    width: int, names: frozenset[str], entries: Callable[[Tensor], Tensor], normalised: Callable[[], Tensor]
-) -> Direct:
-    def prepare() -> Callable[[Tensor], Tensor]:
-        x = normalised() if "weight" in names else None
+def _statistics(use: Use) -> Rows | None:
+    """By running statistics."""
+    node = use.node
+    if node._saved_training or node._saved_running_mean is None:
+        return None
+    x, mean, variance = (use.saved(name) for name in ("input", "running_mean", "running_var"))
 
-        def jacobian(gradients: Tensor) -> Tensor:
-            rows = entries(gradients)
-            scale = [] if x is None else [(rows * x).sum(1)]
-            return torch.cat([*scale, *([rows.sum(1)] if "bias" in names else [])], 1)
-
-        return jacobian
-
-    return Direct(width * len(names), prepare)
+    return _channels(use, lambda: batch_norm(x, mean, variance, eps=node._saved_eps))
 
 
-LAYER = _trailing(_layer)
-RMS = _trailing(_rms)
-GROUP = _channels(_group)
-BATCH = _channels(_batch)
+LAYER = _rule(_trailing)
+GROUP = _rule(_groups)
+BATCH = _rule(_statistics)

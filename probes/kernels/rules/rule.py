@@ -3,18 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from probes.kernels.parts import Call, Part
+from probes.kernels.parts import Part, Use
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How one type of layer turns inputs and gradients at its outputs into per-sample gradients of its parameters.
+    """How one kind of node turns gradients at its output into per-sample gradients of what it takes.
 
-    applies(call): whether ``part`` is exact for this call.
-    part(call, names): the gradients of the layer's parameters ``names``, a subset of {"weight", "bias"}.
-    joins(call): whether weight and bias make one part, cheaper than two.
+    part(use, place): the gradient of the tensor taken there, in its own coordinates; None where the rule does not
+    reach (another rule does then).
+    bias: the place of a tensor whose part can be taken along with that at the ``weight``: ``joint(use)`` gives both as
+    one, or None where two are cheaper or the rule does not reach.
     """
 
-    applies: Callable[[Call], bool]
-    part: Callable[[Call, frozenset[str]], Part]
-    joins: Callable[[Call], bool] = lambda call: True
+    part: Callable[[Use, int], Part | None]
+    weight: int | None = None
+    bias: int | None = None
+    joint: Callable[[Use], Part | None] = lambda use: None
