@@ -11,17 +11,14 @@ Not a test: times depend on the machine and its other work.
 
 import argparse
 import json
-import platform
-import shutil
 import sys
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import psutil
 from kernel_peers import tables
 from kernel_peers.environments import Environment, UnavailableError, default_folder, environment
-from kernel_peers.processes import HERE, Record, Settings, Task, digest, kept, measure, module
+from kernel_peers.machine import describe_machine, gpu
+from kernel_peers.processes import Record, Settings, Task, kept, measure, reference
 from kernel_peers.rounds import Turns, in_turns
 from kernel_peers.sizes import SIZES
 
@@ -122,24 +119,6 @@ def environments_of(asked: argparse.Namespace) -> tuple[dict[str, Environment], 
     return found, left_out
 
 
-def reference(folder: Path, cell: str, sizes: dict[str, int], threads: int) -> Path:
-    """The folder with the cell's float64 entries and its network as arrays, made if it is not there."""
-    asked = {"sizes": sizes, "torch": version("torch"), "source": cell_source()}
-    done = folder / "cell.json"
-    if not done.exists() or json.loads(done.read_text()) != asked:
-        shutil.rmtree(folder, ignore_errors=True)
-        print(f"{cell:<12} float64 reference", flush=True)
-        words = (str(folder), cell, json.dumps(sizes))
-        module("reference", *words, threads=threads, environment=Environment(), limit=3600)
-        done.write_text(json.dumps(asked))
-    return folder
-
-
-def cell_source() -> str:
-    """What a cell is made by."""
-    return digest(tuple(HERE / name for name in ("cells.py", "molecules.py", "reference.py")), "")
-
-
 def by_every_way(
     tasks: list[Task], settings: Settings, environment: Environment, cell: Path, folder: Path, fresh: bool
 ) -> list[Record]:
@@ -153,36 +132,6 @@ def by_every_way(
         records.append(known or measure(task, settings, environment, cell, path, beat))
         print(tables.line(records[-1]), flush=True)
     return records
-
-
-def describe_machine(out: Path, settings: Settings, fresh: bool) -> dict[str, Any]:
-    """What the figures depend on, with the rate of matrix products."""
-    threads, device = settings.threads, settings.device
-    found = {"cpu": cpu(), "cpus": psutil.cpu_count(), "memory": psutil.virtual_memory().total, "threads": threads}
-    found |= {"torch": version("torch"), "python": platform.python_version()}
-    found["gpu"] = gpu() if device == "cuda" else None
-    path = out / "machine.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    if fresh or any(known.get(key) != value for key, value in found.items()):
-        printed = module("matrix_rate", str(threads), device, threads=threads, environment=Environment(), limit=600)
-        known = {**found, "multiply_adds_per_second": float(printed)}
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(known, indent=1))
-    return known
-
-
-def cpu() -> str:
-    """The processor's name, as Linux gives it."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def gpu() -> str | None:
-    """The name of the GPU that torch takes first, if there is one."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from kernel_peers.cells import build
@@ -24,11 +25,22 @@ def entries(kernel: Tensor, points: np.ndarray, outputs: np.ndarray, per_point: 
     return kernel[rows[:, None], rows].cpu().numpy()
 
 
-def plan(name: str, sizes: dict[str, int]) -> dict[str, int | str] | None:
-    """Multiply-adds of the cheapest exact path, and the plan in words; None where the engine has no planner."""
+def plan(name: str, sizes: dict[str, int]) -> dict[str, Any] | None:
+    """Multiply-adds of the cheapest exact path, and the plan in words; None where the engine has no planner.
+
+    Also how many layers and numbers there are to learn, and the same of the layers that no rule covers.
+    """
     try:
         from probes import kernel_plan
     except ImportError:
         return None
     found = kernel_plan(*build(name, sizes), outputs="full")
-    return {"multiply_adds": int(found.multiply_adds), "text": str(found)}
+    uncovered = [layer for layer in found.layers if layer.path == "per-sample jacobian"]
+    return {
+        "multiply_adds": int(found.multiply_adds),
+        "text": str(found),
+        "layers": len({layer.name for layer in found.layers}),
+        "parameters": sum(layer.parameters for layer in found.layers),
+        "uncovered": [layer.name for layer in uncovered],
+        "uncovered_parameters": sum(layer.parameters for layer in uncovered),
+    }

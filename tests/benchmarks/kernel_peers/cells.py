@@ -17,9 +17,12 @@ Inputs = Any
 
 
 def build(name: str, sizes: dict[str, int], device: str = "cpu") -> tuple[nn.Module, Inputs]:
-    """The cell's network in eval mode, and its N inputs; float32, the same numbers on every device."""
+    """The cell's network in eval mode, and its N inputs; float32, the same numbers on every device.
+
+    A name that is none of ``NETS`` is that of a real model.
+    """
     torch.manual_seed(0)
-    model, inputs = NETS[name](**sizes)
+    model, inputs = NETS[name](**sizes) if name in NETS else real(name, **sizes)
     return model.eval().to(device), inputs.to(device)
 
 
@@ -114,6 +117,13 @@ def gin(**sizes: int) -> tuple[nn.Module, Any]:
     from kernel_peers import molecules
 
     return molecules.gin(**sizes)
+
+
+def real(name: str, points: int) -> tuple[nn.Module, Inputs]:
+    """Of the table that tests have of networks in use."""
+    from real_models import MODELS
+
+    return MODELS[name].make(points)
 
 
 def vae(points: int, pixels: int, width: int, latent: int) -> tuple[nn.Module, Tensor]:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,9 +16,11 @@ from statistics import median
 from typing import Any
 
 from kernel_peers.environments import Environment
+from kernel_peers.sizes import SIZES
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
+REAL_MODELS = ROOT / "tests" / "probes"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 KEEP_PAGES = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
 """So that glibc keeps freed memory: pages fresh from the system cost more than products, and differently each time."""
@@ -63,11 +66,34 @@ def fresh_process(
     name: str, *arguments: str, threads: int, environment: Environment
 ) -> tuple[list[str], dict[str, Any]]:
     """For ``subprocess``: the words that run kernel_peers.``name``, and the settings that they need."""
-    paths = [str(HERE.parent), *map(str, environment.folders), os.environ.get("PYTHONPATH", "")]
+    paths = [str(HERE.parent), str(REAL_MODELS), *map(str, environment.folders), os.environ.get("PYTHONPATH", "")]
     surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "JAX_PLATFORMS": "cpu"}
     surroundings |= KEEP_PAGES | dict.fromkeys(THREAD_VARIABLES, str(threads))
     words = [environment.python, "-m", f"kernel_peers.{name}", *arguments]
     return words, {"cwd": ROOT, "env": surroundings, "text": True}
+
+
+def reference(folder: Path, cell: str, sizes: dict[str, int], threads: int) -> Path:
+    """The folder with the cell's float64 entries and its network as arrays, made if it is not there."""
+    asked = {"sizes": sizes, "torch": version("torch"), "source": cell_source(cell)}
+    done = folder / "cell.json"
+    if not done.exists() or json.loads(done.read_text()) != asked:
+        shutil.rmtree(folder, ignore_errors=True)
+        print(f"{cell:<12} float64 reference", flush=True)
+        words = (str(folder), cell, json.dumps(sizes))
+        module("reference", *words, threads=threads, environment=Environment(), limit=3600)
+        done.write_text(json.dumps(asked))
+    return folder
+
+
+def cell_source(cell: str) -> str:
+    """What a cell is made by."""
+    return digest(tuple(HERE / name for name in ("cells.py", "molecules.py", "reference.py")) + real_sources(cell), "")
+
+
+def real_sources(cell: str) -> tuple[Path, ...]:
+    """What a real model is made by; nothing where the cell is none."""
+    return () if cell in SIZES["full"] else tuple(sorted(REAL_MODELS.glob("real_*.py")))
 
 
 def measure(
@@ -138,6 +164,7 @@ def fingerprint(task: Task) -> str:
         HERE / "worker.py",
         HERE / "meters.py",
         HERE / f"by_{task.module}.py",
+        *real_sources(task.cell),
     ]
     if task.peer == "neural-tangents":
         sources.append(HERE / "jax_nets.py")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from kernel_peers.cells import Inputs, build
+from kernel_peers.cells import NETS, Inputs, build
 from torch import Tensor, nn
 
 ROWS = 200
@@ -25,11 +25,14 @@ def write(folder: Path, name: str, sizes: dict[str, int]) -> None:
     """Write ``reference.npz``, R rows' points and outputs [R] and kernel [R, R], and ``net.npz`` for the JAX peer."""
     folder.mkdir(parents=True, exist_ok=True)
     model, inputs = build(name, sizes)
-    np.savez(folder / "net.npz", **{key: value.numpy() for key, value in model.state_dict().items()}, **arrays(inputs))
+    if name in NETS:
+        weights = {key: value.numpy() for key, value in model.state_dict().items()}
+        np.savez(folder / "net.npz", **weights, **arrays(inputs))
     count = len(inputs) if isinstance(inputs, Tensor) else inputs.num_graphs
-    outputs = model(inputs).numel() // count
+    model.double()
+    outputs = model(twice(inputs, 0)).numel() // 2
     rows = np.sort(np.random.default_rng(0).permutation(count * outputs)[:ROWS])
-    kernel = entries(model.double(), inputs, rows // outputs, rows % outputs)
+    kernel = entries(model, inputs, rows // outputs, rows % outputs)
     found = {"points": rows // outputs, "outputs": rows % outputs, "per_point": outputs, "kernel": kernel}
     np.savez(folder / "reference.npz", **found)
 
@@ -47,23 +50,32 @@ def entries(model: nn.Module, inputs: Inputs, points: np.ndarray, outputs: np.nd
     for row, (point, output) in enumerate(zip(points.tolist(), outputs.tolist(), strict=True)):
         wanted[point].append((row, output))
     kernel = torch.zeros(len(points), len(points), dtype=torch.float64)
-    for group in groups(list(model.parameters()), len(points)):
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for group in groups(trained, len(points)):
         J = torch.zeros(len(points), sum(parameter.numel() for parameter in group), dtype=torch.float64)
         for point, pairs in wanted.items():
-            f = model(alone(inputs, point)).reshape(-1)
+            f = model(twice(inputs, point))[0].reshape(-1)
             for row, output in pairs:
-                gradients = torch.autograd.grad(f[output], group, retain_graph=True, materialize_grads=True)
+                gradients = torch.autograd.grad(
+                    f[output], group, retain_graph=True, allow_unused=True, materialize_grads=True
+                )
                 J[row] = torch.cat([gradient.reshape(-1) for gradient in gradients])
         kernel += J @ J.T
     return kernel.numpy()
 
 
-def alone(inputs: Inputs, point: int) -> Inputs:
-    """One data point as a batch of one, in double precision where it is real."""
-    if not isinstance(inputs, Tensor):
-        return type(inputs).from_data_list([inputs[point]])
-    one = inputs[point : point + 1]
-    return one.double() if one.is_floating_point() else one
+def twice(inputs: Inputs, point: int) -> Inputs:
+    """One data point as a batch of two, in double precision where it is real.
+
+    torch 2.14 takes wrong gradients of some batch norms of a batch of one: where theirs comes with channels last.
+    """
+    if isinstance(inputs, Tensor):
+        return double(inputs[[point, point]])
+    return type(inputs).from_data_list([inputs[point], inputs[point]]).apply(double)
+
+
+def double(values: Tensor) -> Tensor:
+    return values.double() if values.is_floating_point() else values
 
 
 def groups(parameters: list[nn.Parameter], rows: int) -> Iterator[list[Tensor]]:
