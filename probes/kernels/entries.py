@@ -18,6 +18,9 @@ from probes.kernels.graph import SELECTING, Edge, Graph, edge_dtype, edge_shape,
 from probes.kernels.layouts import Grid, Layout
 from probes.kernels.ownership import Ownership
 
+AHEAD = 16
+"""Nodes whose rows are looked for before it is known that they matter: three passes find those of many."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -138,12 +141,26 @@ class Entries:
                     else:
                         self._onward[edge] += [(node, number) for number in self.graph.outputs_of(node)]
                 pending += self._onward[edge]
+            self._look_ahead(undecided, ownership)
             edges = [(node, number) for node, numbers in undecided.items() for number in numbers]
             found = ownership.proven(edges)
             for node, numbers in undecided.items():
                 layouts = {number: found[node, number] for number in numbers if (node, number) in found}
                 self._rows[node] = layouts if len(layouts) == len(numbers) else None
             pending, waiting = waiting, []
+
+    def _look_ahead(self, undecided: dict[Any, list[int]], ownership: Ownership) -> None:
+        """Add some of the nodes that come next: if these have no rows, passes for those are saved."""
+        pending, most, seen = list(undecided), 2 * len(undecided) + AHEAD, set(undecided)
+        while pending and len(undecided) < most:
+            for taker, _ in self.graph.consumers.get(pending.pop(0), []):
+                if taker in seen:
+                    continue
+                seen.add(taker)
+                if not self._decided(taker, ownership):
+                    undecided[taker] = self.graph.outputs_of(taker)
+                if self._rows.get(taker) is None:
+                    pending.append(taker)
 
     def _decided(self, node: Any, ownership: Ownership) -> bool:
         """Whether the graph alone tells if a node gives rows of points; notes it then."""
