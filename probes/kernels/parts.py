@@ -66,6 +66,7 @@ class Outer:
     gradients: [as the node's output] → B [N, G, d_o, T].
     transposed: the parameter's own layout is [G, d_i, d_o].
     one_hot: A is; inputs is the vocabulary then.
+    late: ``gradients`` asks the graph, which must still have what the forward pass saved.
     """
 
     groups: int

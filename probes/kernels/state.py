@@ -208,17 +208,6 @@ def renew(model: nn.Module) -> None:
         state.renew()
 
 
-@contextmanager
-def emptied(model: nn.Module, found: Iterable[Cache]) -> Iterator[None]:
-    """Within it, passes of a ``kept`` network find these caches empty: see ``ModuleState.empty``."""
-    state = _kept[id(model)]
-    state.empty(found)
-    try:
-        yield
-    finally:
-        state.refill()
-
-
 def caches(model: nn.Module) -> list[Cache]:
     """Attributes of modules that hold floating-point tensors which are neither parameters nor buffers.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from probes import kernel_plan, tangent_kernel
 from probes.kernels import observation
-from probes.kernels.state import caches, emptied, kept, renew
+from probes.kernels.state import caches, kept, renew
 
 CPU = torch.device("cpu")
 
@@ -347,15 +347,16 @@ def test_caches_can_be_emptied(make: Callable[[], Any]):
         model(x)
     cache, holds = model.kept, described(model.kept)
     expected = fresh(x)
-    with kept(model, CPU):
+    with kept(model, CPU) as state:
         found = caches(model)
         assert found == [(model, "kept")]
-        with emptied(model, found):
-            for _ in range(2):  # the second pass does not find what the first one has put there
-                renew(model)
-                outputs = model(x)
-                assert torch.equal(outputs, expected)
-                assert torch.autograd.grad(outputs.sum(), model.bias)[0].any()
+        state.empty(found)
+        for _ in range(2):  # the second pass does not find what the first one has put there
+            renew(model)
+            outputs = model(x)
+            assert torch.equal(outputs, expected)
+            assert torch.autograd.grad(outputs.sum(), model.bias)[0].any()
+        state.refill()
         renew(model)
         assert torch.autograd.grad(model(x).sum(), model.bias, allow_unused=True)[0] is None
     assert model.kept is cache
@@ -375,7 +376,8 @@ def test_what_is_a_cache():
     named = {module: name for name, module in model.named_modules()}
     found = {(named[module], name) for module, name in caches(model)}
     assert found == {("", "table"), ("", "graph"), ("head", "kept"), ("head", "lists"), ("layer", "kept")}
-    with kept(model, CPU), emptied(model, caches(model)):
+    with kept(model, CPU) as state:
+        state.empty(caches(model))
         renew(model)
         assert model.table is None
         assert model.graph is None
