@@ -103,7 +103,15 @@ def test_a_file_without_cars_is_named(file: Path, tmp_path: Path, content: bytes
         AutoMpg().load(tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, b"no gzip", gzip.compress(b"1,2\n"), gzip.compress(b"1,2,3,4,5,6,7,a,8\n")])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(None, id="absent"),
+        pytest.param(b"no gzip", id="no gzip"),
+        pytest.param(gzip.compress(b"1,2\n"), id="too few columns"),
+        pytest.param(gzip.compress(b"1,2,3,4,5,6,7,a,8\n"), id="no number"),
+    ],
+)
 def test_a_damaged_mlxtend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None):
     table = tmp_path / "data" / "data" / "autompg.csv.gz"
     table.parent.mkdir(parents=True)
