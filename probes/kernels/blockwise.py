@@ -189,6 +189,17 @@ def _looked_up(node: Any, place: int, axis: Axis, taken: torch.Size, given: torc
     return axis if every_row and torch.equal(indices[0], torch.arange(taken[0], device=indices[0].device)) else None
 
 
+def _restrided(node: Any, place: int, axis: Axis, taken: torch.Size, given: torch.Size, points: int) -> Axis | None:
+    """Other strides under which every entry stays where it was, as torch gives to what is pooled to one position."""
+    if taken != given:
+        return None
+    # The node does not tell the strides of what it takes, so it is asked where it puts each entry. No sum of other
+    # entries is 1, none of those left then is 2, and so on: what is the same has not moved.
+    device = node._input_metadata[0].device
+    entries = torch.arange(1, math.prod(given) + 1, dtype=torch.float64, device=device).reshape(given)
+    return axis if torch.equal(node(entries), entries) else None
+
+
 def _dims(node: Any, name: str, shape: torch.Size) -> list[int]:
     """Dimensions that a node has saved, counted from the first."""
     saved = getattr(node, f"_saved_{name}", None)
@@ -229,6 +240,7 @@ _RULES: dict[str, Rule] = {
         _attention: "ScaledDotProductEfficientAttention ScaledDotProductFlashAttention "
         "ScaledDotProductFlashAttentionForCpu",
         _looked_up: "Index",
+        _restrided: "AsStrided",
     }.items()
     for name in names.split()
 }

@@ -73,6 +73,10 @@ MIXING: dict[str, Callable[[Tensor], Tensor]] = {
     "broadcast rows": lambda h: (h + X[:, :, None]).flatten(1),
     "expanded": lambda h: h.expand(N, N, N).flatten(1),
     "gathered": lambda h: h[torch.arange(N).flip(0)],
+    "transposed by strides": lambda h: h.as_strided((N, N), (1, N)),
+    "first row seen by all": lambda h: h.as_strided((N, N), (0, 1)),
+    "first entry seen in another's place": lambda h: h.reshape(1, -1).as_strided((1, N * N), (0, 0)).reshape(N, N),
+    "moved on by an entry": lambda h: torch.cat([h, h]).as_strided((N, N), (N, 1), 1),
 }
 
 
@@ -103,6 +107,17 @@ def test_points_are_followed_to_another_dimension(turn: Callable[[Tensor], Tenso
     known = blockwise(graph_of(outputs), N).rows
     assert known[hidden.grad_fn, 0].dim == 1
     check(graph_of(outputs), outputs)
+
+
+def test_strides_that_leave_every_entry_in_its_place_are_seen_through():
+    """Pooling to one position gives its output the strides of images whose channels lie together."""
+    images = torch.randn(N, 3, 4, 4).to(memory_format=torch.channels_last)
+    hidden = nn.Conv2d(3, 5, 3)(images)
+    outputs = F.adaptive_avg_pool2d(hidden, 1).flatten(1)
+    graph = Graph(outputs)
+    assert any(node.name().startswith("AsStrided") for node in graph.nodes)
+    assert known_at(hidden, graph, N)
+    check(graph, outputs)
 
 
 def test_a_path_around_what_mixes_does_not_make_rows_known():
