@@ -42,7 +42,7 @@ def trainable_parameters(model: nn.Module, chosen: Chosen = None) -> dict[str, n
 
     Raises:
         ValueError: there are none, a glob matches none, or parameters lie on several devices.
-        TypeError: one is not real; ``model`` is no module.
+        TypeError: one is not real, or sparse; ``model`` is no module.
     """
     check_model(model)
     name = type(model).__name__
@@ -61,6 +61,11 @@ def trainable_parameters(model: nn.Module, chosen: Chosen = None) -> dict[str, n
     for name, parameter in trainable.items():
         if not parameter.is_floating_point():
             raise TypeError(f"parameter {name} is not real: kernels are defined for real parameters, freeze it")
+        if parameter.layout != torch.strided:
+            raise TypeError(
+                f"parameter {name} is a sparse tensor, expected a dense one: make its values the parameter and build "
+                "the sparse tensor of them in forward, or freeze it"
+            )
     return trainable
 
 

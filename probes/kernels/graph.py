@@ -204,6 +204,11 @@ class Graph:
         return leads
 
 
+def dense(gradient: Tensor) -> Tensor:
+    """The gradient itself, or every entry of it where autograd keeps those only that are not zero."""
+    return gradient if gradient.layout == torch.strided else gradient.to_dense()
+
+
 def edge_shape(edge: Edge) -> torch.Size:
     """Shape of the tensor that an edge stands for."""
     return torch.Size(edge[0]._input_metadata[edge[1]].shape)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
 from probes.kernels.batch import Batch, TensorBatch
+from probes.kernels.graph import dense
 from probes.kernels.memory import saved_bytes
 from probes.kernels.state import renew
 from probes.kernels.treatment import OutputRows
@@ -234,8 +235,7 @@ class _PerSampleJacobian:
         found = torch.autograd.grad(
             scalar, leaves, retain_graph=retain_graph, allow_unused=True, materialize_grads=True
         )
-        dense = [gradient.to_dense() if gradient.is_sparse else gradient for gradient in found]
-        return dict(zip(self.parameters, dense, strict=True))
+        return dict(zip(self.parameters, map(dense, found), strict=True))
 
     def _sums_to_gradient(self, jacobian: Jacobian, tile: Tile) -> bool:
         """Whether Σ_nk J_nk is the gradient of Σ_nk f_k(x_n) by ordinary autograd.

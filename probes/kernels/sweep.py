@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from probes.kernels.graph import Edge, Graph, Segment
+from probes.kernels.graph import Edge, Graph, Segment, dense
 from probes.kernels.treatment import OutputRows
 
 
@@ -73,7 +73,7 @@ def sweep(
         for k, found in enumerate(_backward(entered, wanted, seeds, count, together, keep)):
             for edge, value in zip(wanted, found, strict=True):
                 if value is not None and edge in segment.wanted:
-                    collect(edge, k, value)
+                    collect(edge, k, dense(value))
                 if edge == leads_on:
                     next_held[k] = value
         held, entered = next_held, GradientEdge(*leads_on) if leads_on else graph.root

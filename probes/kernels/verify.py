@@ -18,7 +18,7 @@ from torch.autograd.graph import GradientEdge
 from probes.kernels.anatomy import Anatomy
 from probes.kernels.chains import back
 from probes.kernels.factors import Dense, Factor, Tokens
-from probes.kernels.graph import Edge, Graph
+from probes.kernels.graph import Edge, Graph, dense
 from probes.kernels.parts import Outer, Part
 from probes.kernels.shares import Share
 
@@ -97,6 +97,7 @@ def _check(anatomy: Anatomy, outputs: Tensor, graph: Graph, shares: Sequence[Sha
         retain_graph=True,
         allow_unused=True,
     )
+    gradients = [None if gradient is None else dense(gradient) for gradient in gradients]
     at: dict[Edge, Tensor | None] = dict(zip(wanted, gradients, strict=False))
     expected = dict(zip(names, gradients[len(wanted) :], strict=True))
     tolerance = graph.rounding**EXPONENT
@@ -175,9 +176,7 @@ def _most(values: Tensor) -> Tensor | float:
 
 
 def _flat(gradient: Tensor | None, like: Tensor) -> Tensor:
-    if gradient is None:
-        return torch.zeros_like(like)
-    return (gradient.to_dense() if gradient.is_sparse else gradient).flatten()
+    return torch.zeros_like(like) if gradient is None else gradient.flatten()
 
 
 def _close(found: Tensor, expected: Tensor | None, tolerance: float, scale: float) -> bool:

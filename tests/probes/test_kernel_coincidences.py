@@ -1,5 +1,7 @@
 """Sizes that agree by chance, and points whose gradients are of very different sizes, mislead nobody."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -127,6 +129,22 @@ def test_conjugated_numbers():
 def test_data_in_sparse_rows():
     model = Net(lambda net, x: (x.to_sparse_csr() @ net.w).tanh(), w=parameter(4, 3))
     agrees(model, torch.randn(3, 4, dtype=torch.float64))
+
+
+ENTRIES = torch.tensor([[0, 0, 1, 2, 4], [1, 3, 0, 2, 3]])
+SPARSE: dict[str, Callable[[Tensor], Tensor]] = {
+    "coordinates": lambda values: torch.sparse_coo_tensor(ENTRIES, values, (5, 4)),
+    "rows": lambda values: torch.sparse_coo_tensor(ENTRIES, values, (5, 4)).to_sparse_csr(),
+    "made dense": lambda values: torch.sparse_coo_tensor(ENTRIES, values, (5, 4)).to_dense(),
+}
+
+
+@pytest.mark.parametrize("points", [1, 3])
+@pytest.mark.parametrize("build", SPARSE.values(), ids=SPARSE)
+def test_sparse_weights_of_trained_values(build: Callable[[Tensor], Tensor], points: int):
+    """A single point shares nothing with others, so that the sparse tensor itself may be taken for its rows."""
+    model = Net(lambda net, x: net.out((build(net.values) @ x.T).T.tanh()), values=parameter(5), out=nn.Linear(5, 2))
+    agrees(model.double(), torch.randn(points, 4, dtype=torch.float64))
 
 
 def test_a_weight_kept_in_half_precision_has_its_rule():

@@ -44,6 +44,12 @@ def on_graphs(change: Callable[[Tensor, Batch], object]) -> nn.Module:
     return Net(lambda net, g: change(net.layer(g.x), g), layer=nn.Linear(4, 2))
 
 
+def with_sparse_weight() -> nn.Module:
+    layer = nn.Linear(6, 3)
+    layer.weight = nn.Parameter(layer.weight.detach().to_sparse())
+    return layer
+
+
 GOOD, VARIED = torch.zeros(4, 6), torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 GRAPHS = CASE["gin"].make(torch.float32)[1]
 MIXES = "change with the other points"
@@ -81,6 +87,7 @@ MIXES = "change with the other points"
         (nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 3).to("meta")), GOOD, "full", ValueError, "lies on cpu, meta"),
         (nn.Linear(6, 3), GOOD.numpy(), "full", TypeError, "inputs are a ndarray, expected a tensor.*as_tensor"),
         (nn.Linear(6, 3, dtype=torch.complex64), GOOD, "full", TypeError, "parameter weight is not real"),
+        (with_sparse_weight(), GOOD, "full", TypeError, "parameter weight is a sparse tensor, expected a dense one"),
         # Outputs of a point that depend on the others, wherever the point stands.
         (wrapped(lambda f: f - f.mean(0)), VARIED, "full", ValueError, MIXES),
         (wrapped(lambda f: f.cumsum(0)), VARIED, "full", ValueError, MIXES),

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probes.kernels.graph import dense
 from probes.kernels.parts import Direct, Use
 
 
@@ -32,7 +33,7 @@ def part(use: Use, place: int) -> Direct:
 
 def _as_taken(gradient: Tensor, use: Use, place: int) -> Tensor:
     """As the engine of autograd makes it: summed over what was broadcast, real where the tensor is, and flat."""
-    gradient = gradient.to_dense() if gradient.is_sparse else gradient
+    gradient = dense(gradient)
     if gradient.is_complex() and not use.takes_complex(place):
         gradient = gradient.real
     return gradient.sum_to_size(use.shapes[place]).flatten()
