@@ -38,3 +38,12 @@ def test_other_processes_work_and_end():
             while process.cpu_times().user == 0:
                 assert process.is_running()
     assert not any(map(psutil.pid_exists, started))
+
+
+def test_the_cost_of_the_check_is_told():
+    command = [sys.executable, COMMAND.with_name("kernel_check.py"), "--models", "gru", "--points", "2", "--rounds", "1"]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert printed.returncode == 0, printed.stderr
+    head, line = printed.stdout.splitlines()
+    assert head.startswith("model")
+    assert line.startswith("gru ")
