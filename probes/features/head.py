@@ -87,7 +87,8 @@ def find_head(anatomy: Anatomy, batch: Batch, outputs: Tensor) -> Head:
     graph = Graph(outputs, anatomy.trainable.values())
     made = _made_of_parameters(anatomy, graph, Entries(graph, Ownership(graph, outputs, batch)))
     path: list[tuple[str, int]] = []
-    node, kind = graph.root.node, type(anatomy.model).__name__
+    node: Any = graph.root.node
+    kind = type(anatomy.model).__name__
     while node.name() not in PRODUCTS:
         if node.name() not in MOVING | AFFINE:
             raise NoLastLayerError(_advice(f"the outputs of {kind} come of {_told(node)}"))
@@ -159,22 +160,22 @@ def _weight(node: Any, product: Product, place: int, uses: dict[str, Chain]) -> 
 
 def _selected(graph: Graph, node: Any, product: Product, place: int, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of the product [R, K], the row of each data point [N], the column of each output [O], and its scale [O]."""
-    N, O = outputs.shape
+    points, width = outputs.shape
     edge: Edge = (node, 0)
 
     def back(weights: Tensor) -> Tensor:  # [R, K]
-        weights = weights.to(outputs).expand(N, O)
+        weights = weights.to(outputs).expand(points, width)
         (found,) = torch.autograd.grad([graph.root], [GradientEdge(*edge)], [weights], retain_graph=True)
         return product.results(found, place)
 
     slopes = back(torch.ones(1, 1))
     rows, columns = slopes.nonzero(as_tuple=True)
-    point = _numbers(N, lambda digits: (back(digits[:, None]) / slopes)[rows, columns])
-    output = _numbers(O, lambda digits: (back(digits[None]) / slopes)[rows, columns])
-    index, column = rows.new_zeros(N), rows.new_zeros(O)
+    point = _numbers(points, lambda digits: (back(digits[:, None]) / slopes)[rows, columns])
+    output = _numbers(width, lambda digits: (back(digits[None]) / slopes)[rows, columns])
+    index, column = rows.new_zeros(points), rows.new_zeros(width)
     index[point], column[output] = rows, columns
     scales = slopes[index][:, column]
-    if len(rows) != N * O or not torch.equal(index[point], rows) or not torch.equal(column[output], columns):
+    if len(rows) != outputs.numel() or not torch.equal(index[point], rows) or not torch.equal(column[output], columns):
         raise NoLastLayerError(
             f"a data point's outputs come of several rows of {_told(node)}, expected one: pick one position with "
             "output=, such as output=lambda outputs: outputs[:, -1]"

@@ -1,7 +1,5 @@
 """What enters the last linear layer: the feature map Φ of a network, f(x) = W Φ(x) + b (Nam ch. 2)."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +8,14 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from probes.features.head import Head, NoLastLayerError, find_head
+from probes.features.passes import checked_batch, deterministic_with, few_outputs, outputs_of
 from probes.kernels.anatomy import Anatomy
 from probes.kernels.batch import Batch
-from probes.kernels.checks import check_devices, check_layers, check_level, check_model, check_numbers
-from probes.kernels.function import Function
 from probes.kernels.graph import Graph
 from probes.kernels.memory import ceiling, saved_bytes
-from probes.kernels.observation import NoDependenceError, check_apart, check_shape, outputs_alone
-from probes.kernels.observe import deterministic, run_watched
 from probes.kernels.output import Output
-from probes.kernels.spare import keep_freed_memory
 
-PASS_BYTES = 2**30
+PASS_BYTES = 2**29
 """A forward pass takes no more points than would save so much for a backward pass: more make it no faster."""
 
 ROUNDINGS = 16
@@ -65,21 +59,13 @@ class FeatureMap:
                 function of each data point alone; inputs that do not fit.
             TypeError: as for ``tangent_kernel``.
         """
-        check_model(self.model)
-        check_numbers(self.model)
-        batch = Function(self.model, self.output).batch(inputs)
-        device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
-        check_devices(self.model, device, {"inputs": batch})
+        batch, device = checked_batch(self.model, inputs, self.output)
         bound = ceiling(self.memory_bytes, device)
-        if device.type == "cpu":
-            keep_freed_memory()
-        with _needing_gradients(self.model, lambda _: True), deterministic(self.model, device):
-            check_layers(self.model)
-            anatomy = Anatomy.of(self.model)
-            head = _look(anatomy, batch)
+        with deterministic_with(self.model, device, lambda _: True) as anatomy:
+            head = find_head(anatomy, *few_outputs(anatomy, batch))
             at_once = max(1, min(bound, PASS_BYTES) // (saved_bytes(self.model, batch.sample(1)) + 1))
-        # The graph is the last layer alone: a pass keeps nothing of the others.
-        with _needing_gradients(self.model, lambda one: id(one) in head.parameters), deterministic(self.model, device):
+        # The graph is then the last layer alone: a pass keeps nothing of the others.
+        with deterministic_with(self.model, device, lambda one: id(one) in head.parameters) as anatomy:
             if at_once >= len(batch):
                 return _joined(head, anatomy, [_pass(anatomy, head, batch)])
             chunks = torch.arange(len(batch)).split(at_once)
@@ -104,42 +90,9 @@ def feature_map(model: nn.Module, *, output: Output = None, memory_bytes: int | 
     return FeatureMap(model, output, memory_bytes)
 
 
-@contextmanager
-def _needing_gradients(model: nn.Module, wanted: Callable[[nn.Parameter], bool]) -> Iterator[None]:
-    """These parameters need gradients and no others, until the end."""
-    before = [(one, one.requires_grad) for one in model.parameters() if one.is_leaf]
-    try:
-        for parameter, _ in before:
-            parameter.requires_grad_(parameter.is_floating_point() and wanted(parameter))
-        yield
-    finally:
-        for parameter, needed in before:
-            parameter.requires_grad_(needed)
-
-
-def _look(anatomy: Anatomy, batch: Batch) -> Head:
-    """The last layer, as two data points show it, which do not mix."""
-    few = batch.sample(2)
-    outputs = _outputs(anatomy, few)
-    for point in range(len(few)) if len(few) > 1 else ():
-        check_apart(anatomy, few, point, outputs, outputs_alone(anatomy, few, point))
-    return find_head(anatomy, few, outputs)
-
-
-def _outputs(anatomy: Anatomy, batch: Batch) -> Tensor:
-    """[N, O], with their graph."""
-    returned = run_watched(anatomy.modules, batch)[0]
-    if isinstance(returned, Tensor):
-        check_level(batch, returned)
-    found = check_shape(returned, len(batch))
-    if not found.requires_grad:
-        raise NoDependenceError
-    return found if found.dim() == 2 else found.reshape(len(batch), -1)
-
-
 def _pass(anatomy: Anatomy, head: Head, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Features [N, p], outputs [N, O] and the weight [O, p] between them."""
-    outputs = _outputs(anatomy, batch)
+    outputs = outputs_of(anatomy, batch)
     features, weight = head.read(Graph(outputs, anatomy.trainable.values()), outputs)
     return features.clone(), outputs.detach().clone(), weight.double()
 

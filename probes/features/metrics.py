@@ -23,6 +23,9 @@ from probes.variables.needs import chain, resolve
 CHANCE = 0.1
 """A note is made where features express more than this share of any function on the held-out points, by chance."""
 
+WHOLE = frozenset({"feature_trace", "feature_constant_overlap"})
+"""Variables for which the last features do not matter."""
+
 
 @dataclass(frozen=True)
 class FeatureMetrics:
@@ -103,7 +106,7 @@ def feature_metrics(
             values[name] = float(value)
             if math.isnan(values[name]):
                 reasons.setdefault(name, "0 divided by 0: no feature has a share in it")
-    points = tuple(len(known[f]) if f in known else 0 for f in ("train_pass", "test_pass"))
+    points = (len(known.get("train_pass", ())), len(known.get("test_pass", ())))
     return FeatureMetrics(values, profiles, points, reasons, _notes(set(chosen) - reasons.keys(), known))
 
 
@@ -116,9 +119,7 @@ def _chosen(names: Iterable[str] | None, given: Mapping[str, Any]) -> list[str]:
         if name not in FEATURE_VARIABLES:
             near = difflib.get_close_matches(str(name), FEATURE_VARIABLES, n=1)
             hint = f", did you mean {near[0]!r}?" if near else "."
-            raise ValueError(
-                f"unknown feature variable {name!r}{hint} Expected one of: {', '.join(FEATURE_VARIABLES)}"
-            )
+            raise ValueError(f"unknown feature variable {name!r}{hint} Expected one of: {', '.join(FEATURE_VARIABLES)}")
         if missing := _missing(name, given):
             raise ValueError(f"{name} needs {missing[0].replace('_', ' ')}: {FEATURE_GIVENS[missing[0]]}")
     return chosen
@@ -189,7 +190,7 @@ def _notes(names: Iterable[str], known: Mapping[str, Any]) -> dict[str, str]:
     notes: dict[str, str] = {}
     for name in names:
         needed = chain(FEATURE_VARIABLES[name].needs, (), FEATURE_NEEDS)
-        parts = [cut] if "feature_spectrum" in needed else []
+        parts = [cut] if "feature_spectrum" in needed and name not in WHOLE else []
         if {"target_space", "learned_space"} & needed and "eigenfunctions" in needed and isinstance(test, Features):
             shown = min(len(spectrum.scales), len(test))
             if len(spectrum.scales) > len(test):

@@ -32,6 +32,10 @@ class Product:
         """The factor at ``place``; None where the node has not kept it, as no gradient of the other one is needed."""
         return getattr(node, "_saved_" + (self.left if place == self.left[0] else self.right)[1])
 
+    def row_dimension(self, place: int) -> int:
+        """The dimension of the data that are taken at ``place`` along which their rows lie."""
+        return 0 if self.convolution else self.batched + (place != self.left[0])
+
     def rows(self, values: Tensor, place: int) -> Tensor:
         """[R, p], of the data that are taken at ``place``."""
         return self._matrix(values, flipped=place != self.left[0])
@@ -54,7 +58,7 @@ class Product:
         return values.T if flipped else values
 
     def is_matrix(self, node: Any) -> bool:
-        """Whether it is the product of two matrices: one of a stack of one, or a convolution that gives one position."""
+        """Whether it is one product of two matrices: in a stack of one, or as a convolution that gives one position."""
         shape = edge_shape((node, 0))
         if self.batched:
             return shape[0] == 1

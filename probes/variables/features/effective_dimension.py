@@ -5,6 +5,7 @@ import math
 import numpy as np
 from jaxtyping import Float64
 
+from probes.variables.features.quantities import UndefinedError
 from probes.variables.formulas import shannon_entropy
 from probes.variables.variable import Variable
 
@@ -35,21 +36,29 @@ def feature_effective_rank(intensities: Float64[np.ndarray, " p"]) -> float:
 
 
 def effective_dimension_quality(quality: Float64[np.ndarray, " p"]) -> float:
-    """D_eff(Q*), the number of useful features, in [1, p]; NaN where no feature is."""
-    return effective_dimension(quality)
+    """D_eff(Q*), the number of useful features, in [1, p]; NaN where no feature is useful, or not all are measured."""
+    return effective_dimension(_all_measured(quality))
 
 
 def effective_dimension_utilisation(utilisation: Float64[np.ndarray, " p"]) -> float:
-    """D_eff(Q̂), the number of features that the network uses, in [1, p]; NaN where it uses none."""
-    return effective_dimension(utilisation)
+    """D_eff(Q̂), the number of features that the network uses, in [1, p]; NaN as in ``effective_dimension_quality``."""
+    return effective_dimension(_all_measured(utilisation))
+
+
+def _all_measured(shares: Float64[np.ndarray, " p"]) -> Float64[np.ndarray, " p"]:
+    measured = int((~np.isnan(shares)).sum())
+    if measured < len(shares):
+        raise UndefinedError(
+            f"only {measured} of {len(shares)} features are measured: take as many training and held-out data points "
+            "as there are features, at least"
+        )
+    return shares
 
 
 INTENSITY = Variable(
     "effective_dimension_intensity", version=1, source="Nam eq. 2.6", compute=effective_dimension_intensity
 )
-PLAIN = Variable(
-    "feature_effective_rank", version=1, source="Nam eq. 1.16, BSC eq. 3", compute=feature_effective_rank
-)
+PLAIN = Variable("feature_effective_rank", version=1, source="Nam eq. 1.16, BSC eq. 3", compute=feature_effective_rank)
 QUALITY = Variable(
     "effective_dimension_quality", version=1, source="Nam eq. 1.16, 2.3", compute=effective_dimension_quality
 )

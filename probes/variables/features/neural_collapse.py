@@ -1,7 +1,7 @@
 """Neural collapse of the features of the training points: NC1 to NC4."""
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
 from probes.features.last_layer import Features

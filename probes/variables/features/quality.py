@@ -8,9 +8,7 @@ from probes.variables.features.quantities import Eigenfunctions
 from probes.variables.variable import Variable
 
 
-def quality(
-    eigenfunctions: Eigenfunctions, target_space: Float64[Tensor, "q dim"]
-) -> Float64[np.ndarray, " p"]:
+def quality(eigenfunctions: Eigenfunctions, target_space: Float64[Tensor, "q dim"]) -> Float64[np.ndarray, " p"]:
     """Q*_k = ⟨e_k|P_H*[e_k]⟩/(C ⟨e_k|e_k⟩) on held-out points, in [0, 1/C]; of one target ⟨e_k|f*⟩²/⟨f*|f*⟩.
 
     P_H* projects on the span of the C targets. 0 for a feature without intensity, NaN beyond as many as there are

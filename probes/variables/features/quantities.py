@@ -121,7 +121,7 @@ def feature_spectrum(train_features: Features) -> FeatureSpectrum:
     p = values.shape[1]
     triangle = coordinates((values[rows].double() for rows in blocks_of(n, p)), n)
     _, s, Vh = torch.linalg.svd(triangle, full_matrices=False)
-    resolved = s > s[0] * torch.finfo(values.dtype).eps
+    resolved = s > s[0] * max(torch.finfo(values.dtype).eps, _rounding(n, p))
     intensities = np.full(p, np.nan)
     intensities[: len(s)] = torch.where(resolved, s.square(), 0.0).cpu().numpy()
     return FeatureSpectrum(intensities, s[resolved], Vh[resolved].T)
@@ -138,17 +138,17 @@ def sample(test_features: Features, sample_targets: Tensor | None) -> Sample:
     Outputs are those of the last layer in float64, so that they lie in the span of the features as precisely.
     """
     found, n = test_features, len(test_features)
-    p, O = found.values.shape[1], len(found.bias)
+    p, outputs = found.values.shape[1], len(found.bias)
 
     def block(rows: slice) -> Tensor:
         features = found.values[rows].double()
         constant = features.new_ones(len(features), 1)
-        targets = constant[:, :0] if sample_targets is None else _functions(sample_targets[rows], O).to(constant)
+        targets = constant[:, :0] if sample_targets is None else _functions(sample_targets[rows], outputs).to(constant)
         return torch.cat([features, features @ found.weight.T + found.bias, constant, targets], 1)
 
-    together = coordinates((block(rows) for rows in blocks_of(n, p + 2 * O)), n)
-    features, outputs, constant, targets = together.tensor_split([p, p + O, p + O + 1], 1)
-    return Sample(n, features, outputs, targets, constant[:, 0])
+    together = coordinates((block(rows) for rows in blocks_of(n, p + 2 * outputs)), n)
+    features, learned, constant, targets = together.tensor_split([p, p + outputs, p + outputs + 1], 1)
+    return Sample(n, features, learned, targets, constant[:, 0])
 
 
 def eigenfunctions(feature_spectrum: FeatureSpectrum, sample: Sample) -> Eigenfunctions:
@@ -158,8 +158,9 @@ def eigenfunctions(feature_spectrum: FeatureSpectrum, sample: Sample) -> Eigenfu
         raise UndefinedError("all features are 0 at all training data points")
     scales = feature_spectrum.scales[:k]
     values = sample.features @ feature_spectrum.directions[:, :k] / scales
-    rounding = len(feature_spectrum.directions) * torch.finfo(torch.float64).eps
-    noise = rounding * torch.linalg.matrix_norm(sample.features) / scales
+    noise = (
+        _rounding(sample.points, len(feature_spectrum.directions)) * torch.linalg.matrix_norm(sample.features) / scales
+    )
     return Eigenfunctions(values, noise, feature_spectrum.intensities)
 
 
@@ -171,7 +172,7 @@ def target_space(sample: Sample, test_targets: Tensor) -> Float64[Tensor, "q dim
         raise UndefinedError("some held-out targets are not finite: leave their data points out")
     if not bool(sample.targets.any()):
         raise UndefinedError("all held-out targets are 0, and have no direction")
-    return _basis(sample.targets, torch.finfo(torch.float64).eps * sample.points)
+    return _basis(sample.targets, _rounding(sample.points, sample.targets.shape[1]))
 
 
 def learned_space(sample: Sample, test_features: Features) -> Float64[Tensor, "q dim"]:
@@ -221,9 +222,8 @@ def check_all_classes(classes: Int64[Tensor, " n"], count: int, split: str) -> N
     """UndefinedError unless there is a data point of every class."""
     absent = (torch.bincount(classes.cpu(), minlength=count) == 0).nonzero()[:, 0].tolist()
     if absent:
-        one = "class" if len(absent) == 1 else "classes"
-        some = ", ".join(map(str, absent[:5])) + (", …" if len(absent) > 5 else "")
-        raise UndefinedError(f"{one} {some} of {count} have no {split} data point: draw points of every class")
+        which = ", ".join(map(str, absent[:5])) + (", …" if len(absent) > 5 else "")
+        raise UndefinedError(f"no {split} data point is of class {which} (of {count}): draw points of every class")
 
 
 def _finite(found: Features, split: str) -> Features:
@@ -242,6 +242,11 @@ def _functions(targets: Tensor, outputs: int) -> Float64[Tensor, "n D"]:
     if targets.is_floating_point():
         return targets.double().reshape(len(targets), -1).nan_to_num(0, 0, 0)  # see ``target_space``
     return torch.nn.functional.one_hot(targets.long(), outputs).double()
+
+
+def _rounding(points: int, functions: int) -> float:
+    """Of singular values of a matrix [points, functions] in float64, relative to the largest, at most."""
+    return max(points, functions) * torch.finfo(torch.float64).eps
 
 
 def _basis(functions: Float64[Tensor, "q functions"], rounding: float) -> Float64[Tensor, "q dim"]:

@@ -8,9 +8,7 @@ from probes.variables.features.quantities import Eigenfunctions
 from probes.variables.variable import Variable
 
 
-def utilisation(
-    eigenfunctions: Eigenfunctions, learned_space: Float64[Tensor, "q dim"]
-) -> Float64[np.ndarray, " p"]:
+def utilisation(eigenfunctions: Eigenfunctions, learned_space: Float64[Tensor, "q dim"]) -> Float64[np.ndarray, " p"]:
     """Q̂_k = ⟨e_k|P_Ĥ[e_k]⟩/(dim Ĥ ⟨e_k|e_k⟩) on held-out points, in [0, 1/dim Ĥ]; Ĥ is the span of the outputs.
 
     Nam eq. 2.5 prints ⟨e_k|P_Ĥ[e_k]⟩ squared, with which Π̂(p) would not be 1. 0 and NaN as in ``quality``.
