@@ -62,6 +62,11 @@ def conjugate_kernels(
             left = _entering(anatomy, batch.take(rows))
             for columns in blocks[number:]:
                 right = left if columns is rows else _entering(anatomy, batch.take(columns))
+                for name in _unlike(left, right, wanted):
+                    if layers is not None:
+                        raise ValueError(_refusal(model, name, [one for one in wanted if one != name]))
+                    wanted.remove(name)
+                    kernels.pop(name, None)
                 for name in wanted:
                     block = left[name] @ right[name].T
                     kernel = kernels.setdefault(name, block.new_empty(len(batch), len(batch)))
@@ -77,13 +82,24 @@ def _wanted(model: nn.Module, present: list[str], layers: str | Iterable[str] | 
     names = [layers] if isinstance(layers, str) else list(layers)
     for name in names:
         if name not in present:
-            near = get_close_matches(name, present, n=1)
-            hint = f"did you mean {near[0]!r}? E" if near else "e"
-            raise ValueError(
-                f"{name!r} is no layer of {type(model).__name__} that multiplies equally many rows of each data point "
-                f"by a weight, {hint}xpected some of {', '.join(map(repr, present))}"
-            )
+            raise ValueError(_refusal(model, name, present))
     return names
+
+
+def _refusal(model: nn.Module, name: str, present: list[str]) -> str:
+    near = get_close_matches(name, present, n=1)
+    hint = f"did you mean {near[0]!r}? E" if near else "e"
+    return (
+        f"{name!r} is no layer of {type(model).__name__} that multiplies equally many rows of each data point by a "
+        f"weight, {hint}xpected some of {', '.join(map(repr, present))}"
+    )
+
+
+def _unlike(left: dict[str, Tensor], right: dict[str, Tensor], names: list[str]) -> list[str]:
+    """Layers that do not take equally much of all points, such as experts, which some points come by."""
+    return [
+        name for name in names if name not in left or name not in right or left[name].shape[1] != right[name].shape[1]
+    ]
 
 
 def _entering(anatomy: Anatomy, batch: Batch) -> dict[str, Tensor]:

@@ -24,7 +24,9 @@ from probes.kernels.entries import Chain, Entries
 from probes.kernels.graph import RESHAPING, SELECTING, Edge, Graph, edge_shape
 from probes.kernels.ownership import Ownership
 
-MOVING = SELECTING | RESHAPING | {f"{name}Backward0" for name in ("Index", "IndexSelect", "Flip", "Cat", "Stack")}
+MOVING = (
+    SELECTING | RESHAPING | {f"{name}Backward0" for name in ("Index", "IndexSelect", "Gather", "Flip", "Cat", "Stack")}
+)
 """Nodes whose results are some of the numbers that they take."""
 
 AFFINE = {f"{name}Backward{kind}" for name in ("Add", "Sub", "Rsub", "Mul", "Div", "Neg") for kind in (0, 1)}
@@ -199,7 +201,7 @@ def _numbers(count: int, digits_at: Callable[[Tensor], Tensor]) -> Tensor:
 
 def _told(node: Any) -> str:
     """A node by the name of its operation, as torch's functions have it."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", node.name().partition("Backward")[0]).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"Backward\d*$", "", node.name())).lower()
 
 
 def _advice(got: str) -> str:

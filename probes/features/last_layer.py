@@ -1,5 +1,6 @@
 """What enters the last linear layer: the feature map Φ of a network, f(x) = W Φ(x) + b (Nam ch. 2)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +63,11 @@ class FeatureMap:
         batch, device = checked_batch(self.model, inputs, self.output)
         bound = ceiling(self.memory_bytes, device)
         with deterministic_with(self.model, device, lambda _: True) as anatomy:
-            head = find_head(anatomy, *few_outputs(anatomy, batch))
+            few, outputs = few_outputs(anatomy, batch)
+            head = find_head(anatomy, few, outputs)
             at_once = max(1, min(bound, PASS_BYTES) // (saved_bytes(self.model, batch.sample(1)) + 1))
-        # The graph is then the last layer alone: a pass keeps nothing of the others.
-        with deterministic_with(self.model, device, lambda one: id(one) in head.parameters) as anatomy:
+        wanted = _least_wanted(self.model, device, head, few)
+        with deterministic_with(self.model, device, wanted) as anatomy:
             if at_once >= len(batch):
                 return _joined(head, anatomy, [_pass(anatomy, head, batch)])
             chunks = torch.arange(len(batch)).split(at_once)
@@ -88,6 +90,24 @@ def feature_map(model: nn.Module, *, output: Output = None, memory_bytes: int | 
         A function of data points; see ``FeatureMap.__call__`` for what it raises.
     """
     return FeatureMap(model, output, memory_bytes)
+
+
+def _least_wanted(model: nn.Module, device: torch.device, head: Head, few: Batch) -> Callable[[nn.Parameter], bool]:
+    """The parameters that have to need gradients for features to be read.
+
+    Mostly those of the last layer: its graph is then all that a pass keeps. A network that differentiates itself may
+    need more.
+    """
+
+    def of_the_head(parameter: nn.Parameter) -> bool:
+        return id(parameter) in head.parameters
+
+    try:
+        with deterministic_with(model, device, of_the_head) as anatomy:
+            _pass(anatomy, head, few)
+    except (RuntimeError, ValueError):
+        return lambda _: True
+    return of_the_head
 
 
 def _pass(anatomy: Anatomy, head: Head, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

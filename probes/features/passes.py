@@ -42,12 +42,27 @@ def deterministic_with(
     try:
         for parameter, _ in before:
             parameter.requires_grad_(parameter.is_floating_point() and wanted(parameter))
-        with deterministic(model, device):
+        # TorchScript's optimised graphs would hide which operation used which parameter.
+        with _without_gradient_hooks(model), deterministic(model, device), torch.jit.optimized_execution(False):
             check_layers(model)
             yield Anatomy.of(model)
     finally:
         for parameter, needed in before:
             parameter.requires_grad_(needed)
+
+
+@contextmanager
+def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
+    """Modules have no hooks on their gradients, which would be called by passes of ours, and hide layers."""
+    held = [(vars(module), name) for module in model.modules() for name in ("_backward_hooks", "_backward_pre_hooks")]
+    hooks = [(attributes, name, attributes[name]) for attributes, name in held if attributes.get(name)]
+    try:
+        for attributes, name, hooked in hooks:
+            attributes[name] = type(hooked)()
+        yield
+    finally:
+        for attributes, name, hooked in hooks:
+            attributes[name] = hooked
 
 
 def outputs_of(anatomy: Anatomy, batch: Batch) -> Tensor:

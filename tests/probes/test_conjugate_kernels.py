@@ -87,6 +87,26 @@ def test_weights_that_stand_first_and_stacks_of_matrices():
     torch.testing.assert_close(kernels[""], x @ x.T + hidden @ hidden.T)  # both weights are the network's own
 
 
+def test_a_layer_that_some_points_come_by_is_left_out():
+    class Routed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)])
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            first = x[:, 0] > 0
+            hidden = x.new_zeros(len(x), 3)
+            hidden = hidden.index_put((first,), self.experts[0](x[first]))
+            return self.head(hidden.index_put((~first,), self.experts[1](x[~first])))
+
+    network, x = Routed(), torch.randn(8, 4)
+    x[:5, 0], x[5:, 0] = 1, -1
+    assert set(conjugate_kernels(network, x)) == {"head"}
+    with pytest.raises(ValueError, match=r"'experts.0' is no layer of Routed that multiplies equally many rows"):
+        conjugate_kernels(network, x, "experts.0")
+
+
 def test_a_layer_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match=r"'haed' is no layer of Sequential .*did you mean 'head'"):
         conjugate_kernels(MODELS["cnn"](width=4).build((3, 8, 8), 10), torch.randn(5, 3, 8, 8), ["haed"])

@@ -189,3 +189,40 @@ def test_a_tied_weight_is_that_of_the_last_layer():
 
     network, x = Tied(), torch.randn(5, P)
     same(probes.feature_map(network)(x), F.relu(x @ network.table).detach(), network(x).detach())
+
+
+def test_hooks_on_gradients_are_neither_called_nor_lost():
+    network, calls = nn.Sequential(nn.Linear(D, P), nn.Tanh(), nn.Linear(P, C)), []
+    for module in (network, network[2]):
+        module.register_full_backward_hook(lambda *_: calls.append(0))
+    assert probes.feature_map(network)(torch.randn(5, D)).layer == "2"
+    assert not calls
+    network(torch.randn(5, D)).sum().backward()
+    assert len(calls) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+def test_scripted_networks_are_seen_through():
+    network = nn.Sequential(nn.Linear(D, P), nn.Tanh(), nn.Linear(P, C))
+    scripted, x = torch.jit.script(network), torch.randn(5, D)
+    for _ in range(3):  # TorchScript optimises what has been called a few times
+        same(probes.feature_map(scripted)(x), network[:2](x).detach(), network(x).detach())
+
+
+def test_a_network_that_differentiates_itself_needs_more_than_the_last_layer():
+    """The gradient of its energy by its own hidden units, which need gradients for that."""
+
+    class Differentiating(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.energy, self.head = nn.Linear(D, P), nn.Linear(P, 1), nn.Linear(P, C)
+
+        def force(self, x: Tensor) -> Tensor:
+            hidden = self.hidden(x)
+            return torch.autograd.grad(torch.tanh(self.energy(hidden)).sum(), hidden, create_graph=True)[0]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.force(x))
+
+    network, x = Differentiating(), torch.randn(5, D)
+    same(probes.feature_map(network)(x), network.force(x).detach(), network(x).detach())
