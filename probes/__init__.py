@@ -10,6 +10,9 @@
 Letters used in shapes: N data points, O outputs per point, P parameters, side = N·O (full) or N (traced, summed).
 """
 
+from probes.features.conjugate_kernel import conjugate_kernels
+from probes.features.last_layer import FeatureMap, Features, feature_map
+from probes.features.metrics import FeatureMetrics, feature_metrics
 from probes.kernels import (
     KernelPlan,
     LayerPlan,
@@ -25,9 +28,15 @@ from probes.kernels import (
 from probes.measure import Measurement, draw_indices, measure
 from probes.spectrum import Spectrum, eigenvalues, spectrum
 from probes.variables import VARIABLES, Variable, collective_variables, givens_of
+from probes.variables.features import FEATURE_VARIABLES
+from probes.variables.features.learnability import learnability
 
 __all__ = [
+    "FEATURE_VARIABLES",
     "VARIABLES",
+    "FeatureMap",
+    "FeatureMetrics",
+    "Features",
     "KernelPlan",
     "LayerPlan",
     "Measurement",
@@ -35,15 +44,19 @@ __all__ = [
     "Spectrum",
     "Variable",
     "collective_variables",
+    "conjugate_kernels",
     "draw_indices",
     "draw_kernels",
     "draw_kernels_and_traces",
     "eigenvalues",
+    "feature_map",
+    "feature_metrics",
     "givens_of",
     "kernel_plan",
     "layer_kernels",
     "layer_names",
     "layer_traces",
+    "learnability",
     "measure",
     "spectrum",
     "tangent_kernel",

@@ -5,7 +5,7 @@ where the chain starts. To add one, write the function in ``quantities`` and one
 """
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -165,22 +165,26 @@ def arguments(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
 
 
-def chain(names: Collection[str], known: Collection[str] = ("kernel",)) -> set[str]:
+def chain(
+    names: Collection[str],
+    known: Collection[str] = ("kernel",),
+    needs: Mapping[str, Callable[..., Any]] = NEEDS,
+) -> set[str]:
     """All needs and givens, beyond what is known, that it takes to compute the needs ``names``, themselves included."""
     found: set[str] = set()
     open_ = [name for name in names if name not in known]
     while open_:
         name = open_.pop()
         found.add(name)
-        open_ += [n for n in arguments(NEEDS[name]) if n not in known and n not in found] if name in NEEDS else []
+        open_ += [n for n in arguments(needs[name]) if n not in known and n not in found] if name in needs else []
     return found
 
 
-def resolve(need: str, known: dict[str, Any]) -> Any:
+def resolve(need: str, known: dict[str, Any], needs: Mapping[str, Callable[..., Any]] = NEEDS) -> Any:
     """The value of ``need``, remembered in ``known`` together with everything computed on the way."""
     if need not in known:
-        if need not in NEEDS:
+        if need not in needs:
             how = GIVENS.get(need, f"expected one of {', '.join([*NEEDS, *GIVENS])}")
             raise ValueError(f"{need} is not known of the kernel: {how}")
-        known[need] = NEEDS[need](**{name: resolve(name, known) for name in arguments(NEEDS[need])})
+        known[need] = needs[need](**{name: resolve(name, known, needs) for name in arguments(needs[need])})
     return known[need]
