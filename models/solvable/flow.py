@@ -129,7 +129,7 @@ class _Descent:
     def __call__(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
         vector_to_parameters(torch.from_numpy(np.array(parameters)), self._network.parameters())
         value = self._loss(self._network)
-        gradients = torch.autograd.grad(value, list(self._network.parameters()))
+        gradients = torch.autograd.grad(value, list(self._network.parameters()), materialize_grads=True)
         return value.item(), parameters_to_vector(gradients).numpy()
 
     def trajectory(self, times: np.ndarray, parameters: np.ndarray) -> Trajectory:

@@ -13,9 +13,10 @@ from torch import nn
 
 from models.base import ModelError
 from models.solvable.base import Solvable, numbers
-from models.solvable.modes import expit, logit, over, sigmoidal
+from models.solvable.modes import expit, logit, over, sigmoidal, starting_logits
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_LEARNED = 40.0  # a logit at which a strength is its limit, in float64
 _STEPS = 64  # halvings of an interval of logits, to the last bit
 _TOLERANCE = 1e-5  # relative, as float32 parameters keep it
 
@@ -123,11 +124,9 @@ def linear_net_strengths(
         ValueError: for another start.
     """
     values, initial = np.broadcast_arrays(*(np.asarray(value, float) for value in (singular_values, initial)))
-    exponents = over(times, 2 * values)
     if depth == 2:
-        return sigmoidal(initial, values, exponents)
-    sigmoidal(initial, values, exponents[:0])  # for what it refuses
-    times, begin = over(times, np.ones_like(values)), logit(np.minimum(initial / values, 1 - 1e-16))
+        return sigmoidal(initial, values, over(times, 2 * values))
+    times, begin = over(times, np.ones_like(values)), np.minimum(starting_logits(initial, values), _LEARNED)
     # ż/z(1 − z) = L ρ (ρz)^(1 − 2/L) ≤ L ρ^(2 − 2/L): the logit rises no faster.
     low = np.broadcast_to(begin, times.shape)
     high = begin + depth * values ** (2 - 2 / depth) * times

@@ -35,8 +35,8 @@ def exponential(initial: ArrayLike, limit: ArrayLike, exponents: np.ndarray) -> 
     return np.asarray(initial) * np.exp(-exponents) - np.asarray(limit) * np.expm1(-exponents)
 
 
-def sigmoidal_logits(initial: ArrayLike, limit: ArrayLike, exponents: np.ndarray) -> np.ndarray:
-    """z with y = limit · expit(z), for ẏ = y (1 − y/limit), at x = `exponents`; limit − y is limit · expit(−z).
+def starting_logits(initial: ArrayLike, limit: ArrayLike) -> np.ndarray:
+    """z with initial = limit · expit(z), where a sigmoidal mode starts; limit − initial is limit · expit(−z).
 
     Raises:
         ValueError: unless 0 < initial ≤ limit.
@@ -47,16 +47,16 @@ def sigmoidal_logits(initial: ArrayLike, limit: ArrayLike, exponents: np.ndarray
             f"a sigmoidal mode starts above 0 and not beyond its limit, got starts from {initial.min():.3g} to "
             f"{initial.max():.3g} and limits from {limit.min():.3g} to {limit.max():.3g}"
         )
-    return logit(initial / limit) + exponents
+    return logit(initial / limit)
 
 
 def sigmoidal(initial: ArrayLike, limit: ArrayLike, exponents: np.ndarray) -> np.ndarray:
-    """limit/(1 + (limit/initial − 1) e^−x), at x = `exponents` (Nam eq. 3.9).
+    """limit/(1 + (limit/initial − 1) e^−x), at x = `exponents` (Nam eq. 3.9): ẏ = y (1 − y/limit).
 
     Raises:
         ValueError: unless 0 < initial ≤ limit.
     """
-    return np.asarray(limit) * expit(sigmoidal_logits(initial, limit, exponents))
+    return np.asarray(limit) * expit(starting_logits(initial, limit) + exponents)
 
 
 def log_growth(aligned: ArrayLike, opposed: ArrayLike, target: ArrayLike, times: np.ndarray) -> np.ndarray:

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
-from jaxtyping import Float64
 from numpy.typing import ArrayLike
 from scipy.special import xlog1py, zeta
 
-from models.solvable.modes import expit, sigmoidal_logits
+from models.solvable.modes import expit, starting_logits
 
 EXPONENTS: Mapping[str, Callable[[float], float]] = {
     "time": lambda alpha: -alpha / (alpha + 1),
@@ -18,13 +17,13 @@ EXPONENTS: Mapping[str, Callable[[float], float]] = {
 """d ln L/d ln(what is short), for skills of frequency ∝ k^−(α + 1) (Nam Table 4.1)."""
 
 
-def skill_frequencies(alpha: float, skills: int) -> Float64[np.ndarray, " {skills}"]:
+def skill_frequencies(alpha: float, skills: int) -> np.ndarray:
     """P_k ∝ k^−(α + 1), k = 1 … n_s, which sum to 1 (Nam eq. 4.1)."""
     weights = np.arange(1.0, skills + 1) ** -(alpha + 1)
     return weights / weights.sum()
 
 
-def endless_frequencies(alpha: float, skills: int) -> tuple[Float64[np.ndarray, " {skills}"], float]:
+def endless_frequencies(alpha: float, skills: int) -> tuple[np.ndarray, float]:
     """P_k of the first `skills` of infinitely many, and the share of all others together."""
     all_of_them = float(zeta(alpha + 1))
     return np.arange(1.0, skills + 1) ** -(alpha + 1) / all_of_them, float(zeta(alpha + 1, skills + 1)) / all_of_them
@@ -37,7 +36,7 @@ def loss_over_time(
     initial: ArrayLike,
     withheld: float = 0.0,
     gain: float = 1.0,
-) -> Float64[np.ndarray, "..."]:
+) -> np.ndarray:
     """Loss over time with all the data: eq. 4.17 with d_k/D = P_k, of the shape of `times` (Nam).
 
     ½ S² Σ_k P_k/(1 + e^(2 η P_k gain S T)/(S/R_k(0) − 1))² + ½ S² `withheld`.
@@ -55,16 +54,14 @@ def loss_over_time(
     """
     frequencies = _checked(frequencies, withheld)
     times = np.asarray(times, float)
-    start = sigmoidal_logits(initial, scale, np.zeros(frequencies.shape))
+    start = starting_logits(initial, scale)
     rates = 2 * gain * scale * frequencies
     # Time by time: a table of all skills at all times would not fit into memory.
     left = [frequencies @ expit(-start - rates * time) ** 2 for time in times.flat]
     return scale**2 / 2 * (np.reshape(left, times.shape) + withheld)
 
 
-def loss_over_data(
-    samples: ArrayLike, frequencies: ArrayLike, scale: float, withheld: float = 0.0
-) -> Float64[np.ndarray, "..."]:
+def loss_over_data(samples: ArrayLike, frequencies: ArrayLike, scale: float, withheld: float = 0.0) -> np.ndarray:
     """Mean loss after training on D samples, ½ S² Σ_k P_k (1 − P_k)^D, of the shape of `samples` (Nam eq. 4.29).
 
     A skill is learned if it was seen once (eq. 4.26); what is withheld is not. Arguments as in `loss_over_time`.
@@ -78,14 +75,14 @@ def loss_over_data(
     return scale**2 / 2 * (np.reshape(unseen, samples.shape) + withheld)
 
 
-def loss_over_parameters(skills: ArrayLike, alpha: float, scale: float) -> Float64[np.ndarray, "..."]:
+def loss_over_parameters(skills: ArrayLike, alpha: float, scale: float) -> np.ndarray:
     """Loss at the end of training with the first N of infinitely many skills, ½ S² Σ_{k>N} P_k (Nam eq. 4.35–4.36)."""
     return scale**2 / 2 * zeta(alpha + 1, np.asarray(skills, float) + 1) / zeta(alpha + 1)
 
 
 def loss_over_compute(
     compute: ArrayLike, widths: Iterable[int], alpha: float, scale: float, initial: float
-) -> Float64[np.ndarray, "..."]:
+) -> np.ndarray:
     """Least loss at T · N = C over the numbers of skills in `widths`, of infinitely many skills (Nam eq. 4.37)."""
     compute = np.asarray(compute, float)
     losses = []
@@ -95,14 +92,14 @@ def loss_over_compute(
     return np.min(losses, axis=0)
 
 
-def power_law(times: ArrayLike, first_time: float, first_loss: float, alpha: float) -> Float64[np.ndarray, "..."]:
+def power_law(times: ArrayLike, first_time: float, first_loss: float, alpha: float) -> np.ndarray:
     """L ∝ T^(−α/(α + 1)) through a point of the curve: of infinitely many skills (Nam eq. 4.25)."""
     return first_loss * (np.asarray(times, float) / first_time) ** EXPONENTS["time"](alpha)
 
 
 def finite_power_law(
     times: ArrayLike, first_time: float, first_loss: float, alpha: float, scale: float, skills: int
-) -> Float64[np.ndarray, "..."]:
+) -> np.ndarray:
     """The same with N skills that are all there are: L + L_C ∝ T^(−α/(α + 1)), L_C = S² A N^−α/2α (Nam eq. C.2).
 
     A is P_1, so that P_k = A k^−(α + 1). Holds while the last skill is still to be learned.
