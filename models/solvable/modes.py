@@ -77,16 +77,14 @@ def log_growth(aligned: ArrayLike, opposed: ArrayLike, target: ArrayLike, times:
     p, q, S, t = np.broadcast_arrays(*(np.asarray(value, float) for value in (aligned, opposed, target, times)))
     rate = np.sqrt(S * S + 4 * p * q)
     decay = np.exp(-2 * rate * t)
-    # (1 − e^−2rt)/r, also at r = 0; and (1 + decay) − S (1 − decay)/r for S > 0 without the difference.
+    along, across = np.where(S >= 0, p, q), np.where(S >= 0, q, p)
     with np.errstate(divide="ignore", invalid="ignore"):
-        run = np.where(rate > 0, -np.expm1(-2 * rate * t) / rate, 2 * t)
-        gap = np.where(rate > 0, (4 * p * q / (rate + abs(S)) * (1 + decay) + 2 * abs(S) * decay) / rate, 2.0)
-        towards, away = (
-            np.log(1 + decay + abs(S) * run + 2 * np.where(S >= 0, q, p) * run),
-            np.log(gap + 2 * np.where(S >= 0, p, q) * run),
-        )
-    # Without a part along the target nothing holds γ: the logarithm goes on where the number has underflowed.
-    away = np.where(np.isneginf(away), np.log(2.0) - 2 * rate * t, away)
+        run = np.where(rate > 0, -np.expm1(-2 * rate * t) / rate, 2 * t)  # (1 − e^−2rt)/r
+        # r − |S| without the difference; what decays as a logarithm, as it may be all there is after it underflows.
+        lasting = 4 * p * q / (rate + abs(S)) / rate * (1 + decay) + 2 * along * run
+        decaying = np.log(2 * abs(S) / rate) - 2 * rate * t
+        away = np.where(rate > 0, np.logaddexp(np.log(lasting), decaying), np.log1p(along * run) + np.log(2))
+    towards = np.log(1 + decay + (abs(S) + 2 * across) * run)
     return np.where(S >= 0, towards - away, away - towards)
 
 
