@@ -23,6 +23,12 @@ from models.lstm import LSTM
 from models.mlp import MLP
 from models.resnet18 import ResNet18
 from models.s4d import S4D
+from models.solvable.diagonal_linear import DiagonalLinear
+from models.solvable.linear import Linear
+from models.solvable.linear_net import LinearNet
+from models.solvable.multilinear import Multilinear
+from models.solvable.scalar_net import ScalarNet
+from models.solvable.skill_bases import SkillBases
 from models.transformer import Transformer
 from models.vae import VAE
 from models.vgg16 import VGG16
@@ -41,6 +47,12 @@ MODELS: dict[str, type[Model]] = {
     "gin": GIN,
     "gcn": GCN,
     "actor_critic": ActorCritic,
+    "linear": Linear,
+    "diagonal_linear": DiagonalLinear,
+    "linear_net": LinearNet,
+    "multilinear": Multilinear,
+    "skill_bases": SkillBases,
+    "scalar_net": ScalarNet,
 }
 
 __all__ = [
@@ -54,9 +66,15 @@ __all__ = [
     "VAE",
     "VGG16",
     "ActorCritic",
+    "DiagonalLinear",
+    "Linear",
+    "LinearNet",
     "Model",
     "ModelError",
+    "Multilinear",
     "ResNet18",
+    "ScalarNet",
+    "SkillBases",
     "Transformer",
     "ViT",
 ]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from pipeline.errors import UserError, nearest, one_line
-from tasks import TASKS, DataError, Game, MissingDataError, Task
+from tasks import TASKS, DataError, MissingDataError, Task
 
 app = App(name="data")  # a part of pipeline.cli's, loaded when it is asked for
 DataDir = Annotated[Path | None, Parameter(env_var="TANGENTSCOPE_DATA", help="Where data sets lie.")]
@@ -63,7 +63,7 @@ def look(names: Sequence[str], data_dir: Path | None) -> Iterator[Found]:
     Raises:
         UserError: An unknown task; a data directory that is not there.
     """
-    tasks = {name: _task(name) for name in names or TASKS if names or not issubclass(TASKS[name], Game)}
+    tasks = {name: _task(name) for name in names or [name for name, task in TASKS.items() if task.published]}
     if data_dir is not None and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir}: not there; give the directory that holds the data sets")
     for name, task in tasks.items():

@@ -43,6 +43,40 @@ def reach(spectral_position: Float[np.ndarray, " steps"]) -> float:
     return float(positions.min())
 
 
+def learning_time(times: ArrayLike, accuracy: ArrayLike, share: float = 0.95) -> float:
+    """The first of `times` at which the accuracy has come to `share` of its last value.
+
+    Args:
+        times: Steps or epochs, ascending.
+        accuracy: At these times, in [0, 1].
+        share: Of the last accuracy, in (0, 1].
+
+    Returns:
+        The time, one of `times`; NaN if any accuracy is NaN, or if the last one is 0 and there is nothing to reach.
+
+    Raises:
+        ValueError: no times, or curves of different lengths.
+    """
+    times, accuracy = _curves(times=np.asarray(times), accuracy=np.asarray(accuracy))
+    if np.isnan(accuracy).any() or accuracy[-1] <= 0:
+        return math.nan
+    return float(times[np.argmax(accuracy >= share * accuracy[-1])])
+
+
+def generalisation_delay(
+    times: ArrayLike, train_accuracy: ArrayLike, test_accuracy: ArrayLike, share: float = 0.95
+) -> float:
+    """t_test/t_train, the times at which either accuracy has come to `share` of its last value; ≫ 1 is grokking.
+
+    Power et al. 2022; Nam §6.4.2. Arguments and errors as in `learning_time`; both curves are of the same times.
+
+    Returns:
+        The ratio; NaN if either time is NaN, or if the train accuracy is there at time 0, before anything was learned.
+    """
+    train, test = (learning_time(times, accuracy, share) for accuracy in (train_accuracy, test_accuracy))
+    return test / train if train > 0 else math.nan
+
+
 @dataclass(frozen=True)
 class AdaptationRate:
     """−d⟨Tr Θ⟩/d⟨ln L⟩ over training, and what it was taken of.

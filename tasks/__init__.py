@@ -24,11 +24,16 @@ from tasks.catch import Catch
 from tasks.cifar import Cifar10, Cifar100
 from tasks.fashion_mnist import FashionMnist
 from tasks.games import Game
+from tasks.gaussian_linear import GaussianLinear
 from tasks.greek import Greek
 from tasks.mnist import Mnist
 from tasks.mnist_vae import MnistVae
+from tasks.modular import Modular
 from tasks.molecules import MoleculeLabels
 from tasks.published import Published
+from tasks.sines import Sines
+from tasks.sparse_parity import SparseParity
+from tasks.step import Step
 
 TASKS: dict[str, type[Task]] = {
     "mnist": Mnist,
@@ -39,6 +44,11 @@ TASKS: dict[str, type[Task]] = {
     "auto_mpg": AutoMpg,
     "greek": Greek,
     "molecules": MoleculeLabels,
+    "sines": Sines,
+    "step": Step,
+    "gaussian_linear": GaussianLinear,
+    "sparse_parity": SparseParity,
+    "modular": Modular,
     "atari": Atari,
     "cartpole": CartPole,
     "catch": Catch,
@@ -55,14 +65,19 @@ __all__ = [
     "DataError",
     "FashionMnist",
     "Game",
+    "GaussianLinear",
     "Greek",
     "MissingDataError",
     "Mnist",
     "MnistVae",
+    "Modular",
     "MoleculeLabels",
     "NetworkError",
     "Published",
+    "Sines",
+    "SparseParity",
     "Split",
+    "Step",
     "Task",
     "TaskData",
 ]

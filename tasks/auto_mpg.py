@@ -10,10 +10,10 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from tasks.base import DataError, Split, Task, TaskData
+from tasks.base import DataError, Split, TaskData
 from tasks.published import Published
+from tasks.regression import Regression
 
 FILE = "auto-mpg.data"
 HOME = "https://archive.ics.uci.edu/dataset/9/auto+mpg"
@@ -31,7 +31,7 @@ def _download(root: Path) -> None:
     download_url(URL, str(root), FILE, PUBLISHED_MD5[FILE])
 
 
-class AutoMpg(Task, frozen=True):
+class AutoMpg(Regression, frozen=True):
     """Predict the miles a gallon of cars from nine numbers: half the squared error, R² as the score.
 
     Inputs are float32 `[n, 9]`: cylinders, displacement, horsepower, weight, acceleration, model year, and a 0 or 1 for
@@ -51,7 +51,6 @@ class AutoMpg(Task, frozen=True):
     source: Literal["auto", "uci", "mlxtend"] = "auto"
 
     version: ClassVar[int] = 1
-    score_name: ClassVar[str] = "r2"
     published: ClassVar[Published] = Published("auto_mpg", "Auto MPG", ".", PUBLISHED_MD5, HOME, _download)
 
     def load(self, data_dir: Path | None = None) -> TaskData:
@@ -85,15 +84,6 @@ class AutoMpg(Task, frozen=True):
             outputs=1,
             source=f"Auto MPG, {len(train)} train and {count} test cars (data_seed {self.data_seed}) of {origin}",
         )
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Half the squared error, `[n]`, of outputs and targets `[n, 1]`: its gradient is the residual itself."""
-        return 0.5 * (outputs - targets).square().sum(1)
-
-    def score(self, outputs: Tensor, targets: Tensor) -> float:
-        """R² over the split, at most 1: one minus the squared error over that of the split's own mean."""
-        errors = (outputs - targets).double().square().sum()
-        return (1 - errors / (targets - targets.double().mean()).square().sum()).item()
 
     def _read(self, data_dir: Path | None) -> tuple[np.ndarray, str]:
         """Cars `[n, 10]`, float64, the target first, and a phrase about them."""

@@ -74,7 +74,7 @@ def beyond_the_store(root: Path) -> set[str]:
 
 def across_models(root: Path) -> set[str]:
     """Architectures know nothing of each other."""
-    shared = ("models.base", "models.graphs", "models.sequences")
+    shared = ("models.base", "models.graphs", "models.sequences", "models.solvable.base", "models.solvable.modes")
     own = {"models/__init__.py", *(f"{module.replace('.', '/')}.py" for module in shared)}
     found = set()
     for file, path in sources(root).items():

@@ -75,6 +75,9 @@ CASES = {
     "gin, layer": Case("gin", {"width": 6, "depth": 1, "norm": "layer", "virtual_node": True}, *MOLECULES),
     "gcn": Case("gcn", {"width": 6, "depth": 2}, *MOLECULES),
     "gcn, none": Case("gcn", {"width": 5, "depth": 3, "norm": "none", "virtual_node": True}, *MOLECULES),
+    "linear": Case("linear", {"std": 0.2}),
+    "linear_net": Case("linear_net", {"width": 5, "size": 0.7}),
+    "linear_net, normal": Case("linear_net", {"width": 5, "depth": 3, "init": "normal", "size": 0.4}),
     "actor_critic": Case(
         "actor_critic", {"convolutions": [[4, 4, 2], [6, 2, 1]], "hidden": [5], "activation": "tanh"}, (2, 8, 9)
     ),
@@ -111,8 +114,9 @@ def disturbed(network: nn.Module) -> nn.Module:
     return network
 
 
-# Networks that draw at random, or put out other things than what the kernel is of: their tests are in their own files.
-APART = {"vae"}
+# Networks that draw at random, put out other things than what the kernel is of, or have one output: their tests are in
+# their own files.
+APART = {"vae", "diagonal_linear", "multilinear", "skill_bases", "scalar_net"}
 
 
 def test_every_model_has_a_case():

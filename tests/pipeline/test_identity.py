@@ -68,6 +68,29 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "task auto_mpg": (1, {"test_share": 0.2, "data_seed": 0, "source": "auto"}),
     "task greek": (1, {"treebank": "ptnk", "word_dropout": 0.0, "partial": False}),
     "task molecules": (1, {**DRAWS, "dataset": "tox21", "labels": None, "valid_size": None, "partial": False}),
+    "task sines": (
+        1,
+        {
+            **{"features": 10, "intensities": "power", "exponent": -4.0, "leading": 5, "frequency": 1, "noise": 0.0},
+            **{"random_labels": False, "train_size": 4, "test_size": 1000, "data_seed": 0},
+        },
+    ),
+    "task step": (1, {"train_size": 1000, "test_size": 1000, "data_seed": 0}),
+    "task gaussian_linear": (
+        1,
+        {
+            **{"scales": (1.0, 1.0, 1.0, 1.0, 1.0), "variances": (), "apart": False, "exact": True},
+            **{"train_size": 1000, "test_size": 1000, "data_seed": 0},
+        },
+    ),
+    "task sparse_parity": (
+        1,
+        {
+            **{"skills": 5, "bits": 32, "relevant": 3, "alpha": 0.6, "scale": 5.0, "balanced_test": False},
+            **{"inputs": "bits", "functions": 4, "train_size": 10_000, "test_size": 10_000, "data_seed": 0},
+        },
+    ),
+    "task modular": (1, {"p": 97, "operation": "division", "share": 0.5, "inputs": "codes", "data_seed": 0}),
     "task atari": (1, {**PLAYED, "rows": (0, 208), "frames": 4, "skip": 4, "sticky": 0.25, "idle": 30}),
     "task cartpole": (1, {**PLAYED, "games": 100}),
     "task catch": (1, {**PLAYED, "games": 50}),
@@ -95,6 +118,12 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
             "init": "lecun",
         },
     ),
+    "model linear": (1, {"std": 0.0}),
+    "model diagonal_linear": (1, {"init": "equal", "size": 0.01}),
+    "model linear_net": (1, {"depth": 2, "init": "aligned", "size": 0.01}),
+    "model multilinear": (1, {"skills": None, "gain": 1.0, "size": 0.01}),
+    "model skill_bases": (1, {"functions": None, "size": 0.01}),
+    "model scalar_net": (1, {"normalisation": 1.0, "init": "normal", "size": 1.0}),
     "optimiser sgd": (1, {"weight_decay": 0.0, "schedule": RATE, "momentum": 0.0, "nesterov": False}),
     "optimiser adam": (1, ADAM),
     "optimiser adamw": (1, ADAM),

@@ -3,7 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from probes.trajectories import adaptation_rate, learning_regime, reach, trace_ratio
+from probes.trajectories import (
+    adaptation_rate,
+    generalisation_delay,
+    learning_regime,
+    learning_time,
+    reach,
+    trace_ratio,
+)
 
 EPOCHS = np.array([0.0, 1, 2, 4, 7, 11, 16, 30, 31, 60])
 
@@ -23,6 +30,25 @@ def test_trace_ratio_is_nan_where_it_is_open():
 def test_reach():
     assert reach(np.array([0.5, 0.1, 0.3])) == 0.1
     assert math.isnan(reach(np.array([0.5, math.nan, 0.3])))
+
+
+def test_learning_time_is_when_the_last_accuracy_is_nearly_there():
+    times, accuracy = [0, 10, 20, 30, 40], [0.1, 0.5, 0.76, 0.7, 0.8]
+    assert learning_time(times, accuracy) == 20
+    assert learning_time(times, accuracy, share=0.6) == 10
+    assert learning_time(times, accuracy, share=1.0) == 40
+    assert math.isnan(learning_time(times, [0.1, 0.5, 0.2, 0.1, 0.0]))
+    assert math.isnan(learning_time([0, 1], [math.nan, 1]))
+    with pytest.raises(ValueError, match=r"times \[2\], accuracy \[1\]: expected one value per step"):
+        learning_time([0, 1], [1.0])
+
+
+def test_generalisation_delay_is_large_where_a_network_groks():
+    times = [0, 100, 200, 3000, 4000]
+    assert generalisation_delay(times, [0, 1, 1, 1, 1], [0, 0.1, 0.1, 0.99, 1]) == 30
+    assert generalisation_delay(times, [0, 0, 1, 1, 1], [0, 0, 0.9, 0.9, 0.9]) == 1
+    assert math.isnan(generalisation_delay(times, [1, 1, 1, 1, 1], [0, 0, 1, 1, 1]))
+    assert math.isnan(generalisation_delay(times, [0, 1, 1, 1, 1], [0, 0, 0, 0, 0]))
 
 
 @pytest.mark.parametrize("window", [0.0, 5.0, 20.0])

@@ -1,0 +1,52 @@
+"""What every solvable model has: a network, and where gradient flow takes it from its first parameters."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import nn
+
+from models.base import Model, ModelError
+
+
+class Solvable(Model, frozen=True):
+    """A model that comes with its solution. `source` says where that is derived."""
+
+    source: ClassVar[str]
+
+    @abstractmethod
+    def solution(
+        self, network: nn.Module, times: ArrayLike, target: ArrayLike, variances: ArrayLike = 1.0
+    ) -> np.ndarray:
+        """Strengths of the modes under gradient flow on L = ½ E[|f − f*|²], from `network`'s parameters on.
+
+        Args:
+            network: as `build` made it, or at any later time, from which `times` then count.
+            times: t ≥ 0, of any shape; learning rate times steps.
+            target: S, the map f*(x) = xᵀS: `[inputs]` of a single output, else `[inputs, outputs]`.
+            variances: E[x_i²] of inputs that are uncorrelated, `[inputs]`, or one for all.
+
+        Returns:
+            `[*times, *modes]`, float64; which modes, the model says.
+
+        Raises:
+            ValueError: if there is no solution from these parameters or for this target.
+        """
+
+
+def single_output(model: str, outputs: int) -> None:
+    """Check that a network is to have one output.
+
+    Raises:
+        ModelError: if it has several.
+    """
+    if outputs != 1:
+        raise ModelError(f"{model} has one output, got a task with {outputs}: choose another task or model")
+
+
+def numbers(parameter: object) -> np.ndarray:
+    """A network's parameter in float64."""
+    return parameter.detach().cpu().double().numpy()  # pyright: ignore

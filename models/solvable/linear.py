@@ -1,0 +1,69 @@
+"""A linear model: without layers that feed each other, all modes saturate from the start (Nam eq. 3.5, 3.7, 3.10)."""
+
+from collections import OrderedDict
+from math import prod
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import Field
+from torch import nn
+
+from models.solvable.base import Solvable, numbers
+from models.solvable.modes import exponential, over
+
+
+class Linear(Solvable, frozen=True):
+    """f(x) = xᵀθ, without a bias. On features of x it is kernel regression, and finds the least norm.
+
+    Args:
+        std: of θ at the start, which is normal; 0 starts at zero, as the theory does.
+    """
+
+    name: Literal["linear"] = "linear"
+    std: float = Field(default=0.0, ge=0)
+
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = "Nam eq. 3.10, 1.26"
+
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
+        """From `[n, *input_shape]` to `[n, outputs]`; the parameter is `linear.weight`, θᵀ."""
+        layer = nn.Linear(prod(input_shape), outputs, bias=False)
+        nn.init.normal_(layer.weight, std=self.std) if self.std else nn.init.zeros_(layer.weight)
+        return nn.Sequential(OrderedDict(flatten=nn.Flatten(), linear=layer))
+
+    def solution(
+        self, network: nn.Module, times: ArrayLike, target: ArrayLike, variances: ArrayLike = 1.0
+    ) -> np.ndarray:
+        """θ(t), of the shape of `target` at each time. Arguments as in `Solvable.solution`."""
+        target = np.asarray(target, float)
+        (weight,) = map(numbers, network.parameters())
+        variances = np.broadcast_to(variances, len(target))
+        rates = np.broadcast_to(variances.reshape(-1, *[1] * (target.ndim - 1)), target.shape)
+        return linear_strengths(times, target, rates, weight.T.reshape(target.shape))
+
+
+def linear_strengths(times: ArrayLike, scales: ArrayLike, variances: ArrayLike, initial: ArrayLike = 0.0) -> np.ndarray:
+    """θ_i(t) = S_i + (θ_i(0) − S_i) exp(−E[x_i²] t), `[*times, *modes]` (Nam eq. 3.10).
+
+    Args:
+        times: t ≥ 0, of any shape; learning rate times steps.
+        scales: S_i, what each mode has to learn.
+        variances: E[x_i²]; of features, the intensities ρ_k (eq. 1.26).
+        initial: θ_i(0).
+    """
+    scales, variances, initial = np.broadcast_arrays(*(np.asarray(v, float) for v in (scales, variances, initial)))
+    return exponential(initial, scales, over(times, variances))
+
+
+def least_norm(features: ArrayLike, targets: ArrayLike) -> np.ndarray:
+    """Weights of least norm among those of least squared error: where gradient flow from zero ends (Nam app. A.2).
+
+    Args:
+        features: Φ, `[n, p]`, any rank; singular values below n or p times the rounding error count as 0.
+        targets: `[n]` or `[n, outputs]`.
+
+    Returns:
+        ŵ = Φ⁺Y, `[p]` or `[p, outputs]`, float64: ridgeless regression.
+    """
+    return np.linalg.lstsq(np.asarray(features, float), np.asarray(targets, float), rcond=None)[0]
