@@ -98,6 +98,12 @@ class Storage:
         with filesystem.open_input_file(f"{root}/{name}") as stream:
             return stream.read()
 
+    def read_start(self, name: str, size: int) -> bytes:
+        """The first bytes of a file, `size` at most. Raises FileNotFoundError."""
+        filesystem, root = self._filesystem()
+        with filesystem.open_input_file(f"{root}/{name}") as stream:
+            return stream.read(size)
+
     def exists(self, name: str) -> bool:
         """Whether a file or directory of this name is there."""
         if self.local is not None:
@@ -116,6 +122,11 @@ class Storage:
         filesystem, root = self._filesystem()
         found = filesystem.get_file_info(pafs.FileSelector(f"{root}/{directory}", allow_not_found=True))
         return sorted(info.base_name for info in found if info.type == pafs.FileType.File)
+
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name, in place of what has it. Raises FileNotFoundError."""
+        filesystem, root = self._filesystem()
+        filesystem.move(f"{root}/{name}", f"{root}/{to}")
 
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is no error."""

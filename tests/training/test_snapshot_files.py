@@ -14,7 +14,8 @@ from training_cases import RUN, Dense, Evil, Noisy, points, training
 from pipeline import layout
 from pipeline.errors import UserError
 from pipeline.layout import SnapshotName
-from pipeline.snapshots import checksum, plain_state, read_snapshot
+from pipeline.sealed import checksum, seal
+from pipeline.snapshots import plain_state, read_snapshot
 from pipeline.storage import Storage
 from pipeline.training import train
 
@@ -83,7 +84,7 @@ def test_a_file_holds_the_state_with_buffers_and_says_what_it_is(storage: Storag
         state, metadata = read_snapshot(storage, RUN, name)
         assert state["1.num_batches_tracked"] == name.step
         assert state["1.running_mean"].shape == (8,)
-        assert metadata.keys() == {"run", "step", "attempt", "checksum", "taken_at"}
+        assert metadata.keys() == {"run", "step", "attempt", "checksum", "taken_at", "seal"}
         assert (metadata["run"], metadata["step"], metadata["attempt"]) == (RUN, str(name.step), "1")
         assert metadata["checksum"] == name.checksum == checksum(state)
         assert float(metadata["taken_at"]) > 1e9
@@ -128,7 +129,7 @@ def test_any_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
     state = {"a": torch.arange(4.0), "b.c": torch.ones(2, 2, dtype=torch.int64)}
     name = SnapshotName(3, 1, checksum(state))
     storage = Storage.at(tmp_path)
-    good = safetensors.torch.save(state, {"run": RUN, "taken_at": "1.0"})
+    good = seal(state, {"run": RUN, "step": 3, "attempt": 1, "checksum": name.checksum, "taken_at": 1.0})
 
     @settings(max_examples=150, deadline=None)
     @given(st.integers(0, 8 * len(good) - 1))
