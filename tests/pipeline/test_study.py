@@ -115,11 +115,9 @@ def test_values_whose_spectrum_or_profile_is_gone_are_measured_again(
     again = "its values are measured again where snapshots are kept"
     assert len(told) == 8
     assert all(line.endswith(f"missing (2 rows); {again}") for line in told)
-    # By probe, of the eight values of this variable: those of the snapshot that was freed stand as they are.
-    gone = 7 * 2
-    assert sum(counts.planned - counts.measured for counts in left[0].values()) == gone * (
-        2 if table == "spectra" else 1
-    )
+    # On two probes each, of eight snapshots: the values on the one that was freed stand as they are.
+    gone = 7 * 2 * (2 if table == "spectra" else 1)
+    assert sum(counts.planned - counts.measured for counts in left[0].values()) == gone
 
 
 def test_what_mlflow_refuses_is_told_in_one_line(finished: Study):
