@@ -26,6 +26,7 @@ from pipeline.errors import Stopped, UserError, one_line
 from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
+from pipeline.mending import mend_tables
 from pipeline.planned import attached_record
 from pipeline.points import draw_points, keep_points
 from pipeline.recorder import Recorder
@@ -261,6 +262,9 @@ def _prepare(launch: Launch, plan: dict[str, Any], splits: Mapping[str, Split], 
             _LOG.warning("%s; drawn again from the points given", fault)
     data = {plan["study"]: run["data"]["source"]}
     storage.write_json(layout.PROVENANCE, provenance.gather(shlex.join(sys.argv), [0], data, time.time()))
+    layout.identify(storage)
+    for line in mend_tables(launch, plan):
+        _LOG.warning("%s", line)
     # Running the loop again is the retry: what failed before is measured anew.
     storage.write_json(layout.PLAN, plan | {"retried_at": {run["run"]: time.time()}})
     storage.remove(layout.outcome(run["run"]))

@@ -47,6 +47,17 @@ def test_what_is_written_is_read_listed_and_removed(storage: Storage):
         storage.read("nowhere/one")
 
 
+def test_a_file_is_given_another_name_and_read_from_its_start(storage: Storage):
+    storage.write("a/one", b"123456")
+    storage.write("a/two", b"")
+    storage.move("a/one", "a/two")
+    assert storage.list("a") == ["two"]
+    assert storage.read_start("a/two", 4) == b"1234"
+    assert storage.read_start("a/two", 100) == b"123456"
+    with pytest.raises(FileNotFoundError):
+        storage.read_start("a/one", 4)
+
+
 def test_a_name_is_created_once(tmp_path: Path):
     storage = Storage.at(tmp_path)
     assert storage.create("launches/1", b"first")

@@ -1,6 +1,7 @@
 """Snapshot files: checksums over every bit, verification on reading, plain names, no pickles."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from pipeline import layout
 from pipeline.errors import UserError
 from pipeline.layout import SnapshotName
 from pipeline.sealed import checksum, seal
-from pipeline.snapshots import plain_state, read_snapshot
+from pipeline.snapshots import plain_state, read_snapshot, snapshot_fault
 from pipeline.storage import Storage
 from pipeline.training import train
 
@@ -123,6 +124,30 @@ def test_damage_is_told_in_one_line(storage: Storage, names: list[SnapshotName],
     storage.remove(file)
     with pytest.raises(FileNotFoundError):
         read_snapshot(storage, RUN, names[0])
+
+
+def test_a_snapshot_of_another_run_step_or_attempt_is_told(storage: Storage, names: list[SnapshotName]) -> None:
+    first, second = names[:2]
+    another = replace(first, attempt=2)
+    storage.write(layout.snapshot("another", first), storage.read(layout.snapshot(RUN, first)))
+    storage.write(layout.snapshot(RUN, another), storage.read(layout.snapshot(RUN, first)))
+    storage.write(layout.snapshot(RUN, first), storage.read(layout.snapshot(RUN, second)))
+    for run, name, key in (("another", first, "run"), (RUN, another, "attempt"), (RUN, first, "step")):
+        file = layout.snapshot(run, name)
+        with pytest.raises(UserError, match=f"^{file}: foreign .its {key} is .*; remove it and run the study again$"):
+            read_snapshot(storage, run, name)
+        assert str(snapshot_fault(storage, run, name)).startswith(f"{file}: foreign (its {key} is ")
+    assert snapshot_fault(storage, RUN, second) is None
+
+
+def test_snapshots_of_older_versions_are_read(storage: Storage) -> None:
+    name = SnapshotName(3, 1, checksum(a_state()))
+    metadata = {"run": RUN, "step": "3", "attempt": "1", "checksum": name.checksum, "taken_at": "1.0"}
+    storage.write(layout.snapshot(RUN, name), safetensors.torch.save(a_state(), metadata))
+    assert snapshot_fault(storage, RUN, name) is None
+    state, found = read_snapshot(storage, RUN, name)
+    assert found == metadata
+    assert checksum(state) == name.checksum
 
 
 def test_any_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
