@@ -1,7 +1,9 @@
 """Reading a study: every table with one row a key, superseded trajectories left out, the varied fields joined."""
 
 import json
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +11,21 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline import layout, tables
+from pipeline.compaction import compact
+from pipeline.counts import Counts, counts
 from pipeline.errors import UserError
+from pipeline.faults import Fault
+from pipeline.integrity import table_faults
 from pipeline.storage import Storage
+from pipeline.tables import Parts
 from pipeline.wanted import Wanted, kinds, wanted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+_FIRST = ["study", "run", "task", "model", "seed", "step", "epoch", "split", "outputs", "variable", "value", "stderr"]
+_FIRST += ["draws", "probe_seconds", "lag_seconds"]  # the first columns of measurements
 
 
 class Store:
@@ -69,12 +80,17 @@ class Store:
         found = {run["run"]: self.storage.read_json(layout.outcome(run["run"])) for run in self.runs}
         return {run: outcome for run, outcome in found.items() if outcome is not None}
 
+    def faults(self, table: str) -> list[Fault]:
+        """What is wrong with a table, as manifests tell it; see :func:`pipeline.integrity.table_faults`."""
+        return table_faults(self.storage, self.plan, table)
+
+    def counts(self) -> dict[str, Counts]:
+        """How many of the values planned for each run are there, by run; see :func:`pipeline.counts.counts`."""
+        return counts(self.storage, self.plan)
+
     def measurements(self) -> pd.DataFrame:
-        """One row per (run, step, probe, variable), measured or failed, in the order of the issue's columns."""
-        frame = self._table("measurements")
-        first = ["study", "run", "task", "model", "seed", "step", "epoch", "split", "outputs", "variable", "value"]
-        first += ["stderr", "draws", "probe_seconds", "lag_seconds", *self.varied]
-        return frame.loc[:, first + [column for column in frame.columns if column not in first]]
+        """One row per (run, step, probe, variable), measured or failed; what one looks for first comes first."""
+        return self._table("measurements")
 
     def history(self) -> pd.DataFrame:
         """One row per (run, step, split, variable) with loss and score."""
@@ -125,7 +141,7 @@ class Store:
         for _ in range(5):
             names = set(tables.part_names(self.storage, table))
             try:
-                fresh = tables.read_parts(self.storage, table, sorted(names - seen))
+                fresh = tables.read_parts(self.storage, table, sorted(names - seen)).frame
             except FileNotFoundError:  # compacted meanwhile: the rows are in a new part
                 continue
             return self._settle(table, fresh), names
@@ -134,14 +150,25 @@ class Store:
     def publish(self, writer: str) -> None:
         """Compact every table and write it whole, varied fields joined, beside the report."""
         for table in tables.SCHEMAS:
-            names = tables.part_names(self.storage, table)
-            frame = self._dedupe(table, tables.read_parts(self.storage, table, names))
-            tables.compact(self.storage, table, frame, names, writer)
-            whole = self.measurements() if table == "measurements" else self._table(table)
+            parts = tables.read_parts(self.storage, table)
+            compact(self.storage, table, self._dedupe(table, parts.frame), parts.names, writer)
+            whole = self._table(table)
             self.storage.write(f"{table}.parquet", tables.to_parquet(pa.Table.from_pandas(whole, preserve_index=False)))
 
+    def table(self, table: str) -> Parts:
+        """A table by its name, and what is wrong with the parts that it lies in."""
+        parts = tables.read_parts(self.storage, table)
+        faults = {fault.file: fault for fault in (*self.faults(table), *parts.faults)}
+        return replace(parts, frame=self._whole(table, parts.frame), faults=[*faults.values()])
+
     def _table(self, table: str) -> pd.DataFrame:
-        return self._join(self._settle(table, tables.read_parts(self.storage, table)))
+        return self._whole(table, tables.read_parts(self.storage, table).frame)
+
+    def _whole(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
+        """Rows of parts as a user wants them: one a key, with the study's and the runs' fields."""
+        frame = self._join(self._settle(table, frame))
+        first = [*_FIRST, *self.varied] if table == "measurements" else []
+        return frame.loc[:, first + [column for column in frame.columns if column not in first]]
 
     def _settle(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
         planned = [run["run"] for run in self.runs]
@@ -196,7 +223,13 @@ def load(path: str | Path, table: str = "measurements") -> pd.DataFrame:
 
     Raises:
         UserError: No study at `path`, or no such table.
+
+    Warns:
+        UserWarning: Rows are missing, since a file that had them is missing, damaged or of something else.
     """
     if table not in tables.SCHEMAS:
         raise UserError(f'table "{table}" unknown; allowed: {", ".join(tables.SCHEMAS)}')
-    return getattr(Store(Storage.at(path)), table)()
+    parts = Store(Storage.at(path)).table(table)
+    for fault in parts.faults:
+        warnings.warn(f"{path}: {fault}: not among these rows", stacklevel=2)
+    return parts.frame

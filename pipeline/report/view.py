@@ -73,12 +73,14 @@ class View:
         except FileNotFoundError:
             self.yaml = None
         self.probes = store.probes
-        measurements = store.measurements()
+        read = {table: store.table(table) for table in ("measurements", "history", "snapshots")}
+        self.faults = [fault for parts in read.values() for fault in parts.faults]
+        self.faults += [fault for table in ("spectra", "profiles") for fault in store.faults(table)]
+        measurements = read["measurements"].frame
         planned = [str(probe) in self.probes for probe in measurements["probe"]]
         measurements = measurements.take(np.flatnonzero(planned).tolist())
         self.measurements = measurements.assign(kernel=[self.kernel_of(str(p)) for p in measurements["probe"]])
-        self.history = store.history()
-        self.snapshots = store.snapshots()
+        self.history, self.snapshots = read["history"].frame, read["snapshots"].frame
         options = self.plan.get("report") or {}
         epochs = [frame["epoch"].notna() for frame in (self.measurements, self.history)]
         # Reinforcement learning has no epochs: its steps are the only time there is.
