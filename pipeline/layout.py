@@ -2,6 +2,7 @@
 
 ::
 
+    store.json                                   the id by which files of another store are told
     study.yaml  plan.json  provenance.json      what was asked for, what it resolved to, with which code and data
     launches/<epoch>.json                        who may publish, on an object store <epoch>-<token> (pipeline.launch)
     launches/<epoch>.dealt                       which worker group has which runs (see pipeline.dealing)
@@ -14,17 +15,20 @@
     runs/<run>/replays/<attempt>.json            the step after which an attempt left its predecessors' trajectory
     runs/<run>/outcome.json                      how training ended; absent while it has not
     runs/<run>/stop                              somebody wants this run to stop
-    tables/<table>/*.parquet                     immutable parts (see pipeline.tables)
+    tables/<table>/<writer>-<digest>.parquet     immutable parts (see pipeline.tables)
+    manifests/<table>/<writer>.manifest          which parts and rows a writer has published (see pipeline.manifest)
     measurements.parquet …                       the finished tables, each whole
     report.html figures/*.png *.pdf
 """
 
 import re
+import secrets
 from dataclasses import dataclass, replace
 
 from pipeline.storage import Storage
 
 STUDY, PLAN, PROVENANCE, REPORT = "study.yaml", "plan.json", "provenance.json", "report.html"
+IDENTITY = "store.json"
 FURTHER = "further"
 
 SCHEMA = 1
@@ -32,6 +36,22 @@ SCHEMA = 1
 
 _SNAPSHOT = re.compile(r"^(\d{10})-(\d{4})-([0-9a-f]{16})\.(safetensors|freed)$")
 _CHECKPOINT = re.compile(r"^(\d{10})-(\d{4})\.pt$")
+
+
+def store_id(storage: Storage) -> str:
+    """The id of a store, which its files carry; empty where an older version began it and no launch has since."""
+    return storage.read_json(IDENTITY, {}).get("id", "")
+
+
+def identify(storage: Storage) -> None:
+    """Give a store an id, unless it has one; for the launch that holds it."""
+    if not storage.exists(IDENTITY):
+        storage.write_json(IDENTITY, {"id": secrets.token_hex(8)})
+
+
+def is_foreign(theirs: str, ours: str) -> bool:
+    """Whether a file that carries the one id is not of the store with the other; a file without one may be."""
+    return bool(theirs and ours) and theirs != ours
 
 
 @dataclass(frozen=True, order=True)

@@ -4,10 +4,9 @@ import time
 from dataclasses import dataclass
 
 from pipeline import layout
+from pipeline.counts import published_since
 from pipeline.launch import claimed_at
-from pipeline.ledger import Ledger
 from pipeline.store import Store
-from pipeline.wanted import count
 
 _RECENT_SECONDS = 300.0  # over which the rate of measuring is taken
 
@@ -25,13 +24,9 @@ def of_launch(store: Store) -> Pace | None:
     if (begun := claimed_at(store.storage, store.plan["launch"])) is None:
         return None
     now = time.time()
-    rows = store.measurements()
     since = max(begun, now - _RECENT_SECONDS)
-    rate = len(rows.loc[rows["recorded_at"] > since]) / max(now - since, 1e-9)
-    ledger = Ledger(store.plan)
-    ledger.restore(rows.to_dict("records"))
-    planned = sum(count(store.wanted(run)) for run in store.runs)
-    values = planned - sum(ledger.measured_by_run().values()) - sum(ledger.failed_by_run().values())
+    rate = published_since(store.storage, since) / max(now - since, 1e-9)
+    values = sum(counts.planned - counts.measured - counts.failed for counts in store.counts().values())
     training = _training_left(store, now - begun)
     if training is None or (values and not rate):
         return Pace(rate, None)

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from pipeline import layout, pace
 from pipeline.launch import holder
-from pipeline.ledger import Ledger
 from pipeline.store import Store
 from pipeline.units import clock
 from pipeline.wanted import count
@@ -62,11 +61,10 @@ def of_runs(store: Store, measured: Mapping[str, int], failed: Mapping[str, int]
 
 def now(store: Store) -> list[RunProgress]:
     """Every run's progress as storage has it at this moment, whoever runs the study."""
-    rows = store.measurements()
-    ledger = Ledger(store.plan)
-    ledger.restore(rows.to_dict("records"))
-    live = holder(store.storage) is not None
-    return of_runs(store, ledger.measured_by_run(), ledger.failed_by_run(), live)
+    counts = store.counts()
+    measured = {run: count.measured for run, count in counts.items()}
+    failed = {run: count.failed for run, count in counts.items()}
+    return of_runs(store, measured, failed, live=holder(store.storage) is not None)
 
 
 def summary(runs: list[RunProgress]) -> str:

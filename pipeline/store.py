@@ -9,6 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline import layout, tables
+from pipeline.compaction import compact
+from pipeline.counts import Counts, counts
 from pipeline.errors import UserError
 from pipeline.storage import Storage
 from pipeline.wanted import Wanted, kinds, wanted
@@ -69,6 +71,10 @@ class Store:
         found = {run["run"]: self.storage.read_json(layout.outcome(run["run"])) for run in self.runs}
         return {run: outcome for run, outcome in found.items() if outcome is not None}
 
+    def counts(self) -> dict[str, Counts]:
+        """How many of the values planned for each run are there, by run; see :func:`pipeline.counts.counts`."""
+        return counts(self.storage, self.plan)
+
     def measurements(self) -> pd.DataFrame:
         """One row per (run, step, probe, variable), measured or failed, in the order of the issue's columns."""
         frame = self._table("measurements")
@@ -125,7 +131,7 @@ class Store:
         for _ in range(5):
             names = set(tables.part_names(self.storage, table))
             try:
-                fresh = tables.read_parts(self.storage, table, sorted(names - seen))
+                fresh = tables.read_parts(self.storage, table, sorted(names - seen)).frame
             except FileNotFoundError:  # compacted meanwhile: the rows are in a new part
                 continue
             return self._settle(table, fresh), names
@@ -134,14 +140,13 @@ class Store:
     def publish(self, writer: str) -> None:
         """Compact every table and write it whole, varied fields joined, beside the report."""
         for table in tables.SCHEMAS:
-            names = tables.part_names(self.storage, table)
-            frame = self._dedupe(table, tables.read_parts(self.storage, table, names))
-            tables.compact(self.storage, table, frame, names, writer)
+            parts = tables.read_parts(self.storage, table)
+            compact(self.storage, table, self._dedupe(table, parts.frame), parts.names, writer)
             whole = self.measurements() if table == "measurements" else self._table(table)
             self.storage.write(f"{table}.parquet", tables.to_parquet(pa.Table.from_pandas(whole, preserve_index=False)))
 
     def _table(self, table: str) -> pd.DataFrame:
-        return self._join(self._settle(table, tables.read_parts(self.storage, table)))
+        return self._join(self._settle(table, tables.read_parts(self.storage, table).frame))
 
     def _settle(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
         planned = [run["run"] for run in self.runs]

@@ -1,21 +1,31 @@
 """The tables a study leaves behind: their columns, and how parts are written, read and compacted.
 
-A part is an immutable Parquet file by one writer. The same row can stand in several parts (a replay, a compaction cut
-short): readers keep one row a key, see :mod:`pipeline.store`.
+A part is an immutable Parquet file by one writer. It carries the store, table and writer that it is of, and its name
+has the checksum of its bytes, both of which are held against what was asked for whenever it is read. The same row can
+stand in several parts (a replay, a compaction cut short): readers keep one row a key, see :mod:`pipeline.store`.
 """
 
 import io
-import uuid
+import json
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
-from pipeline.errors import UserError
+from pipeline import layout, manifest
+from pipeline.integrity import Fault
+from pipeline.manifest import Manifest, Part
 from pipeline.storage import Storage
+
+_LOOKS = 5
+_PART = re.compile(r"(?P<writer>.+)-(?P<digest>[0-9a-f]{16})\.parquet")  # older ones have 12 digits, at random
+_METADATA = b"tangentscope"
 
 Rows = Mapping[str, list[dict[str, Any]]]
 """Rows by table."""
@@ -94,6 +104,17 @@ KEYS: dict[str, list[str]] = {
     "snapshots": ["run", "step"],
 }
 
+_IDENTITY = {"run", "attempt", "step", "epoch"}
+_KERNEL = {*_IDENTITY, "checksum", "probe", "split", "outputs"}
+# What a row must have; the other columns are empty where there is nothing to say.
+REQUIRED: dict[str, set[str]] = {
+    "measurements": {*_KERNEL, "variable", "version", "state", "value", "recorded_at"},
+    "spectra": {*_KERNEL, "draw", "eigenvalues"},
+    "profiles": {*_KERNEL, "draw", "variable", "version", "values", "recorded_at"},
+    "history": {*_IDENTITY, "split", "variable", "value", "recorded_at"},
+    "snapshots": {*_IDENTITY, "checksum", "bytes", "copy_seconds", "wait_seconds", "write_seconds", "taken_at"},
+}
+
 NOTHING = "nothing"
 
 
@@ -103,13 +124,25 @@ def without_number(measurements: pd.DataFrame) -> np.ndarray:
 
 
 def write_part(storage: Storage, table: str, rows: Iterable[Mapping[str, Any]], writer: str) -> str | None:
-    """Publish rows as one part of a table; the part's name, or None if there were no rows."""
+    """Publish rows as one part of a table; the part's name, or None if there were no rows.
+
+    Args:
+        storage: The study's.
+        table: Which of its tables.
+        rows: With every column of the table's `REQUIRED` and no other than its columns.
+        writer: Nobody else writes under this name at the same time.
+
+    Raises:
+        ValueError: A row with a column too many or too few.
+    """
     rows = list(rows)
     if not rows:
         return None
-    name = f"tables/{table}/{writer}-{uuid.uuid4().hex[:12]}.parquet"
-    storage.write(name, to_parquet(pa.Table.from_pylist(rows, schema=SCHEMAS[table])))
-    return name
+    earlier = manifest.read(storage, table, writer) or Manifest(table, writer, layout.store_id(storage))
+    content = _checked(table, rows)
+    part = publish_part(storage, earlier, content)
+    earlier.with_part(part, manifest.tally(table, content)).write(storage)
+    return f"tables/{table}/{part.name}"
 
 
 def flush_interval(elapsed: float) -> float:
@@ -125,42 +158,88 @@ def part_names(storage: Storage, table: str) -> list[str]:
     return [f"tables/{table}/{name}" for name in storage.list(f"tables/{table}") if name.endswith(".parquet")]
 
 
-def read_parts(storage: Storage, table: str, names: Iterable[str] | None = None) -> pd.DataFrame:
-    """All rows of the parts (all of a table's by default), duplicates included.
+@dataclass(frozen=True)
+class Parts:
+    """The rows of a table's parts, duplicates included, the parts they are from, and what is wrong with others."""
+
+    frame: pd.DataFrame
+    names: list[str]
+    faults: list[Fault]
+
+
+def read_parts(storage: Storage, table: str, names: Iterable[str] | None = None) -> Parts:
+    """Read parts, all of a table's by default. What is damaged or foreign is left out, and among the faults.
 
     A part that a compaction removes between listing and reading is looked for again in a fresh listing.
+
+    Raises:
+        FileNotFoundError: One of the `names` is not there.
     """
-    for _ in range(5):
+    identity = layout.store_id(storage)
+    for _ in range(_LOOKS):
         chosen = list(part_names(storage, table) if names is None else names)
         try:
-            parts = [_read_part(storage, table, name) for name in chosen]
+            parts = {name: read_part(storage, table, name, identity) for name in chosen}
         except FileNotFoundError:
             if names is None:
                 continue
             raise
-        frame = pa.concat_tables([SCHEMAS[table].empty_table(), *parts]).to_pandas()
+        whole = {name: part for name, part in parts.items() if isinstance(part, pa.Table)}
+        frame = pa.concat_tables([SCHEMAS[table].empty_table(), *whole.values()]).to_pandas()
         # With and without missing values alike, so that a column's type does not depend on what was measured.
-        return frame.astype({"length": "float64"}) if "length" in frame else frame
+        frame = frame.astype({"length": "float64"}) if "length" in frame else frame
+        return Parts(frame, list(whole), [part for part in parts.values() if isinstance(part, Fault)])
     raise OSError(f"table {table} in {storage.uri} kept changing while it was read; try again")
 
 
-def _read_part(storage: Storage, table: str, name: str) -> pa.Table:
+def read_part(storage: Storage, table: str, name: str, identity: str) -> pa.Table | Fault:
+    """The rows of one part, or what is wrong with it. Raises FileNotFoundError.
+
+    Args:
+        storage: The study's.
+        table: Whose rows are wanted.
+        name: Of the part.
+        identity: The store's id.
+    """
     data = storage.read(name)
+    named = _PART.fullmatch(name.rpartition("/")[2])
+    if named and xxhash.xxh3_64_hexdigest(data) != named["digest"]:
+        return Fault(name, "damaged", "its content is not what was written")
     try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        carried = json.loads((file.schema_arrow.metadata or {}).get(_METADATA, b"{}"))
+        columns = set(file.schema_arrow.names)
+        expected = {"table": table, "writer": named["writer"]} if named else {}
+        if any(carried.get(key) != value for key, value in expected.items()) or (carried and not named):
+            return Fault(name, "foreign", f"a part of table {carried.get('table')} by {carried.get('writer')}")
+        if layout.is_foreign(carried.get("store", ""), identity):
+            return Fault(name, "foreign", f"a part of another store ({carried['store']}, this one is {identity})")
+        if not {*KEYS[table]} <= columns <= {*SCHEMAS[table].names}:
+            return Fault(name, "foreign", "a part of another table")
         return pq.read_table(pa.BufferReader(data), schema=SCHEMAS[table])
-    except pa.ArrowException as error:
-        what = " ".join(str(error).split())
-        raise UserError(f"{storage.path(name)}: damaged ({what}); remove it and run the study again") from error
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        return Fault(name, "damaged", " ".join(str(error).split()))
 
 
-def compact(storage: Storage, table: str, frame: pd.DataFrame, names: list[str], writer: str) -> None:
-    """Replace parts by one that holds `frame`, their rows less duplicates. Cut short, it leaves duplicates, no gaps."""
-    if len(names) < 2:
-        return
-    merged = pa.Table.from_pandas(frame, schema=SCHEMAS[table], preserve_index=False)
-    storage.write(f"tables/{table}/{writer}-{uuid.uuid4().hex[:12]}.parquet", to_parquet(merged))
-    for name in names:
-        storage.remove(name)
+def _checked(table: str, rows: list[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table. pyarrow alone would pass over a column that is misspelt or left out."""
+    names, required = {*SCHEMAS[table].names}, REQUIRED[table]
+    for row in rows:
+        if not required <= row.keys() <= names:
+            wrong = ", ".join([f"no {name}" for name in sorted(required - row.keys())] + sorted(row.keys() - names))
+            raise ValueError(f"a row for the table {table}: got {wrong}, expected all of {', '.join(sorted(required))}")
+    return pa.Table.from_pylist(rows, schema=SCHEMAS[table])
+
+
+def publish_part(storage: Storage, earlier: Manifest, content: pa.Table) -> Part:
+    """Publish a table as one more part of a writer's; the manifest that will list it is still to be written."""
+    carried = {"store": earlier.store, "table": earlier.table, "writer": earlier.writer}
+    carried |= {"number": len(earlier.parts), "rows": len(content)}
+    data = to_parquet(content.replace_schema_metadata({_METADATA: json.dumps(carried).encode()}))
+    name = f"{earlier.writer}-{xxhash.xxh3_64_hexdigest(data)}.parquet"
+    storage.write(f"tables/{earlier.table}/{name}", data)
+    times = content.column("recorded_at").to_pylist() if "recorded_at" in content.column_names else []
+    return Part(name, len(content), max((at for at in times if at is not None), default=0.0))
 
 
 def to_parquet(table: pa.Table) -> bytes:

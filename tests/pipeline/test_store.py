@@ -37,10 +37,10 @@ def test_parts_are_written_and_read(planned: Study):
     assert name is not None
     assert name.startswith("tables/spectra/me-")
     assert tables.part_names(storage, "spectra") == [name]
-    assert tables.read_parts(storage, "spectra").drop(columns=["eigenvalues", "part"]).to_dict("records") == [
+    assert tables.read_parts(storage, "spectra").frame.drop(columns=["eigenvalues", "part"]).to_dict("records") == [
         {key: value for key, value in row.items() if key != "eigenvalues"} for row in rows
     ]
-    assert tables.read_parts(storage, "spectra")["eigenvalues"][0].tolist() == [3.0, 1.0, 0.0]
+    assert tables.read_parts(storage, "spectra").frame["eigenvalues"][0].tolist() == [3.0, 1.0, 0.0]
     assert tables.write_part(storage, "spectra", [], "me") is None
     assert len(tables.part_names(storage, "spectra")) == 1
 
@@ -81,7 +81,7 @@ def test_measurements_come_in_the_promised_order_with_the_varied_fields(finished
 def test_the_same_rows_in_several_parts_count_once(planned: Study):
     for _ in range(3):
         put(planned, 4)
-    assert len(tables.read_parts(planned[0], "measurements")) == 18
+    assert len(tables.read_parts(planned[0], "measurements").frame) == 18
     frame = Store(planned[0]).measurements()
     assert len(frame) == 6
     assert not frame.duplicated(tables.KEYS["measurements"]).any()

@@ -127,7 +127,7 @@ def test_probes_slower_than_training_do_not_hold_it_up(launch, tmp_path):
         probes={"schedule": {"every": {"epochs": 1}}, "kernel": {"draws": 30, "size": 20}},
     )
     slow.until(lambda: started(slow) and slow.storage.exists(layout.outcome(the_run(slow))))
-    measured = tables.read_parts(slow.storage, "measurements")["step"].nunique()
+    measured = tables.read_parts(slow.storage, "measurements").frame["step"].nunique()
     assert measured < len(slow.store.runs[0]["schedule"]) / 2
     slow.finish()
     frame = pipeline.load(slow.out)

@@ -54,7 +54,7 @@ def a_run(**fields: Any) -> Run:
 def rows(storage: Storage) -> dict[tuple[str, str], dict[int, float]]:
     """Values of the history by split and variable, then by step."""
     found: dict[tuple[str, str], dict[int, float]] = {}
-    for row in tables.read_parts(storage, "history").sort_values("step").to_dict("records"):
+    for row in tables.read_parts(storage, "history").frame.sort_values("step").to_dict("records"):
         found.setdefault((row["split"], row["variable"]), {})[row["step"]] = row["value"]
     return found
 

@@ -1,0 +1,139 @@
+"""Counts from manifests: the same as the rows would give, and without reading them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from study_on_disk import START, Row, measurement_rows, replay, write_plan
+
+from pipeline import layout, manifest, tables
+from pipeline.ledger import Ledger
+from pipeline.storage import Storage
+from pipeline.store import Store
+from pipeline.wanted import wanted
+
+Study = tuple[Storage, Row]
+
+VARIABLES = ("trace", "entropy", "effective_rank")
+PARTS = st.fixed_dictionaries(
+    {
+        "do": st.just("publish"),
+        "run": st.integers(0, 1),
+        "step": st.sampled_from([0, 1, 2, 3, 4]),
+        "attempt": st.integers(1, 3),
+        "failed": st.booleans(),
+        "version": st.sampled_from([0, 0, 0, 1]),  # above the plan's
+        "at": st.integers(0, 3),
+        "variables": st.sets(st.sampled_from(VARIABLES), min_size=1),
+        "writer": st.sampled_from(["hub-000001", "hub-000002"]),
+        "dies": st.booleans(),  # before it has written the manifest
+    }
+)
+DEEDS = st.lists(st.one_of(PARTS, st.sampled_from([{"do": "compact"}, {"do": "remove"}])), max_size=10)
+
+
+def do(study: Study, deed: Mapping[str, Any]) -> None:
+    storage, plan = study
+    names = tables.part_names(storage, "measurements")
+    if deed["do"] == "compact":
+        Store(storage).publish("compact-000001")
+    elif deed["do"] == "remove":
+        for name in names[:1]:
+            storage.remove(name)
+    else:
+        run, changes = plan["runs"][deed["run"]], {"recorded_at": START + deed["at"]}
+        changes |= {"state": "failed", "value": math.nan} if deed["failed"] else {}
+        rows = measurement_rows(plan, run, deed["step"], deed["attempt"], **changes)
+        rows = [row | {"version": row["version"] + deed["version"]} for row in rows]
+        file = manifest.Manifest("measurements", deed["writer"]).file
+        before = storage.read(file) if storage.exists(file) else None
+        rows = [row for row in rows if row["variable"] in deed["variables"]]
+        tables.write_part(storage, "measurements", rows, deed["writer"])
+        if deed["dies"]:
+            storage.remove(file) if before is None else storage.write(file, before)
+
+
+def by_rows(storage: Storage, plan: Row) -> dict[str, tuple[int, int]]:
+    """Values measured and failed by run, from every row."""
+    rows = tables.read_parts(storage, "measurements").frame.to_dict("records")
+    found = {}
+    for run in plan["runs"]:
+        planned = {(s, p, v) for s, probes in wanted(plan, run).items() for p, names in probes.items() for v in names}
+        replayed = layout.replays(storage, run["run"])
+        of_run = [
+            row for row in rows if row["run"] == run["run"] and plan["versions"][row["variable"]] == row["version"]
+        ]
+        of_run = [row for row in of_run if not layout.superseded(row["attempt"], row["step"], replayed)]
+        after = plan["retried_at"].get(run["run"], 0.0)
+        places = {True: set(), False: set()}
+        for row in of_run:
+            if row["state"] == "measured" or row["recorded_at"] > after:
+                places[row["state"] == "measured"].add((row["step"], row["probe"], row["variable"]))
+        found[run["run"]] = len(planned & places[True]), len(planned & places[False] - places[True])
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    DEEDS,
+    st.dictionaries(st.integers(2, 3), st.sampled_from([0, 1, 2]), max_size=2),
+    st.sampled_from([None, START, START + 2]),
+    st.sampled_from([(0, 1, 2, 4), (0, 4), (1, 3)]),
+)
+def test_counts_are_those_of_the_rows_whatever_happened(
+    tmp_path_factory: pytest.TempPathFactory,
+    deeds: list[dict],
+    replayed: dict[int, int],
+    retried: float | None,
+    schedule: tuple[int, ...],
+):
+    storage, plan = write_plan(tmp_path_factory.mktemp("study"))
+    first = plan["runs"][0]["run"]
+    runs = [plan["runs"][0] | {"schedule": schedule}, *plan["runs"][1:]]
+    plan = plan | {"runs": runs, "retried_at": {first: retried} if retried else {}}
+    storage.write_json(layout.PLAN, plan)
+    for attempt, after in replayed.items():
+        replay(storage, first, attempt, after)
+    for deed in deeds:
+        do((storage, plan), deed)
+    found = Store(storage).counts()
+    assert {run: (count.measured, count.failed) for run, count in found.items()} == by_rows(storage, plan)
+    for count in found.values():
+        assert sum(each.measured for each in count.of.values()) == count.measured
+        assert sum(each.failed for each in count.of.values()) == count.failed
+
+
+def test_counts_are_the_ledgers(finished: Study):
+    storage, plan = finished
+    rows = measurement_rows(plan, plan["runs"][1], 2, attempt=2, state="failed", value=math.nan)
+    tables.write_part(storage, "measurements", rows, "hub")
+    replay(storage, plan["runs"][1]["run"], attempt=2, after_step=1)
+    ledger = Ledger(plan)
+    ledger.restore(Store(storage).measurements().to_dict("records"))
+    found = Store(storage).counts()
+    assert {run: count.measured for run, count in found.items()} == ledger.measured_by_run()
+    assert {run: count.failed for run, count in found.items()} == ledger.failed_by_run()
+    assert [(count.measured, count.failed) for count in found.values()] == [(24, 0), (12, 6)]
+
+
+def test_no_part_is_opened(finished: Study, monkeypatch: pytest.MonkeyPatch):
+    storage, _ = finished
+    opened: list[str] = []
+    real = Storage.read
+    monkeypatch.setattr(Storage, "read", lambda self, name: opened.append(name) or real(self, name))
+    for parts in (8, 1):
+        assert len(tables.part_names(storage, "measurements")) == parts
+        assert [count.measured for count in Store(storage).counts().values()] == [24, 24]
+        assert [name for name in opened if name.endswith(".parquet")] == []
+        assert len([name for name in opened if name.endswith(".manifest")]) == 1
+        Store(storage).publish("compact-000001")
+        opened.clear()
+
+
+def test_a_store_of_before_there_were_manifests_is_counted_by_its_rows(finished: Study):
+    storage, _ = finished
+    storage.remove("manifests/measurements/hub.manifest")
+    assert [count.measured for count in Store(storage).counts().values()] == [24, 24]
