@@ -9,7 +9,7 @@ it has: what is whole is not looked at again.
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,9 +207,7 @@ class Tracker:
         tags |= {f"version.{name}": version for name, version in provenance.get("versions", {}).items()}
         return {key: str(value) for key, value in tags.items()}
 
-    def _take(
-        self, client: "MlflowClient", run: str, rows: pd.DataFrame, outcome: Mapping[str, Any] | None
-    ) -> bool:
+    def _take(self, client: "MlflowClient", run: str, rows: pd.DataFrame, outcome: Mapping[str, Any] | None) -> bool:
         """Send what MLflow has not of a run, and end it if it is complete; False if it has other values."""
         mirror = self._mirror(client, run)
         if run not in self._ended:

@@ -17,6 +17,7 @@ REPORTS = "tags.`tangentscope.kind` = 'report'"
 
 _KIND, _STORAGE, _DIGEST = "tangentscope.kind", "tangentscope.storage", "tangentscope.artifacts"
 _NOTE, _VIEW = "mlflow.note.content", "mlflow.experimentKind"
+_GUESSED = "_inferred"  # by MLflow's page, from what it happened to find
 _TRAINING_VIEW = "custom_model_development"  # else the experiment may open in the view of language-model applications
 
 
@@ -27,31 +28,44 @@ def send_report(client: "MlflowClient", experiment: str, store: Store) -> None:
     there = [run for run in _reports(client, experiment) if run.data.tags.get(_STORAGE) == store.storage.uri]
     if not files or [run.data.tags.get(_DIGEST) for run in there] == [digest]:
         return
-    for run in there:  # its figures may be others than there are now, and MLflow's client removes no artifacts
-        client.delete_run(run.info.run_id)
+    names = {name for name, _ in files}
+    # MLflow's client removes no artifacts: where a figure is there no more, a new run takes the place of the old one.
+    kept = [run.info.run_id for run in there if len(there) == 1 and _names(client, run.info.run_id) <= names]
+    for run in there:
+        if run.info.run_id not in kept:
+            client.delete_run(run.info.run_id)
     tags = {_KIND: "report", _STORAGE: store.storage.uri, "study": store.name}
-    run = client.create_run(experiment, tags=tags, run_name=f"report of {store.name}").info.run_id
+    report = (
+        kept[0] if kept else client.create_run(experiment, tags=tags, run_name=f"report of {store.name}").info.run_id
+    )
     with tempfile.TemporaryDirectory() as scratch:
         for name, data in files:
             path = Path(scratch) / name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
-        client.log_artifacts(run, scratch)
-    client.set_tag(run, _DIGEST, digest)
-    client.set_terminated(run)
+        client.log_artifacts(report, scratch)
+    client.set_tag(report, _DIGEST, digest)
+    client.set_terminated(report)
+
+
+def _names(client: "MlflowClient", run: str) -> set[str]:
+    top = client.list_artifacts(run)
+    below = [file for entry in top if entry.is_dir for file in client.list_artifacts(run, entry.path)]
+    return {file.path for file in [*top, *below] if not file.is_dir}
 
 
 def describe(client: "MlflowClient", experiment: str, name: str) -> None:
     """Say on the experiment's page what it is and where its reports are."""
     tags = client.get_experiment(experiment).tags
-    lines = [f"Tangent kernels of the study **{name}** while its networks learn: a run is a training.", ""]
+    lead = f"Tangent kernels of the study **{name}** while its networks learn: a run is a training."
+    lines = [lead, ""]
     for run in _reports(client, experiment):
         link = f"#/experiments/{experiment}/runs/{run.info.run_id}/artifacts/{layout.REPORT}"
         lines.append(f"- [Report and figures]({link}) of `{run.data.tags.get(_STORAGE)}`")
-    note = "\n".join(lines)
-    if tags.get(_NOTE) != note:
+    note, present = "\n".join(lines), tags.get(_NOTE) or lead
+    if present != note and present.startswith(lead):  # else somebody has written a word of their own
         client.set_experiment_tag(experiment, _NOTE, note)
-    if _VIEW not in tags:
+    if tags.get(_VIEW, _GUESSED).endswith(_GUESSED):
         client.set_experiment_tag(experiment, _VIEW, _TRAINING_VIEW)
 
 

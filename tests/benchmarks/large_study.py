@@ -80,7 +80,9 @@ def _write_files(folder: Path, run: dict[str, Any], begun: float, ended: bool) -
         (folder / "outcome.json").write_text(json.dumps(outcome | costs))
 
 
-def _rows(plan: dict[str, Any], runs: list[dict[str, Any]], random: np.random.Generator) -> Iterator[tuple[str, pa.Table]]:
+def _rows(
+    plan: dict[str, Any], runs: list[dict[str, Any]], random: np.random.Generator
+) -> Iterator[tuple[str, pa.Table]]:
     """The rows of some runs, by table."""
     about = pd.DataFrame([(run["run"], step, step / run["epoch_steps"]) for run in runs for step in run["schedule"]])
     about = about.set_axis(["run", "step", "epoch"], axis=1).assign(attempt=1, checksum=_CHECKSUM)
