@@ -9,10 +9,9 @@ from pipeline import tables
 from pipeline.store import Store
 from pipeline.wanted import told_apart
 
-COLUMNS = ["run", "attempt", "step", "split", "variable", "value", "recorded_at"]
-"""What a table must have for `points`; of measurements also `OF_MEASUREMENTS`."""
-
-OF_MEASUREMENTS = ["probe", "length", "compared_with", "state"]
+_COLUMNS = ("run", "step", "split", "variable", "value", "recorded_at")
+COLUMNS = {"history": _COLUMNS, "measurements": (*_COLUMNS, "probe", "length", "compared_with")}
+"""By table, what `points` takes of it."""
 
 _LONGEST = 250  # characters of a name
 _REFUSED = re.compile(r"[^A-Za-z0-9_\-./ ]")  # by MLflow on one system or another

@@ -103,7 +103,7 @@ class Tracker:
         """The rows of parts that are not among those seen, as points, and all parts there are."""
         frames, names = [], {}
         for table in seen:
-            rows, names[table] = self.store.parts_since(table, seen[table])
+            rows, names[table] = self.store.parts_since(table, seen[table], metrics.COLUMNS[table])
             frames.append(metrics.points(self.store, table, rows))
         return pd.concat(frames, ignore_index=True), names
 

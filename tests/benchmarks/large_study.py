@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline import layout, tables
+from pipeline import layout, manifest, tables
 from pipeline.layout import SnapshotName
+from pipeline.manifest import Manifest
 from pipeline.plan import make_runs
 from pipeline.planned import plan_record
 from pipeline.spec import read_study
@@ -44,6 +45,8 @@ def large_study(
     """
     storage, plan = Storage.at(root), _plan(runs, steps, variables, draws)
     root.mkdir(parents=True, exist_ok=True)
+    layout.identify(storage)
+    identity = layout.store_id(storage)
     (root / layout.PLAN).write_text(json.dumps(plan, indent=1, sort_keys=True))
     (root / layout.STUDY).write_text(f"name: {plan['study']}\n")
     (root / layout.PROVENANCE).write_text(json.dumps({"versions": {}, "git_commit": None, "started_at": START}))
@@ -52,7 +55,8 @@ def large_study(
     for first in range(0, runs, _PART):
         some = plan["runs"][first : first + _PART]
         for table, rows in _rows(plan, some, np.random.default_rng(first)):
-            storage.write(f"tables/{table}/made-{first:06d}.parquet", tables.to_parquet(rows))
+            empty = Manifest(table, f"made-{first:06d}", identity)
+            empty.with_part(tables.publish_part(storage, empty, rows), manifest.tally(table, rows)).write(storage)
     return storage, plan
 
 
