@@ -14,10 +14,10 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
 from torch import Tensor, nn
 
 from pipeline import layout, provenance
@@ -26,8 +26,9 @@ from pipeline.errors import Stopped, UserError, one_line
 from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
+from pipeline.mending import mend_tables
 from pipeline.planned import attached_record
-from pipeline.points import draw_points
+from pipeline.points import draw_points, keep_points
 from pipeline.recorder import Recorder
 from pipeline.resources import Resources
 from pipeline.snapshots import unwrapped
@@ -256,11 +257,14 @@ def _prepare(launch: Launch, plan: dict[str, Any], splits: Mapping[str, Split], 
     if [each["run"] for each in known] != [run["run"]]:
         raise UserError(f"output {storage.uri} holds another training; give another directory")
     for probe in plan["probes"]:
-        if not storage.exists(layout.points(probe["probe"])):
-            points = draw_points(splits[probe["split"]].to("cpu"), probes.kernel)
-            storage.write(layout.points(probe["probe"]), safetensors.torch.save(points))
+        split = splits[probe["split"]].to("cpu")
+        if fault := keep_points(storage, probe, partial(draw_points, split, probes.kernel)):
+            _LOG.warning("%s; drawn again from the points given", fault)
     data = {plan["study"]: run["data"]["source"]}
     storage.write_json(layout.PROVENANCE, provenance.gather(shlex.join(sys.argv), [0], data, time.time()))
+    layout.identify(storage)
+    for line in mend_tables(launch, plan):
+        _LOG.warning("%s", line)
     # Running the loop again is the retry: what failed before is measured anew.
     storage.write_json(layout.PLAN, plan | {"retried_at": {run["run"]: time.time()}})
     storage.remove(layout.outcome(run["run"]))

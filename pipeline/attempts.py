@@ -1,5 +1,6 @@
 """Attempts at runs: how one begins, from where it resumes, and what is told of its end. All of it lies on storage."""
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -8,12 +9,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import layout
+from pipeline.checkpoints import checkpoint_fault, state_in
+from pipeline.faults import set_aside
 from pipeline.launch import Launch
 from pipeline.learning import World
 from pipeline.provenance import host
-from pipeline.snapshots import read_checkpoint
 from pipeline.storage import Storage
 
+_LOG = logging.getLogger(__name__)
 DEATHS = 2
 STOPPED = {"state": "stopped", "cause": "stopped on request"}
 
@@ -48,10 +51,22 @@ def is_together(storage: Storage, run: str) -> bool | None:
 
 
 def resume_point(storage: Storage, run: str) -> tuple[int, str | None]:
-    """Step and name of the checkpoint from which a run goes on; damaged ones are removed. 0 and None at its start."""
-    while (newest := layout.newest_checkpoint(storage, run)) and read_checkpoint(storage, newest[1]) is None:
-        storage.remove(newest[1])  # an older one or the start serves as well, and the replay is told apart
-    return newest or (0, None)
+    """Step and name of the checkpoint from which a run goes on; 0 and None at its start.
+
+    One that is damaged or of another run or step is set aside, with a note: an older one or the start serves as well,
+    and the replay is told apart.
+    """
+    while newest := layout.newest_checkpoint(storage, run):
+        if (fault := checkpoint_fault(storage, run, *newest)) is None:
+            return newest
+        _LOG.warning("%s; set aside, training goes on from an earlier checkpoint or from its start", fault)
+        set_aside(storage, fault)
+    return 0, None
+
+
+def read_checkpoint(storage: Storage, attempt: Attempt) -> bytes | None:
+    """What an attempt resumes from, for `torch.load`; None if it begins at the start."""
+    return None if attempt.checkpoint is None else state_in(storage.read(attempt.checkpoint))
 
 
 def begin(launch: Launch, run: str, together: bool = False) -> Attempt | None:

@@ -22,7 +22,8 @@ from pipeline.course import Reinforcement
 from pipeline.learning import initialise, outputs_of, training_of
 from pipeline.plan import Probe, Run
 from pipeline.points import draw_points, inputs_of
-from pipeline.snapshots import SnapshotBuffer, checksum, plain_state
+from pipeline.sealed import checksum
+from pipeline.snapshots import SnapshotBuffer, plain_state
 from pipeline.spec import Study
 from pipeline.subjects import observed
 from pipeline.training import evaluate, evaluated, peak_memory

@@ -196,7 +196,7 @@ def _launch(orders: "list[Order]", data_dir: Path | None, offline: bool, address
     for order, ended in zip(orders, found, strict=True):
         if not isinstance(ended, Exception):
             closing.tell(console, str(order.out), ended)
-            code |= bool(ended.failed or ended.failed_measurements)
+            code |= bool(ended.failed or ended.failed_measurements or ended.missing)
     for ended in found:
         if isinstance(ended, Exception):
             raise ended

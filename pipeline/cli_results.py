@@ -74,12 +74,18 @@ def export(
     table: Literal["measurements", "history", "spectra", "profiles", "snapshots"] = "measurements",
 ) -> None:
     """Write one of a study's tables to a file, one row a measurement."""
+    import warnings
+
     from pipeline.store import load
 
     writers = {".parquet": lambda frame: frame.to_parquet(to), ".csv": lambda frame: frame.to_csv(to, index=False)}
     if to.suffix not in writers:
         raise UserError(f'export --to {to}: ending "{to.suffix}" unknown; give one of {", ".join(writers)}')
-    frame = load(path, table)
+    with warnings.catch_warnings(record=True) as faults:
+        warnings.simplefilter("always")
+        frame = load(path, table)
+    for fault in faults:
+        say(f"warning: {fault.message}")
     try:
         writers[to.suffix](frame)
     except OSError as error:

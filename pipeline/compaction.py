@@ -11,7 +11,9 @@ from pipeline.storage import Storage
 
 
 def compact(storage: Storage, table: str, frame: pd.DataFrame, names: list[str], writer: str) -> None:
-    """Replace parts by one that holds `frame`, their rows less duplicates. Cut short, it leaves duplicates, no gaps.
+    """Replace parts, if there are several, by one that holds `frame`, their rows less duplicates.
+
+    Cut short, it leaves duplicates, no gaps.
 
     Args:
         storage: The study's, which the caller's launch holds.
@@ -20,8 +22,12 @@ def compact(storage: Storage, table: str, frame: pd.DataFrame, names: list[str],
         names: The parts that they were read from.
         writer: Of the new part.
     """
-    if len(names) < 2:
-        return
+    if len(names) > 1:
+        replace_parts(storage, table, frame, names, writer)
+
+
+def replace_parts(storage: Storage, table: str, frame: pd.DataFrame, names: list[str], writer: str) -> None:
+    """Put `frame` in the place of these parts, whatever it holds; arguments as for :func:`compact`."""
     content = pa.Table.from_pandas(frame, schema=tables.SCHEMAS[table], preserve_index=False)
     before = manifest.look(storage, table)
     rows, files = manifest.tally(table, content), {name.rpartition("/")[2] for name in names}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import layout, manifest, tables
-from pipeline.integrity import Fault
+from pipeline.faults import Fault
 from pipeline.manifest import Tally
 from pipeline.storage import Storage
 from pipeline.wanted import wanted

@@ -26,6 +26,7 @@ class Ended:
     tracking_uri: str | None
     experiment: str | None
     trouble: str | None  # with tracking
+    missing: tuple[str, ...] = ()  # what is wrong with the tables and could not be mended, a line each
 
 
 def publish(storage: Storage, launch: Launch) -> None:
@@ -76,4 +77,5 @@ def ended(store: Store, begun: float, uri: str | None, experiment: str | None, t
         uri,
         experiment,
         trouble,
+        tuple(str(fault) for table in tables.SCHEMAS for fault in store.faults(table)),
     )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
 from pipeline import layout
@@ -20,7 +19,7 @@ from pipeline.checks import check_study
 from pipeline.errors import UserError
 from pipeline.plan import Probe, Run
 from pipeline.planned import named
-from pipeline.points import draw_points
+from pipeline.points import draw_points, stored_points, write_points
 from pipeline.spec import Probes, Study, validate
 from pipeline.stages import stage_steps, stages_of
 from pipeline.storage import Storage
@@ -77,7 +76,7 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
             raise UserError(f"{_SOURCE}: --data {STAGES}: got the task {task.name}, expected a game")  # pyright: ignore
     steps = {run.id: _kept(store, run, asked.steps) for run in chosen}
     _check_comparisons(store, study, chosen, steps)
-    drawn: dict[str, dict[str, Tensor]] = {}  # points by probe
+    drawn: dict[str, tuple[Probe, dict[str, Tensor]]] = {}  # points by probe
     records: list[dict[str, Any]] = []
     for run, split in itertools.product(chosen, asked.data or study.probes.splits):
         told, fingerprint, points = _points(store, run, split, study, asked)
@@ -85,11 +84,11 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
             probe = Probe(split, study.probes.kernel, fingerprint, study.probes.variables, part)
             if split == STAGES:
                 _only_one(store, run, probe)
-            if probe.id not in drawn and not storage.exists(layout.points(probe.id)):
-                drawn[probe.id] = draw_points(points(), probe.kernel)
+            if probe.id not in drawn and not isinstance(stored_points(storage, probe.id), dict):
+                drawn[probe.id] = probe, draw_points(points(), probe.kernel)
             records.append({"probe": probe.record(), "run": run.id, "steps": steps[run.id], "source": told})
-    for probe, points in drawn.items():
-        storage.write(layout.points(probe), safetensors.torch.save(points))
+    for probe, points in drawn.values():
+        write_points(storage, probe.record(), points)
     for record in records:
         file = f"{hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]}.json"
         if not storage.exists(layout.further(file)):

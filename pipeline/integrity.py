@@ -1,16 +1,69 @@
-"""What can be wrong with a file of a store, and how it is told."""
+"""What is wrong with a study's tables: parts that are missing, damaged or foreign, and rows that are lost."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pipeline import layout, manifest, tables
+from pipeline.faults import Fault
+from pipeline.manifest import Look, Tally
+from pipeline.storage import Storage
+
+_MOST_NAMES = 5  # of runs, in a line
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A file that is missing, damaged (not what was written) or foreign (of something else than its name says)."""
+def table_faults(storage: Storage, plan: Mapping[str, Any], table: str, thorough: bool = False) -> list[Fault]:
+    """What is wrong with a table.
 
-    file: str
-    kind: Literal["missing", "damaged", "foreign"]
-    detail: str
+    Args:
+        storage: The study's.
+        plan: The content of ``plan.json``.
+        table: Its name.
+        thorough: Read every part, which is needed to see what is damaged inside a part that is there; otherwise only
+            manifests are read, and parts that none of them lists.
+    """
+    look = manifest.look(storage, table)
+    identity = layout.store_id(storage)
+    faults = [*look.faults]
+    for part in look.missing:
+        faults.append(Fault(f"tables/{table}/{part.name}", "missing", f"{part.rows} rows"))
+    for name in sorted(look.names - look.replaced) if thorough else look.unlisted:
+        try:
+            content = tables.read_part(storage, table, f"tables/{table}/{name}", identity)
+        except FileNotFoundError:  # compacted meanwhile
+            continue
+        if isinstance(content, Fault):
+            faults.append(content)
+    return faults + _lost(storage, plan, table, look)
 
-    def __str__(self) -> str:
-        return f"{self.file}: {self.kind} ({self.detail})"
+
+def lost_rows(storage: Storage, table: str) -> Tally:
+    """Rows that manifests list and no part has, of any attempt. Parts are only read if something is missing."""
+    look = manifest.look(storage, table)
+    if not look.missing and not any(each.lost for each in look.manifests):
+        return {}
+    identity = layout.store_id(storage)
+    parts = (tables.read_part(storage, table, f"tables/{table}/{name}", identity) for name in sorted(look.names))
+    rows = manifest.merged(manifest.tally(table, part) for part in parts if not isinstance(part, Fault))
+    return manifest.without([tally for each in look.manifests for tally in (each.tally, each.lost)], rows, table)
+
+
+def _lost(storage: Storage, plan: Mapping[str, Any], table: str, look: Look) -> list[Fault]:
+    """What an earlier compaction found missing and nobody has made again since."""
+    lost = [each.lost for each in look.manifests if each.lost]
+    there = manifest.merged(each.tally for each in look.manifests) if lost else {}
+    names = {run["run"]: run["name"] for run in plan["runs"]}
+    count: dict[str, int] = {}
+    for (run, attempt, *_), steps in manifest.without(lost, there, table).items():
+        if run in names:
+            replayed = layout.replays(storage, run)
+            count[run] = count.get(run, 0) + sum(not layout.superseded(attempt, step, replayed) for step in steps)
+    of = [names[run] for run, rows in count.items() if rows]
+    if not of:
+        return []
+    return [Fault(f"tables/{table}", "missing", f"{sum(count.values())} rows of {listed(of)}, in parts that are gone")]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Some names of runs for a line, and how many more there are."""
+    every = [*names]
+    return ", ".join(every[:_MOST_NAMES]) + (f" and {len(every) - _MOST_NAMES} more" if every[_MOST_NAMES:] else "")

@@ -4,9 +4,14 @@ A launch claims ``launches/<epoch>.json`` (created exclusively) and keeps its he
 launch alive is refused; a dead one is taken over with the next epoch. Workers of the older launch that still run see
 the newer epoch before they publish and stop. On an object store, where nothing is created exclusively, a claim is
 ``launches/<epoch>-<token>.json``, which `_stands` decides on.
+
+Where the process that made a claim can be looked for (same boot, same namespace of process ids), it decides. Elsewhere
+the heartbeat does: in another container a process id means another process, and two machines' clocks are not compared.
+A launch is dead if its heartbeat stays as it is for long enough by the clock of the machine that watches it.
 """
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -16,7 +21,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -24,9 +30,13 @@ from pipeline.errors import Fenced, UserError
 from pipeline.storage import Storage
 
 HEARTBEAT_SECONDS = 2.0
-# A launch on another machine that has not been heard of for this long is taken to be dead.
-SILENCE_SECONDS = 30.0
+# A heartbeat that looks older than this is watched: if it does not change for so long, the launch is taken over.
+SILENCE_SECONDS = WATCH_SECONDS = 30.0
+# Whoever only wants to know watches for some beats.
+GLANCE_SECONDS = 2.5 * HEARTBEAT_SECONDS
 
+_LOG = logging.getLogger(__name__)
+_heard: dict[str, tuple[Any, float]] = {}  # by heartbeat: what it last was, and since when by this process's clock
 _CLAIM = re.compile(r"(\d+)(?:-([0-9a-f]+))?\.json")
 
 
@@ -96,27 +106,66 @@ def _newest(claims: list[Launch]) -> int:
     return max((launch.epoch for launch in claims), default=0)
 
 
-def _holding(claims: list[Launch]) -> Iterator[_Holding]:
-    """The newest launch, if it is alive; several where claims of its epoch are still to be withdrawn."""
-    newest = _newest(claims)
+def _holding(claims: list[Launch], patience: float | None = None) -> Iterator[_Holding]:
+    """The newest launch, if it is alive; several where claims of its epoch are still to be withdrawn.
+
+    patience: Seconds for which to watch a heartbeat that looks old; `GLANCE_SECONDS` by default.
+    """
+    newest, seconds = _newest(claims), GLANCE_SECONDS if patience is None else patience
     for launch in (each for each in claims if each.epoch == newest):
         claim = launch.storage.read_json(launch.file("json"))  # None if it was withdrawn just now
         beat = launch.storage.read_json(launch.file("beat"))
         if not claim or (beat and beat.get("ended")):
             continue
         silence = time.time() - (beat or claim)["at"]
-        if claim["host"] == socket.gethostname():
-            alive = psutil.pid_exists(claim["pid"]) and _created(claim["pid"]) == claim["created"]
+        who = f"process {claim['pid']} on {claim['host']}, heard of {max(silence, 0.0):.0f} s ago"
+        if _here() == {key: claim.get(key) for key in _here()}:
+            alive = _started(claim["pid"]) == claim.get("started")
         else:
-            alive = silence < SILENCE_SECONDS
+            # Right clocks spare the wait; wrong ones, which may show anything, only cost it.
+            alive = abs(silence) < SILENCE_SECONDS or _beats(launch, who, seconds)
         if alive:
-            who = f"process {claim['pid']} on {claim['host']}, heard of {silence:.0f} s ago"
             yield _Holding(launch, claim["at"], who)
 
 
-def _created(pid: int) -> float | None:
-    # A process id is used again after a reboot; with the process's start it is unique. A zombie is dead: it only waits
-    # for its parent to take notice.
+def _beats(launch: Launch, who: str, seconds: float) -> bool:
+    """Whether a launch's heartbeat changes while it is watched, or has since this process last looked."""
+    place = launch.storage.path(launch.file("beat"))
+    if seconds > GLANCE_SECONDS and place not in _heard:
+        _LOG.warning("%s has not said that it ended: watching its heartbeat for %.0f s", who, seconds)
+    while seconds > 0:
+        beat, now = launch.storage.read_json(launch.file("beat")), time.monotonic()
+        last, since = _heard.setdefault(place, (beat, now))
+        if beat != last:
+            _heard[place] = beat, now
+            return not beat.get("ended")
+        if now - since >= seconds:
+            break
+        time.sleep(min(HEARTBEAT_SECONDS / 2, seconds))
+    return False
+
+
+def _here() -> dict[str, str]:
+    """Where process ids mean the same processes: host, boot and namespace."""
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    try:
+        return {"host": socket.gethostname(), "boot": boot.read_text().strip(), "namespace": str(namespace.readlink())}
+    except OSError:  # not Linux: one system is one namespace
+        return {"host": socket.gethostname(), "boot": str(psutil.boot_time()), "namespace": ""}
+
+
+def _started(pid: int) -> float | None:
+    """When a process started, since the boot; None if it is not there.
+
+    Ids are used again; with its start a process is unique. A zombie is dead: it only waits for its parent to notice.
+    """
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else float(fields[18])  # the 22nd field in all; it follows no changed clock
+    except OSError:
+        pass
+    if Path("/proc/self/stat").exists():
+        return None
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
@@ -132,7 +181,7 @@ def _stands(launch: Launch, known: list[Launch]) -> bool:
     most one goes on; both may withdraw, which is safe.
     """
     storage, pid = launch.storage, os.getpid()
-    record = {"host": socket.gethostname(), "pid": pid, "created": _created(pid), "at": time.time()}
+    record = {**_here(), "pid": pid, "started": _started(pid), "at": time.time()}
     if storage.local is not None:
         return storage.create(launch.file("json"), json.dumps(record).encode())
     storage.write_json(launch.file("json"), record)
@@ -150,7 +199,7 @@ def claim(storage: Storage) -> Iterator[Launch]:
         UserError: Another launch holds it.
     """
     known = _claims(storage)
-    for other in _holding(known):
+    for other in _holding(known, WATCH_SECONDS):
         problem = f"is held by another launch ({other.who}); wait for it, or give another --out"
         raise UserError(f"output {storage.uri} {problem}")
     launch = Launch(storage, _newest(known) + 1, "" if storage.local else secrets.token_hex(8))

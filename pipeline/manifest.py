@@ -15,7 +15,7 @@ import pyarrow as pa
 import xxhash
 
 from pipeline import layout
-from pipeline.integrity import Fault
+from pipeline.faults import Fault
 from pipeline.storage import Storage
 
 _TRIES = 10  # of reading a file that may be replaced meanwhile

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from pipeline import layout
 from pipeline.errors import UserError, nearest
 from pipeline.plan import Probe, Run
-from pipeline.snapshots import checksum, plain_state
+from pipeline.sealed import checksum
+from pipeline.snapshots import plain_state
 from pipeline.spec import Probes, Report, Study
 from probes import VARIABLES, givens_of, layer_names
 from tasks import Split

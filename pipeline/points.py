@@ -1,14 +1,15 @@
 """The data points of a probe: drawn once by the driver, stored, and the same at every step of every run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from pipeline import layout
-from pipeline.plan import Run
+from pipeline import layout, sealed
+from pipeline.errors import UserError
+from pipeline.faults import Fault, set_aside
+from pipeline.plan import Probe, Run
 from pipeline.spec import Kernel
 from pipeline.storage import Storage
 from probes import draw_indices
@@ -39,15 +40,76 @@ def inputs_of(points: Mapping[str, Tensor]) -> Any:
     return graphs[torch.arange(len(graphs))]
 
 
-def store_points(storage: Storage, runs: list[Run]) -> None:
-    """Draw and publish the points of every probe that has none yet."""
-    for run in runs:
-        for probe in run.probes:
-            if not storage.exists(layout.points(probe.id)):
-                points = draw_points(getattr(run.data, probe.split), probe.kernel)
-                storage.write(layout.points(probe.id), safetensors.torch.save(points))
+def store_points(storage: Storage, runs: list[Run]) -> list[str]:
+    """Draw and publish the points of every probe that has none yet, or none that are whole; a line about each latter.
+
+    What an older version wrote, without a checksum, is held against the points that are drawn now.
+    """
+    lines: list[str] = []
+    probes = {probe.id: (probe, run) for run in runs for probe in run.probes}
+    for probe, run in probes.values():
+
+        def draw(probe: Probe = probe, run: Run = run) -> dict[str, Tensor]:
+            return draw_points(getattr(run.data, probe.split), probe.kernel)
+
+        if (fault := keep_points(storage, probe.record(), draw)) is not None:
+            lines.append(f"{fault}; drawn again from the data")
+    return lines
+
+
+def keep_points(storage: Storage, probe: Mapping[str, Any], draw: Callable[[], Mapping[str, Tensor]]) -> Fault | None:
+    """Publish the points of a probe unless they are there and whole; what was wrong with those that were there.
+
+    Args:
+        storage: The study's.
+        probe: As ``plan.json`` has it.
+        draw: Gives the points; only called if they are wanted.
+    """
+    content = _read(storage, probe["probe"])
+    if content is None:
+        write_points(storage, probe, draw())
+        return None
+    if not isinstance(content, Fault):
+        tensors, metadata = content
+        if metadata:
+            return None
+        points = draw()  # the same on every machine
+        if sealed.checksum(tensors) == sealed.checksum(points):
+            write_points(storage, probe, points)
+            return None
+        content = Fault(layout.points(probe["probe"]), "damaged", "it has no checksum, and is not what the data give")
+    set_aside(storage, content)
+    write_points(storage, probe, draw())
+    return content
+
+
+def write_points(storage: Storage, probe: Mapping[str, Any], points: Mapping[str, Tensor]) -> None:
+    """Publish the points of a probe, with what they are of and a checksum."""
+    identity = {"probe": probe["probe"], "split": probe["split"], "data": probe["fingerprint"]}
+    storage.write(layout.points(probe["probe"]), sealed.seal(points, identity))
+
+
+def stored_points(storage: Storage, probe: str) -> dict[str, Tensor] | Fault | None:
+    """The stored points of a probe, as :func:`draw_points` gave them, or what is wrong with them; None without any."""
+    content = _read(storage, probe)
+    return content if content is None or isinstance(content, Fault) else content[0]
 
 
 def read_points(storage: Storage, probe: str) -> dict[str, Tensor]:
-    """The stored points of a probe, as :func:`draw_points` gave them."""
-    return safetensors.torch.load(storage.read(layout.points(probe)))
+    """The stored points of a probe, as :func:`draw_points` gave them.
+
+    Raises:
+        UserError: There are none, the bytes are not those that were written, or are those of another probe.
+    """
+    points = stored_points(storage, probe)
+    if isinstance(points, dict):
+        return points
+    fault = points or Fault(layout.points(probe), "missing", "the points of a probe")
+    raise UserError(f"{fault}; run the study again, which draws them again, then take the values up with `retry`")
+
+
+def _read(storage: Storage, probe: str) -> sealed.Sealed | Fault | None:
+    try:
+        return sealed.read(storage, layout.points(probe), {"probe": probe}, older=True)
+    except FileNotFoundError:
+        return None

@@ -10,13 +10,14 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from pipeline import layout, pace
+from pipeline import layout, pace, tables
 from pipeline.launch import holder
 from pipeline.store import Store
 from pipeline.units import clock
 from pipeline.wanted import count
 
 _WATCH_SECONDS = 2.0
+_MEASURED = ("measurements", "spectra", "profiles")
 _MOST_ROWS = 30  # a table longer than a screen helps nobody; the counts above it are complete
 
 
@@ -67,6 +68,13 @@ def now(store: Store) -> list[RunProgress]:
     return of_runs(store, measured, failed, live=holder(store.storage) is not None)
 
 
+def troubles(store: Store) -> list[str]:
+    """What is wrong with the tables, a line each; while a launch goes on, with those of measurements."""
+    # Each training under way has manifests of its own, which there may be thousands of.
+    names = _MEASURED if holder(store.storage) else tuple(tables.SCHEMAS)
+    return [str(fault) for table in names for fault in store.faults(table)]
+
+
 def summary(runs: list[RunProgress]) -> str:
     """The counts by state, e.g. ``2 finished, 1 running, 1 waiting; 96 of 160 snapshots, 480 of 960 values``."""
     states = [run.state for run in runs]
@@ -99,6 +107,8 @@ def show(console: Console, store: Store, watch: bool) -> None:
     """Print the progress of a study; with `watch` again and again until nobody runs it."""
     if not watch:
         console.print(_page(store))
+        for line in troubles(store):
+            console.print(line, markup=False)
         return
     with Live(console=console, auto_refresh=False) as live:
         while True:
@@ -127,14 +137,14 @@ def shown(console: Console, several: bool = False) -> Iterator[Callable[[Store, 
     if not console.is_terminal:
         yield _Lines(console, several)
         return
-    tables: dict[str, Table] = {}
+    pages: dict[str, Table] = {}
     with Live(console=console, refresh_per_second=4, transient=False) as live:
 
         def watch(store: Store, status: dict[str, Any]) -> None:
             runs = of_runs(store, status.get("measured", {}), status.get("failed", {}), live=True)
             trouble = f"  (storage: {status['trouble']})" if status.get("trouble") else ""
-            tables[store.storage.uri] = table(runs, title=f"{store.name}{trouble}")
-            live.update(Group(*tables.values()))
+            pages[store.storage.uri] = table(runs, title=f"{store.name}{trouble}")
+            live.update(Group(*pages.values()))
 
         yield watch
 

@@ -15,15 +15,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import safetensors.torch
 import torch
-import xxhash
 from torch import Tensor, nn
 
 from pipeline import layout, tables
+from pipeline.checkpoints import seal_checkpoint
 from pipeline.launch import Launch
 from pipeline.layout import Notice, SnapshotName
-from pipeline.snapshots import SnapshotBuffer, checksum, parameters_of, plain_state
+from pipeline.sealed import checksum
+from pipeline.snapshots import SnapshotBuffer, parameters_of, plain_state, seal_snapshot
 
 _OVERLAP_BYTES = 4 * 2**20  # of less, the copy is done before another thread is awake
 
@@ -212,9 +212,7 @@ class Recorder:
                 record = {"after_step": self._agreed_until}
                 self.launch.storage.write_json(f"runs/{self.run}/replays/{self.attempt:04d}.json", record)
                 self._earlier = {}
-            metadata = {"run": self.run, "step": step, "attempt": self.attempt, "checksum": name.checksum}
-            metadata = {key: str(value) for key, value in {**metadata, "taken_at": cost["taken_at"]}.items()}
-            data = safetensors.torch.save(buffer.tensors, metadata)
+            data = seal_snapshot(self.run, name, buffer.tensors, cost["taken_at"])
             self.launch.storage.write(layout.snapshot(self.run, name), data)
         if earlier is not None and earlier.checksum == name.checksum:
             self._agreed_until = max(self._agreed_until, step)
@@ -241,7 +239,7 @@ class Recorder:
         kept = layout.checkpoint(self.run, step, self.attempt)
         data = io.BytesIO()
         torch.save(dict(state), data)
-        storage.write(kept, data.getvalue() + xxhash.xxh3_64_digest(data.getvalue()))
+        storage.write(kept, seal_checkpoint(data.getvalue(), self.run, step))
         self.checkpointing = False
         for file in storage.list(f"runs/{self.run}/checkpoints"):
             if (old := f"runs/{self.run}/checkpoints/{file}") != kept:

@@ -1,21 +1,17 @@
 """Snapshots: a module's parameters and buffers under their own names, and their files on storage."""
 
-import json
 from collections.abc import Mapping
 
-import safetensors
-import safetensors.torch
 import torch
-import xxhash
 from torch import Tensor, nn
 
-from pipeline import layout
+from pipeline import layout, sealed
 from pipeline.errors import UserError
+from pipeline.faults import Fault
 from pipeline.layout import SnapshotName
 from pipeline.storage import Storage
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-_DIGEST_BYTES = 8  # of xxh3 with 64 bits
 _COMPILED = "_orig_mod"  # where torch.compile keeps a module
 
 
@@ -69,38 +65,28 @@ class SnapshotBuffer:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
 
-def checksum(state: Mapping[str, Tensor]) -> str:
-    """Sixteen hex digits over names, types, shapes and every bit of a state of CPU tensors."""
-    digest = xxhash.xxh3_64()
-    for name in sorted(state):
-        tensor = state[name].contiguous()
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def seal_snapshot(run: str, name: SnapshotName, state: Mapping[str, Tensor], taken_at: float) -> bytes:
+    """The bytes of a snapshot's file; `taken_at` in seconds since 1970."""
+    return sealed.seal(state, {**_identity(run, name), "taken_at": taken_at})
 
 
 def read_snapshot(storage: Storage, run: str, name: SnapshotName) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The state in a snapshot's file, and its metadata: ``run, step, attempt, checksum, taken_at`` as text.
 
     Raises:
-        UserError: The bytes are not those that were written.
+        UserError: The bytes are not those that were written, or are those of another snapshot.
         FileNotFoundError: The file is not there, e.g. freed.
     """
-    file = layout.snapshot(run, name)
-    data = storage.read(file)
-    try:
-        # The format: eight bytes of header length, the header as JSON, the tensors.
-        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        state = safetensors.torch.load(data)
-    except (ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
-        raise UserError(f"{file}: damaged ({error}); remove it and run the study again") from error
-    if (found := checksum(state)) != name.checksum:
-        raise UserError(f"{file}: checksum {found}, expected {name.checksum}; remove it and run the study again")
-    return state, metadata
+    content = sealed.read(storage, layout.snapshot(run, name), _identity(run, name))
+    if isinstance(content, Fault):
+        raise UserError(f"{content}; remove it and run the study again")
+    return content
 
 
-def read_checkpoint(storage: Storage, file: str) -> bytes | None:
-    """A checkpoint for `torch.load`, without the checksum at its end; None if the bytes are not those written."""
-    data = storage.read(file)
-    state, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-    return state if xxhash.xxh3_64_digest(state) == digest else None
+def snapshot_fault(storage: Storage, run: str, name: SnapshotName) -> Fault | None:
+    """What is wrong with the identity of a snapshot's file, without reading its parameters; None if nothing is."""
+    return sealed.identity_fault(storage, layout.snapshot(run, name), _identity(run, name))
+
+
+def _identity(run: str, name: SnapshotName) -> dict[str, object]:
+    return {"run": run, "step": name.step, "attempt": name.attempt, "checksum": name.checksum}

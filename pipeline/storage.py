@@ -4,6 +4,8 @@ Storage is the truth: whatever is listed here was written completely. On a local
 and rename; on an object store one PUT. Nothing is ever changed in place, except for small status files, replaced whole.
 """
 
+import ctypes
+import errno
 import json
 import os
 import re
@@ -20,6 +22,10 @@ import pyarrow.fs as pafs
 
 from pipeline.errors import UserError
 
+# What a file system says of an operation that it does not have.
+_CANNOT = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_NO_REPLACE = 1  # renameat2's flag
 _TRIES = 10  # of reading a file that may change
 _TEMPORARY = re.compile(r"\.(\d+)-\d+$")  # process and thread of the writer, see `_staged`
 
@@ -85,7 +91,7 @@ class Storage:
             raise NotImplementedError(f"{self.path(name)}: an object store creates nothing exclusively")
         try:
             with _staged(self.local / name, data) as (temporary, target):
-                os.link(temporary, target)  # the one local operation that publishes whole content and fails if taken
+                _put_in_place(temporary, target)
         except FileExistsError:
             return False
         return True
@@ -97,6 +103,12 @@ class Storage:
         filesystem, root = self._filesystem()
         with filesystem.open_input_file(f"{root}/{name}") as stream:
             return stream.read()
+
+    def read_start(self, name: str, size: int) -> bytes:
+        """The first bytes of a file, `size` at most. Raises FileNotFoundError."""
+        filesystem, root = self._filesystem()
+        with filesystem.open_input_file(f"{root}/{name}") as stream:
+            return stream.read(size)
 
     def exists(self, name: str) -> bool:
         """Whether a file or directory of this name is there."""
@@ -116,6 +128,11 @@ class Storage:
         filesystem, root = self._filesystem()
         found = filesystem.get_file_info(pafs.FileSelector(f"{root}/{directory}", allow_not_found=True))
         return sorted(info.base_name for info in found if info.type == pafs.FileType.File)
+
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name, in place of what has it. Raises FileNotFoundError."""
+        filesystem, root = self._filesystem()
+        filesystem.move(f"{root}/{name}", f"{root}/{to}")
 
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is no error."""
@@ -168,6 +185,11 @@ class Storage:
         try:
             self.write(".probe", b"")
             self.remove(".probe")
+            if self.local is not None:  # which is how a launch claims it
+                created = [self.create(".probe", b""), self.create(".probe", b"")]
+                self.remove(".probe")
+                if created != [True, False]:
+                    raise OSError(f"a file was created {sum(created)} times under one name, expected once")
         except OSError as error:
             raise UserError(
                 f"output {self.uri} cannot be written: {error.strerror or error}; give another --out"
@@ -195,6 +217,38 @@ def _opened(uri: str) -> tuple[pafs.FileSystem, str]:
         raise UserError(f"storage {uri}: {error}; give a local path or a URI pyarrow knows") from error
 
 
+def _put_in_place(temporary: Path, target: Path) -> None:
+    """Publish a whole file under a name; FileExistsError if that is taken. Of several at once one succeeds."""
+    try:
+        os.link(temporary, target)
+        return
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+    try:  # no hard links: vfat, exFAT
+        _rename_new(temporary, target)
+        return
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+    # Neither: gcsfuse, which shows a file to others once it is closed. Elsewhere the content comes after the name.
+    data = temporary.read_bytes()
+    with target.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _rename_new(temporary: Path, target: Path) -> None:
+    """Rename a file unless the new name is taken; FileExistsError if it is."""
+    rename = getattr(_LIBC, "renameat2", None)
+    if rename is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    here = -100  # AT_FDCWD: names from the working directory; absolute ones do not care
+    if rename(here, os.fsencode(temporary), here, os.fsencode(target), _NO_REPLACE):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(target))
+
+
 @contextmanager
 def _staged(target: Path, data: bytes) -> Iterator[tuple[Path, Path]]:
     """The data in a durable temporary file beside its target; the block puts it in place, durable when it ends."""
@@ -217,5 +271,8 @@ def _fsync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT:  # some cannot for directories, and need not
+            raise
     finally:
         os.close(descriptor)

@@ -1,7 +1,9 @@
 """Reading a study: every table with one row a key, superseded trajectories left out, the varied fields joined."""
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,18 @@ from pipeline import layout, tables
 from pipeline.compaction import compact
 from pipeline.counts import Counts, counts
 from pipeline.errors import UserError
+from pipeline.faults import Fault
+from pipeline.integrity import table_faults
 from pipeline.storage import Storage
+from pipeline.tables import Parts
 from pipeline.wanted import Wanted, kinds, wanted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+_FIRST = ["study", "run", "task", "model", "seed", "step", "epoch", "split", "outputs", "variable", "value", "stderr"]
+_FIRST += ["draws", "probe_seconds", "lag_seconds"]  # the first columns of measurements
 
 
 class Store:
@@ -72,16 +81,17 @@ class Store:
         found = {run["run"]: self.storage.read_json(layout.outcome(run["run"])) for run in self.runs}
         return {run: outcome for run, outcome in found.items() if outcome is not None}
 
+    def faults(self, table: str) -> list[Fault]:
+        """What is wrong with a table, as manifests tell it; see :func:`pipeline.integrity.table_faults`."""
+        return table_faults(self.storage, self.plan, table)
+
     def counts(self) -> dict[str, Counts]:
         """How many of the values planned for each run are there, by run; see :func:`pipeline.counts.counts`."""
         return counts(self.storage, self.plan)
 
     def measurements(self) -> pd.DataFrame:
-        """One row per (run, step, probe, variable), measured or failed, in the order of the issue's columns."""
-        frame = self._table("measurements")
-        first = ["study", "run", "task", "model", "seed", "step", "epoch", "split", "outputs", "variable", "value"]
-        first += ["stderr", "draws", "probe_seconds", "lag_seconds", *self.varied]
-        return frame.loc[:, first + [column for column in frame.columns if column not in first]]
+        """One row per (run, step, probe, variable), measured or failed; what one looks for first comes first."""
+        return self._table("measurements")
 
     def history(self) -> pd.DataFrame:
         """One row per (run, step, split, variable) with loss and score."""
@@ -127,12 +137,6 @@ class Store:
 
         return read_points(self.storage, probe) if self.storage.exists(layout.points(probe)) else {}
 
-    def rows(self, table: str, columns: Iterable[str]) -> pd.DataFrame:
-        """Some columns of a table, one row a key; what a large study has is read as far as it is wanted."""
-        wanted = list(dict.fromkeys(columns))
-        read = tables.read_parts(self.storage, table, columns=_and_order(table, wanted))
-        return self._settle(table, read.frame)[wanted]
-
     def parts_since(
         self, table: str, seen: set[str], columns: Sequence[str] | None = None
     ) -> tuple[pd.DataFrame, set[str]]:
@@ -158,11 +162,30 @@ class Store:
         for table in tables.SCHEMAS:
             parts = tables.read_parts(self.storage, table)
             compact(self.storage, table, self._dedupe(table, parts.frame), parts.names, writer)
-            whole = self.measurements() if table == "measurements" else self._table(table)
+            whole = self._table(table)
             self.storage.write(f"{table}.parquet", tables.to_parquet(pa.Table.from_pandas(whole, preserve_index=False)))
 
+    def table(self, table: str, columns: Sequence[str] | None = None) -> Parts:
+        """A table by its name, and what is wrong with the parts that it lies in.
+
+        Args:
+            table: Its name.
+            columns: Those of its own that are wanted, which saves most of the time with a large study; by default all,
+                with the study's and the runs' fields beside them.
+        """
+        parts = tables.read_parts(self.storage, table, columns=columns and _and_order(table, columns))
+        faults = {fault.file: fault for fault in (*self.faults(table), *parts.faults)}
+        frame = self._settle(table, parts.frame)[[*columns]] if columns else self._whole(table, parts.frame)
+        return replace(parts, frame=frame, faults=[*faults.values()])
+
     def _table(self, table: str) -> pd.DataFrame:
-        return self._join(self._settle(table, tables.read_parts(self.storage, table).frame))
+        return self._whole(table, tables.read_parts(self.storage, table).frame)
+
+    def _whole(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
+        """Rows of parts as a user wants them: one a key, with the study's and the runs' fields."""
+        frame = self._join(self._settle(table, frame))
+        first = [*_FIRST, *self.varied] if table == "measurements" else []
+        return frame.loc[:, first + [column for column in frame.columns if column not in first]]
 
     def _settle(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
         planned = [run["run"] for run in self.runs]
@@ -235,7 +258,13 @@ def load(path: str | Path, table: str = "measurements") -> pd.DataFrame:
 
     Raises:
         UserError: No study at `path`, or no such table.
+
+    Warns:
+        UserWarning: Rows are missing, since a file that had them is missing, damaged or of something else.
     """
     if table not in tables.SCHEMAS:
         raise UserError(f'table "{table}" unknown; allowed: {", ".join(tables.SCHEMAS)}')
-    return getattr(Store(Storage.at(path)), table)()
+    parts = Store(Storage.at(path)).table(table)
+    for fault in parts.faults:
+        warnings.warn(f"{path}: {fault}: not among these rows", stacklevel=2)
+    return parts.frame

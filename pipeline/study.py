@@ -11,11 +11,13 @@ from pipeline import layout, provenance
 from pipeline.ending import Ended, ended, publish, track
 from pipeline.errors import Stopped, UserError
 from pipeline.execution import Work, execute, stop_at_failure
+from pipeline.faults import Fault
 from pipeline.further import Asked, ask, read
 from pipeline.interrupts import interruptible
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.ledger import Ledger
+from pipeline.mending import mend_tables, set_aside_snapshots
 from pipeline.plan import Run, make_runs
 from pipeline.planned import named, plan_record
 from pipeline.points import store_points
@@ -85,9 +87,13 @@ def run_studies(
             again = set() if retry is None else _chosen(runs, retry)
             if order.asked is not None:
                 ask(storage, order.study, runs, order.asked, begun)
-            _prepare(storage, launch, order.study, runs, command, begun, again)
+            layout.identify(storage)
+            told = [*_prepare(storage, launch, order.study, runs, command, begun, again)]
+            told += mend_tables(launch, Store(storage).plan)
             before = Store(storage).outcomes()
-            todo, unread = _missing(storage, runs, again, training=order.asked is None)
+            todo, unread, faults = _missing(storage, runs, again, training=order.asked is None)
+            for line in (*told, *(f"{fault}; set aside" for fault in faults)):
+                tell(f"{order.study.name}: {line}")
             if again_trained := _retrained(runs, todo, before):
                 tell(f"{order.study.name}: {again_trained}")
             works.append(Work(order.study, launch, Store(storage), todo, uri, claims[k].close))
@@ -136,7 +142,8 @@ def _chosen(runs: list[Run], names: Sequence[str]) -> set[str]:
 
 def _prepare(
     storage: Storage, launch: Launch, study: Study, runs: list[Run], command: str, begun: float, again: set[str]
-) -> None:
+) -> list[str]:
+    """Put on storage what a launch needs there; a line about each file that was there and not what it should be."""
     storage.write(layout.STUDY, study.text().encode())
     data = {run.task.name: run.data.source for run in runs}
     record = provenance.gather(command, study.seed_list, data, begun)
@@ -144,26 +151,31 @@ def _prepare(
     storage.write_json(f"launches/{launch.epoch:06d}.provenance", record)
     retried = storage.read_json(layout.PLAN, {}).get("retried_at", {}) | dict.fromkeys(sorted(again), begun)
     storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch, retried, read(storage)))
-    store_points(storage, runs)
+    return store_points(storage, runs)
 
 
 def _missing(
     storage: Storage, runs: list[Run], again: Container[str] = (), training: bool = True
-) -> tuple[list[str], int]:
-    """Runs to train, and how many snapshots of runs that are not to be trained are still to be read.
+) -> tuple[list[str], int, list[Fault]]:
+    """Runs to train, how many snapshots of runs that are not to be trained are still to be read, and those set aside.
 
     again: failed and stopped runs that are to be taken up. training: False if none is to be trained.
     """
     store = Store(storage)
     ledger = Ledger(store.plan)
     ledger.restore(store.measurements().to_dict("records"))
-    outcomes, todo, unread = store.outcomes(), [], 0
+    outcomes, todo, unread, faults = store.outcomes(), [], 0, list[Fault]()
     for run in runs:
         outcome = outcomes.get(run.id)
         present = layout.current_snapshots(storage, run.id)
         for name in present:
             ledger.notice(Notice(run.id, name))
-        steps, there = ledger.to_read(run.id), {name.step for name in present if not name.freed}
+        steps = ledger.to_read(run.id)
+        to_read = [name for name in present if name.step in steps and not name.freed]
+        faulty = [*set_aside_snapshots(storage, run.id, to_read)]
+        faults += faulty
+        files = {fault.file for fault in faulty}
+        there = {name.step for name in present if not name.freed and layout.snapshot(run.id, name) not in files}
         ended = outcome and outcome["state"] != "finished" and run.id not in again
         # What was asked for further was there when it was asked for: nothing is trained for it.
         whole = outcome and outcome["state"] == "finished" and steps & {*run.schedule} <= there
@@ -179,7 +191,7 @@ def _missing(
                 for file in storage.list(f"runs/{run.id}/checkpoints"):
                     storage.remove(f"runs/{run.id}/checkpoints/{file}")
         todo.append(run)
-    return [run.id for run in todo], unread
+    return [run.id for run in todo], unread, faults
 
 
 def _retrained(runs: Sequence[Run], todo: Container[str], before: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from pipeline import layout, manifest
-from pipeline.integrity import Fault
+from pipeline.faults import Fault
 from pipeline.manifest import Manifest, Part
 from pipeline.storage import Storage
 

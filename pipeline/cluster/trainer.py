@@ -31,7 +31,6 @@ from pipeline.learning import Training, World, initialise, training_of
 from pipeline.plan import restore
 from pipeline.provenance import host
 from pipeline.recorder import Recorder
-from pipeline.snapshots import read_checkpoint
 from pipeline.store import Store
 from pipeline.training import Costs, train, train_together
 from pipeline.trial import better_together
@@ -127,7 +126,7 @@ def _train(
     launch, pace = group.launch, group.pool.checkpoint_seconds
     whats = [training_of(record) for record in records]
     data = load_data(records[0], group.data_dir)
-    found = [read_checkpoint(launch.storage, attempt.checkpoint) if attempt.checkpoint else None for attempt in begun]
+    found = [attempts.read_checkpoint(launch.storage, attempt) for attempt in begun]
     checkpoints = [checkpoint for checkpoint in found if checkpoint is not None] if begun[0].resumed_at else None
 
     def notify(notice: Notice) -> None:

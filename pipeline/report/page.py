@@ -111,6 +111,7 @@ def _page(view: View, images: list[dict[str, Any]], notes: list[str]) -> str:
         span=_span(view),
         planned=summaries.planned_measurements(view),
         gaps=summaries.gaps(view),
+        faults=view.faults,
         costs=summaries.cost_rows(view),
         lags=summaries.lags(view),
         failed_runs=[(run["name"], view.outcomes[run["run"]]) for run in view.runs if _failed(view, run["run"])],

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -108,9 +108,10 @@ class View:
         except FileNotFoundError:
             self.yaml = None
         self.probes = store.probes
+        self.faults = [fault for table in ("spectra", "profiles") for fault in store.faults(table)]
         self.measurements = self._planned("measurements", _MEASUREMENTS)
-        self.history = store.rows("history", _HISTORY)
-        self.snapshots = store.rows("snapshots", _SNAPSHOTS)
+        self.history = self._table("history", _HISTORY)
+        self.snapshots = self._table("snapshots", _SNAPSHOTS)
         self.options = options = self.plan.get("report") or {} if options is None else options
         epochs = [frame["epoch"].notna() for frame in (self.measurements, self.history)]
         # Reinforcement learning has no epochs: its steps are the only time there is.
@@ -193,9 +194,14 @@ class View:
         rows = self._planned("profiles", _PROFILES)
         return rows.assign(x=self._positions(rows))
 
-    def _planned(self, table: str, columns: Iterable[str]) -> pd.DataFrame:
+    def _table(self, table: str, columns: Sequence[str]) -> pd.DataFrame:
+        read = self.store.table(table, columns)
+        self.faults += [fault for fault in read.faults if fault not in self.faults]
+        return read.frame
+
+    def _planned(self, table: str, columns: Sequence[str]) -> pd.DataFrame:
         """The rows of a table that are of the plan's probes, with the kernel of each."""
-        rows = self.store.rows(table, columns)
+        rows = self._table(table, columns)
         rows = rows.loc[rows["probe"].isin(list(self.probes))].reset_index(drop=True)
         kernels = {probe: self.kernel_of(probe) for probe in self.probes}
         kinds = list(dict.fromkeys(kernels.values()))

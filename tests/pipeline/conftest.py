@@ -1,3 +1,5 @@
+import copy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,16 @@ def planned(tmp_path: Path) -> tuple[Storage, dict[str, Any]]:
     return study_on_disk.write_plan(tmp_path / "results" / "study")
 
 
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, dict[str, Any]]:
+    return study_on_disk.write_study(tmp_path_factory.mktemp("finished"))
+
+
 @pytest.fixture
-def finished(tmp_path: Path) -> tuple[Storage, dict[str, Any]]:
-    """The same study, finished and measured."""
-    return study_on_disk.write_study(tmp_path / "results" / "study")
+def finished(_finished: tuple[Storage, dict[str, Any]], tmp_path: Path) -> tuple[Storage, dict[str, Any]]:
+    """The same study, finished and measured: a copy, since to make it all anew takes as long as most tests."""
+    shutil.copytree(_finished[0].uri, tmp_path / "results" / "study")
+    return Storage.at(tmp_path / "results" / "study"), copy.deepcopy(_finished[1])
 
 
 @pytest.fixture(scope="session")

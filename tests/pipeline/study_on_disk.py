@@ -9,6 +9,7 @@ from pipeline import layout, tables
 from pipeline.layout import SnapshotName
 from pipeline.plan import Run, make_runs
 from pipeline.planned import plan_record
+from pipeline.snapshots import seal_snapshot
 from pipeline.spec import Study, read_study
 from pipeline.storage import Storage
 from studies import shipped
@@ -141,7 +142,8 @@ def write_study(root: Path, *overrides: str) -> tuple[Storage, Row]:
             tables.write_part(storage, "profiles", profile_rows(run, step), "hub")
             tables.write_part(storage, "history", history_rows(run, step), run["run"])
             tables.write_part(storage, "snapshots", [snapshot_row(run, step)], run["run"])
-            storage.write(layout.snapshot(run["run"], SnapshotName(step, 1, checksum(step))), b"parameters")
+            name = SnapshotName(step, 1, checksum(step))
+            storage.write(layout.snapshot(run["run"], name), seal_snapshot(run["run"], name, {}, START + step))
         storage.write_json(f"runs/{run['run']}/attempts/0001.json", {"attempt": 1, "started_at": START})
         storage.write_json(layout.outcome(run["run"]), outcome())
     return storage, plan

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from study_on_disk import START, Row, measurement_rows, replay, write_plan
+from object_storage import object_store
+from study_on_disk import START, Row, measurement_rows, replay, small_plan, write_plan
 
 from pipeline import layout, manifest, tables
 from pipeline.ledger import Ledger
@@ -131,6 +132,19 @@ def test_no_part_is_opened(finished: Study, monkeypatch: pytest.MonkeyPatch):
         assert len([name for name in opened if name.endswith(".manifest")]) == 1
         Store(storage).publish("compact-000001")
         opened.clear()
+
+
+def test_counts_on_an_object_store(monkeypatch: pytest.MonkeyPatch):
+    storage, plan = object_store(monkeypatch), small_plan()
+    storage.write_json(layout.PLAN, plan)
+    for run in plan["runs"]:
+        for step in run["schedule"]:
+            tables.write_part(storage, "measurements", measurement_rows(plan, run, step), "hub")
+    for _ in range(2):
+        assert [count.measured for count in Store(storage).counts().values()] == [24, 24]
+        Store(storage).publish("compact-000001")
+    storage.remove(tables.part_names(storage, "measurements")[0])
+    assert [count.measured for count in Store(storage).counts().values()] == [0, 0]
 
 
 def test_a_store_of_before_there_were_manifests_is_counted_by_its_rows(finished: Study):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -35,9 +36,9 @@ def storage(tmp_path: Path) -> Storage:
 
 
 @contextmanager
-def other_process(storage: Storage) -> Iterator[subprocess.Popen]:
+def other_process(storage: Storage, *within: str) -> Iterator[subprocess.Popen]:
     """Another process that holds the storage until a line comes on its stdin."""
-    command = [sys.executable, "-c", HOLD, storage.uri]
+    command = [*within, sys.executable, "-c", HOLD, storage.uri]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -45,6 +46,13 @@ def other_process(storage: Storage) -> Iterator[subprocess.Popen]:
             yield process
         finally:
             process.kill()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody watches a heartbeat that looks old, but where a test says so."""
+    monkeypatch.setattr(launch, "WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(launch, "GLANCE_SECONDS", 0.0)
 
 
 def written(storage: Storage, epoch: int = 1, **changes: Any) -> None:
@@ -102,11 +110,64 @@ def test_a_launch_that_ends_in_peace_lets_go_while_its_process_lives_on(storage:
 
 
 def test_a_process_id_used_again_is_another_process(storage: Storage):
-    own = psutil.Process().create_time()
-    written(storage, host=socket.gethostname(), pid=os.getpid(), created=own)
+    own = launch._started(os.getpid())
+    assert own is not None
+    written(storage, **launch._here(), pid=os.getpid(), started=own)
     assert holder(storage) is not None
-    written(storage, 2, host=socket.gethostname(), pid=os.getpid(), created=own - 1000)
+    written(storage, 2, **launch._here(), pid=os.getpid(), started=own - 1000)
     assert holder(storage) is None
+
+
+@pytest.mark.parametrize("key", ["host", "boot", "namespace"])
+def test_a_process_of_elsewhere_is_not_looked_for_here(key: str, storage: Storage):
+    """The process that has the claim's id here is another one; its own may beat on."""
+    there = launch._here() | {key: "another"}
+    written(storage, **there, pid=os.getpid(), started=-1.0)
+    assert holder(storage) is not None, "its heartbeat is fresh"
+    with pytest.raises(UserError, match="held by another launch"), claim(storage):
+        pass
+    written(storage, 2, **there, pid=os.getpid(), started=launch._started(os.getpid()), at=0.0)
+    assert holder(storage) is None, "its heartbeat is not"
+
+
+@pytest.mark.parametrize("days", [400, -400])
+def test_clocks_that_differ_by_days_change_nothing(days: int, storage: Storage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(launch, "WATCH_SECONDS", 60.0)
+    with other_process(storage):
+        clock = SimpleNamespace(time=lambda: time.time() + 86400 * days, monotonic=time.monotonic, sleep=time.sleep)
+        monkeypatch.setattr(launch, "time", clock)
+        monkeypatch.setattr(launch, "_here", lambda: {"host": "elsewhere"})
+        with pytest.raises(UserError, match="held by another launch"), claim(storage):
+            pass
+    monkeypatch.setattr(launch, "WATCH_SECONDS", 0.2)
+    assert holder(storage) is None
+    with claim(storage) as mine:
+        assert mine.epoch == 2
+
+
+def unshared() -> list[str]:
+    """A command line that starts what follows in a namespace of process ids of its own; empty where one may not."""
+    command = ["unshare", "-pf", "--mount-proc", "--kill-child"]
+    try:
+        done = subprocess.run([*command, "true"], capture_output=True, timeout=60)
+    except FileNotFoundError:
+        return []
+    return command if done.returncode == 0 else []
+
+
+def test_two_containers_of_one_host_name(storage: Storage, monkeypatch: pytest.MonkeyPatch):
+    if not (command := unshared()):
+        pytest.skip("no namespaces of process ids may be made here")
+    with other_process(storage, *command):
+        claimed = storage.read_json("launches/000001.json")
+        assert (claimed["host"], claimed["pid"]) == (socket.gethostname(), 1)
+        assert holder(storage) is not None
+        with pytest.raises(UserError, match=r"held by another launch .process 1 on "), claim(storage):
+            pass
+        Launch(storage, 1).check()
+    monkeypatch.setattr(launch, "SILENCE_SECONDS", 0.0)  # it has been killed
+    with claim(storage) as mine:
+        assert mine.epoch == 2
 
 
 @pytest.mark.parametrize(("ago", "alive"), [(0.0, True), (SILENCE_SECONDS - 5, True), (SILENCE_SECONDS + 5, False)])

@@ -12,11 +12,19 @@ from hypothesis import strategies as st
 from launch_race import Claimant, race
 from object_storage import object_store
 
+from pipeline import launch
 from pipeline.errors import Fenced, UserError
 from pipeline.launch import Launch, ask_to_stop, claim, claimed_at, holder
 from pipeline.storage import Storage
 
 REFUSED = "was claimed by another launch just now", "is held by another launch (process "
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody watches a heartbeat that looks old."""
+    monkeypatch.setattr(launch, "WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(launch, "GLANCE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -126,15 +134,15 @@ def test_of_many_launches_one_goes_on_beside_those_that_look_dead(
     storage = object_store(monkeypatch)
     claimants = [Claimant(storage, each) for each in silent]
     held = race(claimants, order)
-    for launch in held:
-        dead = next(each.silent for each in claimants if each.launch is launch)
-        assert dead or launch is held[-1], "who is alive is not taken over"
-    assert len({launch.epoch for launch in held}) == len(held)
+    for other in held:
+        dead = next(each.silent for each in claimants if each.launch is other)
+        assert dead or other is held[-1], "who is alive is not taken over"
+    assert len({other.epoch for other in held}) == len(held)
     for each in claimants:
         each.release()
-    for launch in held[:-1]:
+    for other in held[:-1]:
         with pytest.raises(Fenced):
-            launch.check()
-    for launch in held[-1:]:
-        launch.check()
-    assert sorted(claims(storage)) == sorted(launch.file("json").removeprefix("launches/") for launch in held)
+            other.check()
+    for other in held[-1:]:
+        other.check()
+    assert sorted(claims(storage)) == sorted(other.file("json").removeprefix("launches/") for other in held)

@@ -5,8 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import layout, tables
-from pipeline.errors import UserError
+from pipeline import layout
 from pipeline.storage import Storage
 from pipeline.store import Store
 
@@ -33,11 +32,3 @@ def test_a_field_varied_over_values_of_several_kinds_is_a_column(values: list, s
     by_run = whole.groupby("run")["model.width"].first()
     found = [by_run.get(run["run"]) for run in plan["runs"]]
     assert [None if value is None or value != value else value for value in found] == shown
-
-
-def test_a_damaged_part_is_named(finished: Study):
-    storage, _ = finished
-    name = tables.part_names(storage, "history")[0]
-    storage.write(name, b"PAR1 and nothing more")
-    with pytest.raises(UserError, match=f"{name}: damaged"):
-        Store(storage).history()

@@ -1,6 +1,7 @@
+import errno
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from object_storage import object_store
 from storage_race import NAMES, create_all
 
+from pipeline import storage as storage_module
 from pipeline.errors import UserError
 from pipeline.storage import Storage
 
@@ -45,12 +47,59 @@ def test_what_is_written_is_read_listed_and_removed(storage: Storage):
         storage.read("nowhere/one")
 
 
+def test_a_file_is_given_another_name_and_read_from_its_start(storage: Storage):
+    storage.write("a/one", b"123456")
+    storage.write("a/two", b"")
+    storage.move("a/one", "a/two")
+    assert storage.list("a") == ["two"]
+    assert storage.read_start("a/two", 4) == b"1234"
+    assert storage.read_start("a/two", 100) == b"123456"
+    with pytest.raises(FileNotFoundError):
+        storage.read_start("a/one", 4)
+
+
 def test_a_name_is_created_once(tmp_path: Path):
     storage = Storage.at(tmp_path)
     assert storage.create("launches/1", b"first")
     assert not storage.create("launches/1", b"second")
     assert storage.read("launches/1") == b"first"
     assert storage.list("launches") == ["1"]
+
+
+def refuse(number: int) -> None:
+    raise OSError(number, os.strerror(number))
+
+
+def without(monkeypatch: pytest.MonkeyPatch, links: bool, renames: bool) -> None:
+    """A file system that lacks operations, as vfat lacks hard links and gcsfuse renames that replace nothing too."""
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *names: refuse(errno.EPERM))
+    if not renames:
+        monkeypatch.setattr(storage_module, "_rename_new", lambda *names: refuse(errno.EINVAL))
+
+
+@pytest.mark.parametrize("renames", [True, False])
+def test_a_name_is_created_once_where_there_are_no_hard_links(
+    renames: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    without(monkeypatch, links=False, renames=renames)
+    storage = Storage.at(tmp_path)
+    storage.check_writable()
+    assert storage.create("launches/1", b"first")
+    assert not storage.create("launches/1", b"second")
+    assert storage.read("launches/1") == b"first"
+    assert files(tmp_path) == ["launches/1"]
+    with ThreadPoolExecutor(8) as pool:
+        for name in range(20):
+            won = list(pool.map(lambda who, name=name: storage.create(f"claims/{name}", b"%d" % who), range(8)))
+            assert sum(won) == 1
+            assert storage.read(f"claims/{name}") == b"%d" % won.index(True)
+
+
+def test_a_place_where_names_are_not_created_once_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(storage_module, "_put_in_place", lambda temporary, target: temporary.replace(target))
+    with pytest.raises(UserError, match="cannot be written: a file was created 2 times under one name, expected once"):
+        Storage.at(tmp_path).check_writable()
 
 
 def test_an_object_store_does_not_promise_to_create_a_name_once(monkeypatch: pytest.MonkeyPatch):

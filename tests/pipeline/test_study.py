@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from study_on_disk import checksum, small_plan, small_study, write_study
 
-from pipeline import cli, ending, execution, layout, study
+from pipeline import cli, ending, execution, layout, study, tables
 from pipeline.errors import Fenced, Stopped, UserError
 from pipeline.launch import Launch
 from pipeline.layout import SnapshotName
@@ -50,7 +50,8 @@ def test_a_new_comparison_trains_again_what_was_not_kept(freed: list[int], asked
         storage.remove(layout.snapshot(run, name))
     variables = f"probes.variables=[{', '.join(asked)}]"
     storage.write_json(layout.PLAN, small_plan(variables))
-    todo, unread = study._missing(storage, small_study(variables)[1])
+    todo, unread, faults = study._missing(storage, small_study(variables)[1])
+    assert faults == []
     assert sorted(todo) == sorted(run["run"] for run in plan["runs"] if trained)
     assert unread == (0 if trained or asked == ["trace"] else 2 * 4)
     assert all(storage.exists(layout.outcome(run["run"])) != trained for run in plan["runs"])
@@ -70,6 +71,53 @@ def test_what_is_trained_again_is_told_before(freed: list[int], tmp_path, monkey
     names = ", ".join(run["name"] for run in plan["runs"][1:])
     again = f"{plan['study']}: retrain {names}: a snapshot that is wanted now was not taken or not kept"
     assert told == ([again] if freed else [])
+
+
+def test_snapshots_of_two_runs_exchanged_are_set_aside_and_trained_again(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    storage, plan = write_study(tmp_path, "probes.variables=[trace]")
+    files = [layout.snapshot(run["run"], SnapshotName(2, 1, checksum(2))) for run in plan["runs"]]
+    contents = [storage.read(file) for file in files]
+    for file, content in zip(files, reversed(contents), strict=True):
+        storage.write(file, content)
+    monkeypatch.setattr(study, "execute", lambda works, *given: [Stopped()])  # nothing is trained here
+    told: list[str] = []
+    order = study.Order(small_study("probes.variables=[trace]")[0], "small.yaml", tmp_path)
+    study.run_studies([order], offline=True, tell=told.append)
+    assert told == [], "nothing is to be read of them: all has been measured"
+    order = study.Order(small_study("probes.variables=[trace, entropy]")[0], "small.yaml", tmp_path)
+    study.run_studies([order], offline=True, tell=told.append)
+    for file, run, other, content, line in zip(
+        files, plan["runs"], reversed(plan["runs"]), reversed(contents), told[:2], strict=True
+    ):
+        assert line == f"quickstart: {file}: foreign (its run is {other['run']}, expected {run['run']}); set aside"
+        assert storage.read(f"{file}.foreign") == content
+        assert not storage.exists(file)
+        assert not storage.exists(layout.outcome(run["run"])), "it is trained again"
+    names = ", ".join(run["name"] for run in plan["runs"])
+    assert told[2:] == [f"quickstart: retrain {names}: a snapshot that is wanted now was not taken or not kept"]
+
+
+@pytest.mark.parametrize("table", ["spectra", "profiles"])
+def test_values_whose_spectrum_or_profile_is_gone_are_measured_again(
+    table: str, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    storage, plan = write_study(tmp_path, "probes.variables=[trace, projection_factors]")
+    run = plan["runs"][0]["run"]
+    freed = SnapshotName(4, 1, checksum(4))
+    layout.bury(storage, layout.Notice(run, freed))
+    for name in tables.part_names(storage, table):
+        storage.remove(name)
+    left: list[dict[str, Any]] = []
+    monkeypatch.setattr(study, "execute", lambda works, *given: left.append(works[0].store.counts()) or [Stopped()])
+    told: list[str] = []
+    order = study.Order(small_study("probes.variables=[trace, projection_factors]")[0], "small.yaml", tmp_path)
+    study.run_studies([order], offline=True, tell=told.append)
+    again = "its values are measured again where snapshots are kept"
+    assert len(told) == 8
+    assert all(line.endswith(f"missing (2 rows); {again}") for line in told)
+    # On two probes each, of eight snapshots: the values on the one that was freed stand as they are.
+    gone = 7 * 2 * (2 if table == "spectra" else 1)
+    assert sum(counts.planned - counts.measured for counts in left[0].values()) == gone
 
 
 def test_what_mlflow_refuses_is_told_in_one_line(finished: Study):

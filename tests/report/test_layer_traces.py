@@ -29,6 +29,7 @@ def study(root: Path, runs: list[Row], layers: list[str] = LAYERS, broken: int |
         {
             **{"run": run["run"], "attempt": 1, "step": step, "epoch": step / 32, "checksum": "c", "draw": draw},
             **{"probe": f"{split}-probe", "split": split, "outputs": "full", "variable": "layer_traces", "version": 1},
+            "recorded_at": 0.0,
             "values": [math.nan if step == broken else value(run, split, step, draw, k) for k in range(3)],
         }
         for run in runs

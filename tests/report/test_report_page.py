@@ -145,7 +145,8 @@ def test_measurements_of_probes_outside_the_plan_stay_out(tmp_path):
     storage = write_study(tmp_path, [run], probes=probes)
     measured = len(View(storage).measured)
     row = {"run": run["run"], "attempt": 1, "step": 0, "epoch": 0.0, "probe": "another", "split": "test",
-           "outputs": "full", "variable": "entropy", "value": 9e9, "state": "measured"}  # fmt: skip
+           "outputs": "full", "variable": "entropy", "value": 9e9, "state": "measured", "version": 1, "checksum": "c",
+           "recorded_at": 0.0}  # fmt: skip
     tables.write_part(storage, "measurements", [row], "probe")
     assert len(View(storage).measured) == measured
 

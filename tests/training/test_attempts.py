@@ -1,17 +1,23 @@
 """An attempt at a run: how it begins, what it resumes from, and what is told of its end."""
 
+import io
+import pickle
 from dataclasses import asdict
 
 import pytest
-from on_storage import attempts, outcome, sealed
+import torch
+import xxhash
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from on_storage import attempts, checkpoint, outcome, weights
 from training_cases import RUN
 
 from pipeline import layout
-from pipeline.attempts import DEATHS, begin, end
+from pipeline.attempts import DEATHS, begin, end, read_checkpoint
+from pipeline.checkpoints import checkpoint_fault, seal_checkpoint
 from pipeline.errors import Fenced
 from pipeline.launch import Launch
 from pipeline.learning import World
-from pipeline.snapshots import read_checkpoint
 from pipeline.storage import Storage
 
 
@@ -63,23 +69,67 @@ def test_nothing_starts_once_the_launch_is_to_stop(storage: Storage) -> None:
 
 def test_it_resumes_from_the_latest_attempts_latest_checkpoint(storage: Storage) -> None:
     for step, attempt in ((900, 1), (20, 2), (40, 2)):
-        storage.write(layout.checkpoint(RUN, step, attempt), sealed(b"state"))
+        storage.write(layout.checkpoint(RUN, step, attempt), checkpoint(step))
     storage.write(f"runs/{RUN}/checkpoints/notes.txt", b"")
     start = begin(Launch(storage, 1), RUN)
     assert (start.resumed_at, start.checkpoint) == (40, layout.checkpoint(RUN, 40, 2))
+    assert torch.load(io.BytesIO(read_checkpoint(storage, start)), weights_only=True)["step"] == 40
 
 
-@pytest.mark.parametrize("damage", [b"", sealed(b"state")[:-1], b"t" + sealed(b"state")[1:]])
-def test_a_damaged_checkpoint_gives_way_to_an_older_one_or_to_thebegin(damage: bytes, storage: Storage) -> None:
-    storage.write(layout.checkpoint(RUN, 20, 1), sealed(b"state"))
-    storage.write(layout.checkpoint(RUN, 40, 1), damage)
+def older(state: bytes) -> bytes:
+    """A checkpoint's file as older versions wrote it."""
+    return state + xxhash.xxh3_64_digest(state)
+
+
+BAD = {
+    "empty": (b"", "damaged"),
+    "cut short": (checkpoint(40)[:-1], "damaged"),
+    "a bit": (b"t" + checkpoint(40)[1:], "damaged"),
+    "of another run": (checkpoint(40, "another"), "foreign"),
+    "of another step": (checkpoint(30), "foreign"),
+    "of an older version and another step": (older(weights(30)), "foreign"),
+    "no weights": (seal_checkpoint(b"what is this", RUN, 40), "damaged"),
+    "no weights, of an older version": (older(pickle.dumps({"step": 40})), "damaged"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_checkpoint_that_will_not_do_gives_way_to_an_older_one_or_to_the_start(
+    kind: str, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, fault = BAD[kind]
+    storage.write(layout.checkpoint(RUN, 20, 1), checkpoint(20))
+    storage.write(layout.checkpoint(RUN, 40, 1), data)
     start = begin(Launch(storage, 1), RUN)
     assert (start.resumed_at, start.checkpoint) == (20, layout.checkpoint(RUN, 20, 1))
-    assert read_checkpoint(storage, start.checkpoint) == b"state"
-    storage.write(layout.checkpoint(RUN, 20, 1), damage)
+    assert f"{layout.checkpoint(RUN, 40, 1)}: {fault}" in caplog.text
+    assert "weights_only" not in caplog.text
+    assert storage.read(f"{layout.checkpoint(RUN, 40, 1)}.{fault}") == data
+    storage.remove(layout.checkpoint(RUN, 20, 1))
+    storage.write(layout.checkpoint(RUN, 40, 1), data)
     start = begin(Launch(storage, 2), RUN)
-    assert (start.resumed_at, start.checkpoint) == (0, None)
-    assert storage.list(f"runs/{RUN}/checkpoints") == []
+    assert (start.resumed_at, start.checkpoint, read_checkpoint(storage, start)) == (0, None, None)
+
+
+def test_a_checkpoint_of_an_older_version_is_resumed_from(storage: Storage) -> None:
+    storage.write(layout.checkpoint(RUN, 40, 1), older(weights(40)))
+    start = begin(Launch(storage, 1), RUN)
+    assert start.resumed_at == 40
+    assert read_checkpoint(storage, start) == weights(40)
+
+
+def test_any_flipped_bit_of_a_checkpoint_is_seen(storage: Storage) -> None:
+    good, file = checkpoint(40), layout.checkpoint(RUN, 40, 1)
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, 8 * len(good) - 1))
+    def flipped(bit: int) -> None:
+        data = bytearray(good)
+        data[bit // 8] ^= 1 << (bit % 8)
+        storage.write(file, bytes(data))
+        assert checkpoint_fault(storage, RUN, 40, file) is not None
+
+    flipped()
 
 
 def test_an_older_launch_neither_starts_nor_ends_a_run(storage: Storage) -> None:

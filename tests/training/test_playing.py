@@ -10,6 +10,7 @@ import torch
 from training_cases import RUN
 
 from pipeline import layout, tables
+from pipeline.checkpoints import state_in
 from pipeline.cluster import playing
 from pipeline.cluster.playing import train_by_playing
 from pipeline.cluster.rllib import Iteration, player
@@ -19,7 +20,7 @@ from pipeline.packing import pack
 from pipeline.plan import Run, make_runs
 from pipeline.recorder import Recorder
 from pipeline.resources import TrainPool
-from pipeline.snapshots import read_checkpoint, read_snapshot
+from pipeline.snapshots import read_snapshot
 from pipeline.spec import Study
 from pipeline.storage import Storage
 
@@ -148,7 +149,7 @@ def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(storage: Storage, rec
     point = layout.newest_checkpoint(storage, RUN)
     assert point is not None
     assert point[0] == 2
-    checkpoint = read_checkpoint(storage, point[1])
+    checkpoint = state_in(storage.read(point[1]))
     assert checkpoint is not None
     kept = torch.load(io.BytesIO(checkpoint), weights_only=True)  # nothing of RLlib's own, and nothing pickled
     assert equal(kept["module"], before[2])

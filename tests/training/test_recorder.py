@@ -151,8 +151,8 @@ def test_a_checkpoint_comes_after_every_snapshot_and_row_before_it(
         gated.gate.set()
     assert not recorder.checkpointing
     kinds = [name.rpartition("/")[0].removeprefix(f"runs/{RUN}/") for name in gated.written]
-    tables = ["tables/history", "tables/snapshots"]
-    assert kinds == ["snapshots", "", "snapshots", "", *tables, "checkpoints", tables[0]]
+    history_rows, snapshot_rows = ([f"tables/{table}", f"manifests/{table}"] for table in ("history", "snapshots"))
+    assert kinds == ["snapshots", "", "snapshots", "", *history_rows, *snapshot_rows, "checkpoints", *history_rows]
     assert checkpoints(gated) == ["0000000001-0001.pt"]
     assert history(gated) == {(0, "train", "loss"): 1.5, (2, "train", "loss"): 0.5}
 

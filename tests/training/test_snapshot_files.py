@@ -1,6 +1,7 @@
 """Snapshot files: checksums over every bit, verification on reading, plain names, no pickles."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from training_cases import RUN, Dense, Evil, Noisy, points, training
 from pipeline import layout
 from pipeline.errors import UserError
 from pipeline.layout import SnapshotName
-from pipeline.snapshots import checksum, plain_state, read_snapshot
+from pipeline.sealed import checksum, seal
+from pipeline.snapshots import plain_state, read_snapshot, snapshot_fault
 from pipeline.storage import Storage
 from pipeline.training import train
 
@@ -83,7 +85,7 @@ def test_a_file_holds_the_state_with_buffers_and_says_what_it_is(storage: Storag
         state, metadata = read_snapshot(storage, RUN, name)
         assert state["1.num_batches_tracked"] == name.step
         assert state["1.running_mean"].shape == (8,)
-        assert metadata.keys() == {"run", "step", "attempt", "checksum", "taken_at"}
+        assert metadata.keys() == {"run", "step", "attempt", "checksum", "taken_at", "seal"}
         assert (metadata["run"], metadata["step"], metadata["attempt"]) == (RUN, str(name.step), "1")
         assert metadata["checksum"] == name.checksum == checksum(state)
         assert float(metadata["taken_at"]) > 1e9
@@ -124,11 +126,35 @@ def test_damage_is_told_in_one_line(storage: Storage, names: list[SnapshotName],
         read_snapshot(storage, RUN, names[0])
 
 
+def test_a_snapshot_of_another_run_step_or_attempt_is_told(storage: Storage, names: list[SnapshotName]) -> None:
+    first, second = names[:2]
+    another = replace(first, attempt=2)
+    storage.write(layout.snapshot("another", first), storage.read(layout.snapshot(RUN, first)))
+    storage.write(layout.snapshot(RUN, another), storage.read(layout.snapshot(RUN, first)))
+    storage.write(layout.snapshot(RUN, first), storage.read(layout.snapshot(RUN, second)))
+    for run, name, key in (("another", first, "run"), (RUN, another, "attempt"), (RUN, first, "step")):
+        file = layout.snapshot(run, name)
+        with pytest.raises(UserError, match=f"^{file}: foreign .its {key} is .*; remove it and run the study again$"):
+            read_snapshot(storage, run, name)
+        assert str(snapshot_fault(storage, run, name)).startswith(f"{file}: foreign (its {key} is ")
+    assert snapshot_fault(storage, RUN, second) is None
+
+
+def test_snapshots_of_older_versions_are_read(storage: Storage) -> None:
+    name = SnapshotName(3, 1, checksum(a_state()))
+    metadata = {"run": RUN, "step": "3", "attempt": "1", "checksum": name.checksum, "taken_at": "1.0"}
+    storage.write(layout.snapshot(RUN, name), safetensors.torch.save(a_state(), metadata))
+    assert snapshot_fault(storage, RUN, name) is None
+    state, found = read_snapshot(storage, RUN, name)
+    assert found == metadata
+    assert checksum(state) == name.checksum
+
+
 def test_any_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
     state = {"a": torch.arange(4.0), "b.c": torch.ones(2, 2, dtype=torch.int64)}
     name = SnapshotName(3, 1, checksum(state))
     storage = Storage.at(tmp_path)
-    good = safetensors.torch.save(state, {"run": RUN, "taken_at": "1.0"})
+    good = seal(state, {"run": RUN, "step": 3, "attempt": 1, "checksum": name.checksum, "taken_at": 1.0})
 
     @settings(max_examples=150, deadline=None)
     @given(st.integers(0, 8 * len(good) - 1))
