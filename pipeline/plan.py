@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class Run:
     probes: tuple[Probe, ...]
     study: Study
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Twelve hex digits that stay the same wherever and whenever the run is trained."""
         return identity(self.config(), self.data.fingerprint)
@@ -97,18 +97,18 @@ class Run:
         """Updates in the whole training; of games, iterations."""
         return self.train.steps(len(self.data.train))
 
-    @property
+    @cached_property
     def schedule(self) -> list[int]:
         """The steps at which the run is probed."""
         return self.study.probes.schedule.steps(self.steps, self.epoch_steps)
 
-    @property
+    @cached_property
     def snapshots(self) -> list[int]:
         """The steps at which a snapshot is taken: all that are probed, and more if the study wants them kept."""
         more = self.study.probes.snapshots
         return sorted({*self.schedule, *(more.steps(self.steps, self.epoch_steps) if more else ())})
 
-    @property
+    @cached_property
     def evaluations(self) -> list[int]:
         """The steps at which loss and score are taken."""
         return self.train.evaluations(len(self.data.train), self.schedule)
@@ -128,11 +128,10 @@ class Run:
         """Size of all parameters and buffers."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self._empty.state_dict().values())
 
-    @cached_property
+    @property
     def _empty(self) -> nn.Module:
-        # On the meta device a network has shapes and no numbers: building even a large one is free.
-        with torch.device("meta"):
-            return self.model.network(self.data.input_shape, self.data.outputs, self.data.codes)
+        codes = tuple((part, tuple(counts)) for part, counts in self.data.codes.items())
+        return _empty(self.model, self.data.input_shape, self.data.outputs, codes)
 
     def config(self) -> dict[str, Any]:
         """The scientific config with every field at its value, for people and for MLflow."""
@@ -168,6 +167,15 @@ class Run:
             "score": self.task.score_name,
             "observes": self.task.observes,
         }
+
+
+@lru_cache(maxsize=64)
+def _empty(
+    model: models.Model, input_shape: tuple[int, ...], outputs: int, codes: tuple[tuple[str, tuple[int, ...]], ...]
+) -> nn.Module:
+    """The network of a model, of which all seeds share one. It has shapes and no numbers: even a large one is free."""
+    with torch.device("meta"):
+        return model.network(input_shape, outputs, dict(codes))
 
 
 _PARTS = ("task", "model", "optimiser", "train")

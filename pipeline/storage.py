@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ class Storage:
 
     def write_json(self, name: str, value: Any) -> None:
         """Publish a value as JSON."""
-        self.write(name, json.dumps(value, indent=1, sort_keys=True, default=str).encode())
+        self.write(name, _text(value).encode())
 
     def read_json(self, name: str, default: Any = None) -> Any:
         """A JSON file's value, or the default if there is none. Raises UserError if it is damaged."""
@@ -194,6 +194,18 @@ class Storage:
             raise UserError(
                 f"output {self.uri} cannot be written: {error.strerror or error}; give another --out"
             ) from error
+
+
+def _text(value: Any) -> str:
+    """A value as JSON, a line a field and a line an item of a list: half the size of full indentation, and faster."""
+    dumps = partial(json.dumps, sort_keys=True, default=str)
+    if not isinstance(value, dict):
+        return dumps(value)
+    lines = []
+    for key, field in sorted(value.items()):
+        items = ",\n  ".join(map(dumps, field)) if isinstance(field, list) else ""
+        lines.append(f" {json.dumps(key)}: " + (f"[\n  {items}\n ]" if items else dumps(field)))
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 @lru_cache(maxsize=8)

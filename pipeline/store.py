@@ -2,11 +2,12 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -136,12 +137,21 @@ class Store:
 
         return read_points(self.storage, probe) if self.storage.exists(layout.points(probe)) else {}
 
-    def parts_since(self, table: str, seen: set[str]) -> tuple[pd.DataFrame, set[str]]:
-        """Rows of the parts not in `seen`, one a key, and all parts there are: for followers such as the tracker."""
+    def parts_since(
+        self, table: str, seen: set[str], columns: Sequence[str] | None = None
+    ) -> tuple[pd.DataFrame, set[str]]:
+        """Rows of the parts not in `seen`, one a key, and all parts there are: for followers such as the tracker.
+
+        Args:
+            table: Whose parts.
+            seen: Their names.
+            columns: Which are wanted at least; all by default.
+        """
+        columns = columns and _and_order(table, columns)
         for _ in range(5):
             names = set(tables.part_names(self.storage, table))
             try:
-                fresh = tables.read_parts(self.storage, table, sorted(names - seen)).frame
+                fresh = tables.read_parts(self.storage, table, sorted(names - seen), columns).frame
             except FileNotFoundError:  # compacted meanwhile: the rows are in a new part
                 continue
             return self._settle(table, fresh), names
@@ -155,11 +165,18 @@ class Store:
             whole = self._table(table)
             self.storage.write(f"{table}.parquet", tables.to_parquet(pa.Table.from_pandas(whole, preserve_index=False)))
 
-    def table(self, table: str) -> Parts:
-        """A table by its name, and what is wrong with the parts that it lies in."""
-        parts = tables.read_parts(self.storage, table)
+    def table(self, table: str, columns: Sequence[str] | None = None) -> Parts:
+        """A table by its name, and what is wrong with the parts that it lies in.
+
+        Args:
+            table: Its name.
+            columns: Those of its own that are wanted, which saves most of the time with a large study; by default all,
+                with the study's and the runs' fields beside them.
+        """
+        parts = tables.read_parts(self.storage, table, columns=columns and _and_order(table, columns))
         faults = {fault.file: fault for fault in (*self.faults(table), *parts.faults)}
-        return replace(parts, frame=self._whole(table, parts.frame), faults=[*faults.values()])
+        frame = self._settle(table, parts.frame)[[*columns]] if columns else self._whole(table, parts.frame)
+        return replace(parts, frame=frame, faults=[*faults.values()])
 
     def _table(self, table: str) -> pd.DataFrame:
         return self._whole(table, tables.read_parts(self.storage, table).frame)
@@ -175,20 +192,26 @@ class Store:
         return self._dedupe(table, frame.loc[frame["run"].isin(planned)])
 
     def _dedupe(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
-        keep = pd.Series(True, index=frame.index)
-        for run, rows in frame.groupby("run"):
-            if replayed := layout.replays(self.storage, str(run)):
-                gone = [layout.superseded(a, s, replayed) for a, s in zip(rows["attempt"], rows["step"], strict=True)]
-                keep[rows.index] = [not g for g in gone]
-        frame = frame.loc[keep]
+        frame = frame.loc[~self._superseded(frame)]
+        keys = [_codes(frame[name]) for name in tables.KEYS[table]]
         # The best row of a key comes last: a measured one before a failed one, then the latest attempt's.
-        order = ["attempt", "recorded_at"] if "recorded_at" in frame else ["attempt"]
-        if "state" in frame:
-            frame = frame.assign(_good=frame["state"] == "measured")
-            order = ["_good", *order]
-        frame = frame.sort_values(order, kind="stable").drop_duplicates(tables.KEYS[table], keep="last")
-        frame = frame.drop(columns="_good", errors="ignore")
-        return frame.sort_values(tables.KEYS[table], kind="stable").reset_index(drop=True)
+        order = [frame["state"] == "measured"] if "state" in frame else []
+        order += [frame[name] for name in ("attempt", "recorded_at") if name in frame]
+        places = np.lexsort([*map(np.asarray, reversed(order)), *reversed(keys)])
+        last = np.ones(len(places), dtype=bool)
+        last[:-1] = np.any([key[places[1:]] != key[places[:-1]] for key in keys], axis=0)
+        return frame.take(places[last]).reset_index(drop=True)
+
+    def _superseded(self, frame: pd.DataFrame) -> np.ndarray:
+        """Which rows a later attempt's diverging replay has taken the place of."""
+        gone = np.zeros(len(frame), dtype=bool)
+        codes, runs = pd.factorize(frame["run"])
+        for code, run in enumerate(runs):
+            if replayed := layout.replays(self.storage, str(run)):
+                places = np.flatnonzero(codes == code)
+                rows = zip(frame["attempt"].iloc[places], frame["step"].iloc[places], strict=True)
+                gone[places] = [layout.superseded(attempt, step, replayed) for attempt, step in rows]
+        return gone
 
     def _join(self, frame: pd.DataFrame) -> pd.DataFrame:
         columns = {
@@ -198,11 +221,23 @@ class Store:
             "seed": lambda run: run["seed"],
         }
         by_run = {run["run"]: run for run in self.runs}
-        joined = {name: [of(by_run[run]) for run in frame["run"]] for name, of in columns.items()}
+        codes, there = pd.factorize(frame["run"])
+        joined = {name: [of(by_run[run]) for run in there] for name, of in columns.items()}
         for field in self.varied:
             values = dict(zip(by_run, _one_kind([run["varied"].get(field) for run in by_run.values()]), strict=True))
-            joined[field] = [values[run] for run in frame["run"]]
-        return frame.assign(**joined)
+            joined[field] = [values[run] for run in there]
+        return frame.assign(**{name: pd.Series(values).array.take(codes) for name, values in joined.items()})
+
+
+def _and_order(table: str, columns: Iterable[str]) -> list[str]:
+    """The columns of a table that are wanted, and those that say which of several rows of a key counts."""
+    needed = {*columns, *tables.KEYS[table], "run", "attempt", "recorded_at", "state"}
+    return [name for name in tables.SCHEMAS[table].names if name in needed]
+
+
+def _codes(column: pd.Series) -> np.ndarray:
+    """Numbers in the order of a column's values, which sort faster than text."""
+    return np.asarray(column) if column.dtype.kind in "iu" else pd.factorize(column, sort=True)[0]
 
 
 def _one_kind(values: list[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ stand in several parts (a replay, a compaction cut short): readers keep one row 
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,7 +167,9 @@ class Parts:
     faults: list[Fault]
 
 
-def read_parts(storage: Storage, table: str, names: Iterable[str] | None = None) -> Parts:
+def read_parts(
+    storage: Storage, table: str, names: Iterable[str] | None = None, columns: Sequence[str] | None = None
+) -> Parts:
     """Read parts, all of a table's by default. What is damaged or foreign is left out, and among the faults.
 
     A part that a compaction removes between listing and reading is looked for again in a fresh listing.
@@ -179,20 +181,23 @@ def read_parts(storage: Storage, table: str, names: Iterable[str] | None = None)
     for _ in range(_LOOKS):
         chosen = list(part_names(storage, table) if names is None else names)
         try:
-            parts = {name: read_part(storage, table, name, identity) for name in chosen}
+            parts = {name: read_part(storage, table, name, identity, columns) for name in chosen}
         except FileNotFoundError:
             if names is None:
                 continue
             raise
         whole = {name: part for name, part in parts.items() if isinstance(part, pa.Table)}
-        frame = pa.concat_tables([SCHEMAS[table].empty_table(), *whole.values()]).to_pandas()
+        empty = SCHEMAS[table].empty_table()
+        frame = pa.concat_tables([empty.select(columns) if columns else empty, *whole.values()]).to_pandas()
         # With and without missing values alike, so that a column's type does not depend on what was measured.
         frame = frame.astype({"length": "float64"}) if "length" in frame else frame
         return Parts(frame, list(whole), [part for part in parts.values() if isinstance(part, Fault)])
     raise OSError(f"table {table} in {storage.uri} kept changing while it was read; try again")
 
 
-def read_part(storage: Storage, table: str, name: str, identity: str) -> pa.Table | Fault:
+def read_part(
+    storage: Storage, table: str, name: str, identity: str, columns: Sequence[str] | None = None
+) -> pa.Table | Fault:
     """The rows of one part, or what is wrong with it. Raises FileNotFoundError.
 
     Args:
@@ -200,6 +205,7 @@ def read_part(storage: Storage, table: str, name: str, identity: str) -> pa.Tabl
         table: Whose rows are wanted.
         name: Of the part.
         identity: The store's id.
+        columns: Which of the table's to read; all by default.
     """
     data = storage.read(name)
     named = _PART.fullmatch(name.rpartition("/")[2])
@@ -208,15 +214,15 @@ def read_part(storage: Storage, table: str, name: str, identity: str) -> pa.Tabl
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         carried = json.loads((file.schema_arrow.metadata or {}).get(_METADATA, b"{}"))
-        columns = set(file.schema_arrow.names)
+        held = set(file.schema_arrow.names)
         expected = {"table": table, "writer": named["writer"]} if named else {}
         if any(carried.get(key) != value for key, value in expected.items()) or (carried and not named):
             return Fault(name, "foreign", f"a part of table {carried.get('table')} by {carried.get('writer')}")
         if layout.is_foreign(carried.get("store", ""), identity):
             return Fault(name, "foreign", f"a part of another store ({carried['store']}, this one is {identity})")
-        if not {*KEYS[table]} <= columns <= {*SCHEMAS[table].names}:
+        if not {*KEYS[table]} <= held <= {*SCHEMAS[table].names}:
             return Fault(name, "foreign", "a part of another table")
-        return pq.read_table(pa.BufferReader(data), schema=SCHEMAS[table])
+        return pq.read_table(pa.BufferReader(data), schema=SCHEMAS[table], columns=columns)
     except (pa.ArrowException, ValueError, TypeError) as error:
         return Fault(name, "damaged", " ".join(str(error).split()))
 

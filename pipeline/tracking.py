@@ -1,26 +1,28 @@
 """MLflow as a projection of the store: the one file that imports it.
 
-The study is an experiment, each training a flat run. A run is found by its tags before it is made, and each point
-carries the time its row was recorded, so that sending a row twice leaves one point: `follow` can be cut short at any
-time, by anyone, and called again.
+The study is an experiment, each training a flat run, and the report with its figures a run of its own. A run is found
+by its tags before it is made, and each point carries the time its row was recorded, so that sending a row twice leaves
+one point: `follow` can be cut short at any time, by anyone, and called again. A tag of each training says which points
+it has: what is whole is not looked at again.
 """
 
-import math
 import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from pipeline import layout, tables
+from pipeline import layout, metrics
 from pipeline.loading import loading
 from pipeline.storage import Storage
 from pipeline.store import Store
+from pipeline.tracking_report import describe, send_report
 from pipeline.tracking_uri import sqlite_file
-from pipeline.wanted import told_apart
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,12 +32,33 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # By default a server that is gone is asked again for many minutes; the next round, or `sync`, asks soon enough.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+# Else two lines a run, and one for each table of a new database.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+TRAININGS = "tags.`tangentscope.run` != ''"
+"""MLflow's filter for the runs that are trainings, and not the report."""
 
 _RUN, _STORAGE, _TRAJECTORY = "tangentscope.run", "tangentscope.storage", "tangentscope.trajectory"
-_NONFINITE = "nonfinite."
+_MARK = "tangentscope.sent"
+_NONFINITE, _FAILURE = "nonfinite.", "failure"
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
-_BATCH = 1000  # metrics that one log_batch call may carry
-_PARAM_LIMIT = 6000
+_BATCH = 800  # points in one call, which takes a thousand of points, params and tags together
+_PARAMS, _PARAM_LIMIT = 100, 6000
+_PAGE = 1000  # runs
+
+
+@dataclass
+class _Mirror:
+    """What MLflow has of a run; `sent` has its points, once they have been asked for."""
+
+    id: str
+    trajectory: str
+    status: str = "RUNNING"
+    tags: dict[str, str] = field(default_factory=dict)
+    params: set[str] = field(default_factory=set)
+    sent: dict[tuple[str, int], float] | None = None
+    seen: list[pd.DataFrame] = field(default_factory=list)  # rows of the store's that MLflow has, for its mark
 
 
 class Tracker:
@@ -51,72 +74,63 @@ class Tracker:
     def __init__(self, storage: Storage, uri: str, live: bool = True) -> None:
         self.storage, self.uri, self.live = storage, uri, live
         self.store = Store(storage)
+        self._records = {run["run"]: run for run in self.store.runs}
         self._client: MlflowClient | None = None
         self._experiment = ""
-        self._runs: dict[str, str] = {}
-        self._trajectories: dict[str, str] = {}
-        self._sent: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)  # by MLflow run: what it has
-        self._tagged: dict[str, set[str]] = defaultdict(set)  # what is known not to be finite, by MLflow run
+        self._mirrors: dict[str, _Mirror] = {}
         self._ended: set[str] = set()
         self._seen: dict[str, set[str]] = {"history": set(), "measurements": set()}
         self._measured: dict[str, set[tuple]] = defaultdict(set)
-        self._kernels = told_apart(self.store.probes)
 
     def follow(self) -> None:
         """Send every row that has come to storage since the last call, and end the MLflow runs that are complete."""
         client = self._connect()
-        for run in [run for run in self._runs if self._trajectories[run] != self._trajectory(run)]:
-            self._drop(client, run)
-        if spliced := self._send_fresh(client):
-            for run in spliced:
-                self._drop(client, run)
-            self._send_fresh(client)
         outcomes = self.store.outcomes()
-        for run in self.store.runs:
-            outcome = outcomes.get(run["run"])
-            if outcome and (outcome["state"] != "finished" or self._complete(run)):
-                self._end(client, run["run"], _STATUS[outcome["state"]], outcome)
+        rows, seen = self._rows(self._seen)
+        fresh = dict(iter(rows.groupby("run", sort=False, observed=True)))
+        again = {run for run in self._mirrors if run not in self._ended or run in fresh}
+        again = {run for run in again if self._mirrors[run].trajectory != self._trajectory(run)}
+        for run, of_run in fresh.items():
+            if run not in again and not self._take(client, str(run), of_run, outcomes.get(str(run))):
+                again.add(str(run))
+        if again:
+            self._send_again(client, again, outcomes)
+        self._seen = seen
+        for run in outcomes.keys() - fresh.keys() - self._ended:
+            self._end_if_complete(client, run, outcomes[run])
 
-    def _send_fresh(self, client: "MlflowClient") -> set[str]:
-        """Send the rows of parts not seen before; the runs whose rows contradict what MLflow has."""
-        probes = list(self.store.probes)
-        spliced = set()
-        for table in self._seen:
-            rows, names = self.store.parts_since(table, self._seen[table])
-            if table == "measurements":  # earlier plans' kernels would stand under the same names
-                rows = rows.loc[rows["probe"].isin(probes)]
-            for run, of_run in rows.groupby("run"):
-                numbers = of_run.loc[~tables.without_number(of_run)] if table == "measurements" else of_run
-                if not self._send(client, self._run(client, str(run)), numbers):
-                    spliced.add(str(run))
-                if table == "measurements":
-                    keys = zip(of_run["step"], of_run["probe"], of_run["variable"], strict=True)
-                    self._measured[str(run)] |= set(keys)
-            self._seen[table] = names
-        return spliced
+    def _rows(self, seen: Mapping[str, set[str]]) -> tuple[pd.DataFrame, dict[str, set[str]]]:
+        """The rows of parts that are not among those seen, as points, and all parts there are."""
+        frames, names = [], {}
+        for table in seen:
+            rows, names[table] = self.store.parts_since(table, seen[table], metrics.COLUMNS[table])
+            frames.append(metrics.points(self.store, table, rows))
+        return pd.concat(frames, ignore_index=True), names
 
-    def _drop(self, client: "MlflowClient", run: str) -> None:
-        """Delete the MLflow run of a trajectory that a replay has replaced; its successor gets every row anew.
+    def _send_again(self, client: "MlflowClient", runs: set[str], outcomes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Delete MLflow runs whose trajectory a replay has replaced; their successors get every row anew.
 
         MLflow cannot take single points back, and no curve may be spliced from two trajectories.
         """
-        client.delete_run(self._runs.pop(run))
-        self._ended.discard(run)
-        self._seen = {table: set() for table in self._seen}
+        for run in runs:
+            client.delete_run(self._mirrors.pop(run).id)
+            self._ended.discard(run)
+        rows, _ = self._rows({table: set() for table in self._seen})
+        for run, of_run in rows.loc[rows["run"].isin(list(runs))].groupby("run", sort=False, observed=True):
+            self._take(client, str(run), of_run, outcomes.get(str(run)))
 
     def _trajectory(self, run: str) -> str:
         return str(max(layout.replays(self.storage, run), default=0))
 
     def finish(self) -> str:
-        """Follow to the end, give each run the report and figures, and leave none RUNNING; the experiment's id."""
+        """Follow to the end, send report and figures, and leave no run RUNNING; the experiment's id."""
         self.follow()
         client = self._connect()
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = self._artifacts(Path(scratch))
-            for mlflow_run in self._runs.values():
-                client.log_artifacts(mlflow_run, str(folder))
-        for run in set(self._runs) - self._ended:
-            self._end(client, run, "RUNNING" if self.live else "KILLED", None)
+        for run in self._mirrors.keys() - self._ended:
+            if not self.live:
+                self._end(client, run, "KILLED", None)
+        send_report(client, self._experiment, self.store)
+        describe(client, self._experiment, self.store.name)
         return self._experiment
 
     def _connect(self) -> "MlflowClient":
@@ -126,59 +140,59 @@ class Tracker:
                 from mlflow.exceptions import MlflowException
 
             _make_database(self.uri)
-            self._client = mlflow.MlflowClient(tracking_uri=self.uri)
-            found = self._client.get_experiment_by_name(self.store.name)
-            if found is not None and found.lifecycle_stage == "deleted":
-                self._client.restore_experiment(found.experiment_id)
+            client = mlflow.MlflowClient(tracking_uri=self.uri)
+            there = client.get_experiment_by_name(self.store.name)
+            if there is not None and there.lifecycle_stage == "deleted":
+                client.restore_experiment(there.experiment_id)
             try:
                 self._experiment = (
-                    found.experiment_id
-                    if found
-                    else self._client.create_experiment(self.store.name, self._artifact_location())
+                    there.experiment_id
+                    if there
+                    else client.create_experiment(self.store.name, self._artifact_location())
                 )
             except MlflowException:  # another launch of a study of this name was quicker
-                found = self._client.get_experiment_by_name(self.store.name)
-                if found is None:
+                there = client.get_experiment_by_name(self.store.name)
+                if there is None:
                     raise
-                self._experiment = found.experiment_id
+                self._experiment = there.experiment_id
+            self._look(client, TRAININGS)
+            self._client = client
         return self._client
+
+    def _look(self, client: "MlflowClient", which: str) -> None:
+        """Take notice of MLflow's runs of this storage, and delete those of trajectories that have been replaced."""
+        token = None
+        while token != "":
+            page = client.search_runs([self._experiment], which, max_results=_PAGE, page_token=token)
+            for each in page:
+                run = each.data.tags[_RUN]
+                if each.data.tags.get(_STORAGE) != self.storage.uri or run not in self._records:
+                    continue
+                trajectory = each.data.tags.get(_TRAJECTORY, "")
+                if trajectory != self._trajectory(run):
+                    client.delete_run(each.info.run_id)
+                    continue
+                tags, params = dict(each.data.tags), set(each.data.params)
+                self._mirrors[run] = _Mirror(each.info.run_id, trajectory, each.info.status, tags, params)
+            token = page.token or ""
 
     def _artifact_location(self) -> str | None:
         # A server decides for itself; with a database of our own the artifacts lie beside it.
         file = sqlite_file(self.uri)
         return (file.parent / "mlartifacts" / self.store.name).absolute().as_uri() if file else None
 
-    def _known(self, client: "MlflowClient", run: str) -> str | None:
-        found = client.search_runs([self._experiment], f"tags.`{_RUN}` = '{run}'")
-        here = [each for each in found if each.data.tags.get(_STORAGE) == self.storage.uri]
-        present = [each for each in here if each.data.tags.get(_TRAJECTORY) == self._trajectory(run)]
-        for replaced in (each.info.run_id for each in here if each not in present):
-            client.delete_run(replaced)
-        return present[0].info.run_id if present else None
-
-    def _run(self, client: "MlflowClient", run: str) -> str:
-        if run not in self._runs:
-            self._trajectories[run] = self._trajectory(run)
-            record = next(r for r in self.store.runs if r["run"] == run)
-            found = self._known(client, run)
-            if found is None:
-                from mlflow.entities import Param
-
-                attempt = self.storage.read_json(f"runs/{run}/attempts/0001.json", {})
-                start = int(attempt["started_at"] * 1000) if attempt else None
-                found = client.create_run(
-                    self._experiment, start, self._tags(record), run_name=record["name"]
-                ).info.run_id
-                params = [Param(key, str(value)[:_PARAM_LIMIT]) for key, value in _flat(record["config"])]
-                client.log_batch(found, params=params)
-            else:
-                client.update_run(found, status="RUNNING")
-                known = client.get_run(found).data
-                self._tagged[found] |= {tag for tag in known.tags if tag.startswith(_NONFINITE)}
-                history = (point for key in known.metrics for point in client.get_metric_history(found, key))
-                self._sent[found] = {(point.key, point.step): point.value for point in history}
-            self._runs[run] = found
-        return self._runs[run]
+    def _mirror(self, client: "MlflowClient", run: str) -> _Mirror:
+        """MLflow's run of a training, made if there is none."""
+        if run not in self._mirrors:
+            self._look(client, f"tags.`{_RUN}` = '{run}'")  # another tracker of this study may have been quicker
+        if run not in self._mirrors:
+            record = self._records[run]
+            attempt = self.storage.read_json(f"runs/{run}/attempts/0001.json", {})
+            start = int(attempt["started_at"] * 1000) if attempt else None
+            tags = self._tags(record)
+            made = client.create_run(self._experiment, start, tags, run_name=record["name"])
+            self._mirrors[run] = _Mirror(made.info.run_id, tags[_TRAJECTORY], tags=tags, sent={})
+        return self._mirrors[run]
 
     def _tags(self, record: Mapping[str, Any]) -> dict[str, str]:
         provenance = self.store.provenance()
@@ -193,28 +207,82 @@ class Tracker:
         tags |= {f"version.{name}": version for name, version in provenance.get("versions", {}).items()}
         return {key: str(value) for key, value in tags.items()}
 
-    def _send(self, client: "MlflowClient", mlflow_run: str, rows: pd.DataFrame) -> bool:
-        """Send what MLflow has not; False if it has another value for the same step."""
-        from mlflow.entities import Metric, RunTag
+    def _take(self, client: "MlflowClient", run: str, rows: pd.DataFrame, outcome: Mapping[str, Any] | None) -> bool:
+        """Send what MLflow has not of a run, and end it if it is complete; False if it has other values."""
+        mirror = self._mirror(client, run)
+        if run not in self._ended:
+            measured = rows.loc[rows["probe"] != ""]
+            self._measured[run] |= set(zip(measured["step"], measured["probe"], measured["variable"], strict=True))
+        there = rows.dropna(subset=["key"]).drop_duplicates(["key", "step"], keep="last")
+        if mirror.tags.get(_MARK) != metrics.mark(there) and not self._send(client, mirror, run, there, outcome):
+            return False
+        if outcome is not None:
+            self._end_if_complete(client, run, outcome)
+        return True
 
-        metrics, tags = [], {}
-        for row in rows.sort_values("step").to_dict("records"):
-            name = f"{row['split']}/{row['variable']}{self._kernels.get(str(row.get('probe')), '')}"
-            if math.isfinite(row["value"]):
-                metrics.append(Metric(name, row["value"], int(row["recorded_at"] * 1000), int(row["step"])))
-            else:  # the charts cannot show it; the tag says from which step on
-                tags.setdefault(_NONFINITE + name, f"{row['value']} at step {row['step']}")
-        sent = self._sent[mlflow_run]
+    def _send(
+        self,
+        client: "MlflowClient",
+        mirror: _Mirror,
+        run: str,
+        rows: pd.DataFrame,
+        outcome: Mapping[str, Any] | None,
+    ) -> bool:
+        """Send points that MLflow has not; False if it has another value for the same step."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        sent = self._points(client, mirror)
         # A replay and a compaction show rows again, the former with another time: one point a step is enough.
-        fresh = {(m.key, m.step): m for m in metrics if (m.key, m.step) not in sent}
-        for chunk in _chunks(list(fresh.values()), _BATCH):
-            client.log_batch(mlflow_run, metrics=chunk)
-            sent |= {(m.key, m.step): m.value for m in chunk}
-        tags = {key: value for key, value in tags.items() if key not in self._tagged[mlflow_run]}
-        if tags:
-            client.log_batch(mlflow_run, tags=[RunTag(key, value) for key, value in tags.items()])
-            self._tagged[mlflow_run] |= set(tags)
-        return all(sent[m.key, m.step] == m.value for m in metrics)
+        metric_points = [
+            Metric(key, value, int(at * 1000), step)
+            for key, value, at, step in zip(*(rows[name].tolist() for name in _POINT), strict=True)
+        ]
+        finite = [point for point in metric_points if np.isfinite(point.value)]
+        if any(sent.get((point.key, point.step), point.value) != point.value for point in finite):
+            return False
+        if mirror.status != "RUNNING" and outcome is None:
+            client.update_run(mirror.id, status="RUNNING")
+            mirror.status = "RUNNING"
+        fresh = [point for point in finite if (point.key, point.step) not in sent]
+        mirror.seen.append(rows)
+        tags = self._nonfinite(mirror, rows)
+        tags[_MARK] = metrics.mark(pd.concat(mirror.seen).drop_duplicates(["key", "step"], keep="last"))
+        params = [
+            Param(metrics.clean(key), str(value)[:_PARAM_LIMIT])
+            for key, value in _flat(self._records[run]["config"])
+            if metrics.clean(key) not in mirror.params
+        ]
+        chunks = [fresh[k : k + _BATCH] for k in range(0, len(fresh), _BATCH)] or [[]]
+        for k, chunk in enumerate(chunks):
+            last = [RunTag(key, value) for key, value in tags.items()] if k == len(chunks) - 1 else []
+            client.log_batch(mirror.id, chunk, params[:_PARAMS] if k == 0 else [], last)
+            sent |= {(point.key, point.step): point.value for point in chunk}
+        mirror.params |= {param.key for param in params}
+        mirror.tags |= tags
+        return True
+
+    def _points(self, client: "MlflowClient", mirror: _Mirror) -> dict[tuple[str, int], float]:
+        """The points that MLflow has of a run."""
+        if mirror.sent is None:
+            keys = client.get_run(mirror.id).data.metrics
+            history = (point for key in keys for point in client.get_metric_history(mirror.id, key))
+            mirror.sent = {(point.key, point.step): point.value for point in history}
+        return mirror.sent
+
+    def _nonfinite(self, mirror: _Mirror, rows: pd.DataFrame) -> dict[str, str]:
+        """Tags that say from which step on a curve has points that charts cannot show."""
+        bad = rows.loc[~np.isfinite(rows["value"])].sort_values("step").drop_duplicates("key")
+        tags = {
+            _NONFINITE + key: f"{value} at step {step}"
+            for key, value, step in zip(bad["key"], bad["value"], bad["step"], strict=True)
+        }
+        return {key: tag for key, tag in tags.items() if key not in mirror.tags}
+
+    def _end_if_complete(self, client: "MlflowClient", run: str, outcome: Mapping[str, Any]) -> None:
+        if run not in self._records or run in self._ended:
+            return
+        if outcome["state"] != "finished" or self._complete(self._records[run]):
+            self._end(client, run, _STATUS[outcome["state"]], outcome)
 
     def _complete(self, run: Mapping[str, Any]) -> bool:
         measured = self._measured[run["run"]]
@@ -222,24 +290,23 @@ class Tracker:
         return all((s, p, v) in measured for s, probes in by_step.items() for p, names in probes.items() for v in names)
 
     def _end(self, client: "MlflowClient", run: str, status: str, outcome: Mapping[str, Any] | None) -> None:
-        if run in self._ended or status == "RUNNING":
-            return
-        mlflow_run = self._run(client, run)
+        mirror = self._mirror(client, run)
         if outcome and outcome["state"] == "failed":
-            client.set_tag(mlflow_run, "failure", outcome["cause"] or "no cause recorded")
-        elif "failure" in client.get_run(mlflow_run).data.tags:
-            client.delete_tag(mlflow_run, "failure")  # of an earlier launch
-        client.set_terminated(mlflow_run, status, int(outcome["ended_at"] * 1000) if outcome else None)
+            cause = outcome["cause"] or "no cause recorded"
+            if mirror.tags.get(_FAILURE) != cause:
+                client.set_tag(mirror.id, _FAILURE, cause)
+        elif mirror.tags.pop(_FAILURE, None):
+            client.delete_tag(mirror.id, _FAILURE)  # of an earlier launch
+        if mirror.status != status:
+            client.set_terminated(mirror.id, status, int(outcome["ended_at"] * 1000) if outcome else None)
+        mirror.status = status
         self._ended.add(run)
+        # Most of what a tracker holds is of runs that have ended; should more come of one, MLflow knows what it has.
+        mirror.sent, mirror.seen = None, []
+        self._measured.pop(run, None)
 
-    def _artifacts(self, folder: Path) -> Path:
-        names = [layout.STUDY, layout.PROVENANCE, layout.REPORT]
-        names += [f"figures/{file}" for file in self.storage.list("figures")]
-        for name in names:
-            if self.storage.exists(name):
-                (folder / name).parent.mkdir(exist_ok=True)
-                (folder / name).write_bytes(self.storage.read(name))
-        return folder
+
+_POINT = ("key", "value", "recorded_at", "step")
 
 
 def _make_database(uri: str) -> None:
@@ -261,7 +328,3 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _chunks(items: list, size: int) -> Iterable[list]:
-    return (items[i : i + size] for i in range(0, len(items), size))

@@ -1,6 +1,6 @@
 """What a plan wants measured: by the study's own schedule, and what was asked for further (see `pipeline.further`)."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 Wanted = Mapping[int, Mapping[str, tuple[str, ...]]]
@@ -34,16 +34,34 @@ def count(values: Wanted) -> int:
     return sum(len(variables) for probes in values.values() for variables in probes.values())
 
 
-def told_apart(probes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """What to add to a variable's name for each probe, so that no two probes of a split give the same name."""
-    found: dict[str, str] = {}
-    known: set[tuple[str, str]] = set()
+def told_apart(plan: Mapping[str, Any]) -> dict[str, str]:
+    """What to add to a variable's name for each probe, so that a name stands for one way of measuring in all runs.
+
+    Probes that differ by their data alone, such as those of two tasks, add the same, unless a run has both.
+    """
+    probes = kinds(plan)
+    ways = {probe: tuple(how.get(field) for field in _WAY) for probe, how in probes.items()}
+    names: dict[tuple[Any, ...], str] = {}
+    taken: set[tuple[str, str]] = set()
     for probe, how in probes.items():
-        parts = [how["outputs"]] * (how["outputs"] != "full") + [how["part"]] * bool(how.get("part"))
-        name, more = "".join(f"_{part}" for part in parts), (f"_{how['draws']}x{how['size']}", f"_seed{how['seed']}")
-        for addition in ("", *more):
-            if (how["split"], name) in known:
-                name += addition
-        known.add((how["split"], name))
-        found[probe] = name
-    return found
+        if ways[probe] not in names:
+            names[ways[probe]] = name = _unlike(taken, how)
+            taken.add((how["split"], name))
+    beside: set[str] = set()
+    for run in plan["runs"]:
+        first: dict[tuple[Any, ...], str] = {}
+        ours = [*run.get("probes", ()), *(further["probe"] for further in run.get("further", ()))]
+        beside |= {probe for probe in ours if probe in ways and first.setdefault(ways[probe], probe) != probe}
+    return {probe: names[ways[probe]] + (f"_{probe[:6]}" if probe in beside else "") for probe in probes}
+
+
+_WAY = ("split", "outputs", "part", "draws", "size", "seed")
+
+
+def _unlike(taken: Container[tuple[str, str]], how: Mapping[str, Any]) -> str:
+    parts = [how["outputs"]] * (how["outputs"] != "full") + [how["part"]] * bool(how.get("part"))
+    name, more = "".join(f"_{part}" for part in parts), (f"_{how['draws']}x{how['size']}", f"_seed{how['seed']}")
+    for addition in ("", *more):
+        if (how["split"], name) in taken:
+            name += addition
+    return name

@@ -226,12 +226,13 @@ def gaps(view: View) -> list[Gap]:
     names = {run["run"]: run["name"] for run in view.runs}
     found = []
     for frame in (view.numbers, view.history):
-        for key, rows in frame.groupby(["run", "split", "variable"], sort=False):
+        keys = ["run", "split", "variable"]
+        bad = frame.loc[np.isnan(column(frame, "value"))]
+        sizes = frame.groupby(keys, sort=False).size() if len(bad) else {}
+        for key, rows in bad.groupby(keys, sort=False):
             run, split, variable = cast(tuple[str, str, str], key)
-            bad = column(rows, "step")[np.isnan(column(rows, "value"))]
-            if bad.size:
-                what = f"{variable.replace('_', ' ')}, {split}"
-                found.append(Gap(names[run], what, bad.size, len(rows), int(bad.min())))
+            what = f"{variable.replace('_', ' ')}, {split}"
+            found.append(Gap(names[run], what, len(rows), int(sizes[key]), int(rows["step"].min())))
     return found
 
 

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,14 @@ from pipeline.storage import Storage
 from pipeline.store import Store
 
 SPLITS = ("test", "train", "stages")  # in the order of the figures' rows; the last are states of games
+# What is read of each table: a large study's other columns are most of it.
+_HISTORY = ("run", "step", "epoch", "split", "variable", "value", "recorded_at")
+_KERNELS = ("run", "step", "epoch", "split", "probe", "variable")
+_MEASUREMENTS = (*_KERNELS, "value", "stderr", "state", "cause", "length", "compared_with")
+_MEASUREMENTS = (*_MEASUREMENTS, "probe_seconds", "lag_seconds", "recorded_at")
+_PROFILES = (*_KERNELS, "draw", "values")
+_SNAPSHOTS = ("run", "step", "bytes", "copy_seconds", "wait_seconds")
+_CURVE = ("x", "value", "stderr")
 EPISODES = "episodes"  # in the history of runs that play: how many have ended
 
 
@@ -60,10 +68,37 @@ def column(frame: pd.DataFrame, name: str) -> np.ndarray:
     return values
 
 
-class View:
-    """One study as it stands on storage. Every frame has the column `x`: epoch or step, as the study's report asks."""
+@dataclass(frozen=True)
+class _Curves:
+    """Numbers of many curves in order of step, and the places of each. A large study has tens of thousands."""
 
-    def __init__(self, storage: Storage) -> None:
+    places: Mapping[tuple[Any, ...], np.ndarray]
+    columns: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, keys: list[str]) -> "_Curves":
+        # Rows come sorted by run and step.
+        columns = {name: column(frame, name) if name in frame else np.full(len(frame), np.nan) for name in _CURVE}
+        places = frame.groupby(keys, sort=False, observed=True).indices
+        return cls(cast(Mapping[tuple[Any, ...], np.ndarray], places), {"step": np.asarray(frame["step"]), **columns})
+
+    def curve(self, *key: Any) -> pd.DataFrame:
+        """Columns ``step, x, value, stderr``; one row a step."""
+        places = self.places.get(key, np.empty(0, dtype=int))
+        _, first = np.unique(self.columns["step"][places], return_index=True)
+        places = places[first]
+        return pd.DataFrame({name: values[places] for name, values in self.columns.items()})
+
+
+class View:
+    """One study as it stands on storage. Every frame has the column `x`: epoch or step, as the study's report asks.
+
+    Args:
+        storage: The study's.
+        options: What the report shows and how, in place of what the plan says.
+    """
+
+    def __init__(self, storage: Storage, options: Mapping[str, Any] | None = None) -> None:
         self.store = store = Store(storage)
         self.plan, self.name, self.varied, self.runs = store.plan, store.name, store.varied, store.runs
         self.outcomes = store.outcomes()
@@ -73,15 +108,11 @@ class View:
         except FileNotFoundError:
             self.yaml = None
         self.probes = store.probes
-        read = {table: store.table(table) for table in ("measurements", "history", "snapshots")}
-        self.faults = [fault for parts in read.values() for fault in parts.faults]
-        self.faults += [fault for table in ("spectra", "profiles") for fault in store.faults(table)]
-        measurements = read["measurements"].frame
-        planned = [str(probe) in self.probes for probe in measurements["probe"]]
-        measurements = measurements.take(np.flatnonzero(planned).tolist())
-        self.measurements = measurements.assign(kernel=[self.kernel_of(str(p)) for p in measurements["probe"]])
-        self.history, self.snapshots = read["history"].frame, read["snapshots"].frame
-        options = self.plan.get("report") or {}
+        self.faults = [fault for table in ("spectra", "profiles") for fault in store.faults(table)]
+        self.measurements = self._planned("measurements", _MEASUREMENTS)
+        self.history = self._table("history", _HISTORY)
+        self.snapshots = self._table("snapshots", _SNAPSHOTS)
+        self.options = options = self.plan.get("report") or {} if options is None else options
         epochs = [frame["epoch"].notna() for frame in (self.measurements, self.history)]
         # Reinforcement learning has no epochs: its steps are the only time there is.
         self.x = "epoch" if options.get("x", "epoch") == "epoch" and any(known.any() for known in epochs) else "step"
@@ -91,6 +122,7 @@ class View:
         for frame in (self.measurements, self.history):
             frame["x"] = self._positions(frame)
         self._curves: dict[tuple[str, str, str, Kernel | None], pd.DataFrame] = {}
+        self._steps: dict[tuple[str, str, Kernel], list[int]] = {}
 
     def _positions(self, frame: pd.DataFrame) -> Any:
         """Where the rows stand on the x axis."""
@@ -119,12 +151,20 @@ class View:
         return self.measured.loc[~tables.without_number(self.measured)]
 
     @cached_property
-    def _numbers_by(self) -> Mapping[tuple[str, str, str], pd.DataFrame]:
-        return by(self.numbers, ["run", "split", "variable"])
+    def _numbers_by(self) -> "_Curves":
+        return _Curves.of(self.numbers, ["run", "split", "variable", "kernel"])
 
     @cached_property
-    def _history_by(self) -> Mapping[tuple[str, str, str], pd.DataFrame]:
-        return by(self.history, ["run", "split", "variable"])
+    def _history_by(self) -> "_Curves":
+        return _Curves.of(self.history, ["run", "split", "variable"])
+
+    @cached_property
+    def runs_with(self) -> Mapping[tuple[str, Kernel], set[str]]:
+        """The runs of which there are numbers, by variable and kernel."""
+        runs: defaultdict[tuple[str, Kernel], set[str]] = defaultdict(set)
+        for run, _, variable, kernel in self._numbers_by.places:
+            runs[variable, kernel].add(run)
+        return runs
 
     @cached_property
     def begun(self) -> set[str]:
@@ -151,9 +191,22 @@ class View:
 
     @cached_property
     def _profiles(self) -> pd.DataFrame:
-        rows = self.store.profiles()
-        rows = rows.loc[rows["probe"].isin(list(self.probes))]
-        return rows.assign(kernel=[self.kernel_of(str(probe)) for probe in rows["probe"]], x=self._positions(rows))
+        rows = self._planned("profiles", _PROFILES)
+        return rows.assign(x=self._positions(rows))
+
+    def _table(self, table: str, columns: Sequence[str]) -> pd.DataFrame:
+        read = self.store.table(table, columns)
+        self.faults += [fault for fault in read.faults if fault not in self.faults]
+        return read.frame
+
+    def _planned(self, table: str, columns: Sequence[str]) -> pd.DataFrame:
+        """The rows of a table that are of the plan's probes, with the kernel of each."""
+        rows = self._table(table, columns)
+        rows = rows.loc[rows["probe"].isin(list(self.probes))].reset_index(drop=True)
+        kernels = {probe: self.kernel_of(probe) for probe in self.probes}
+        kinds = list(dict.fromkeys(kernels.values()))
+        codes = rows["probe"].map({probe: kinds.index(kernel) for probe, kernel in kernels.items()})
+        return rows.assign(kernel=pd.Categorical.from_codes(codes.astype(int), categories=kinds))
 
     @cached_property
     def failed(self) -> pd.DataFrame:
@@ -203,18 +256,25 @@ class View:
     def _curve(self, run: dict[str, Any], split: str, variable: str, kernel: Kernel | None) -> pd.DataFrame:
         if kernel is None:
             name = run.get("score") if variable == "score" else variable
-            rows = self._history_by[run["run"], split, str(name)].assign(stderr=np.nan)
+            curve = self._history_by.curve(run["run"], split, str(name))
         else:
-            rows = where(self._numbers_by[run["run"], split, variable], kernel=kernel)
-        if rows.empty:
-            return pd.DataFrame(columns=["step", "x", "value", "stderr"], dtype=float)
-        rows = rows.drop_duplicates(subset=["step"]).set_index("step").sort_index()
-        curve = pd.DataFrame({name: column(rows, name) for name in ("x", "value", "stderr")}, index=rows.index)
-        if kernel is not None:
+            curve = self._numbers_by.curve(run["run"], split, variable, kernel)
+        if curve.empty or kernel is None:
+            return curve
+        last = curve["step"].iloc[-1]
+        planned = [step for step in self._planned_steps(run, split, kernel) if step <= last]
+        if planned == curve["step"].tolist():
+            return curve
+        steps = sorted({*planned, *curve["step"]})
+        return curve.set_index("step").reindex(steps).rename_axis("step").reset_index()
+
+    def _planned_steps(self, run: dict[str, Any], split: str, kernel: Kernel) -> list[int]:
+        key = run["run"], split, kernel
+        if key not in self._steps:
             ours = {probe for probe, how in self.probes.items() if how["split"] == split} & self._of_kernel(kernel)
-            planned = [step for step, probes in self.store.wanted(run).items() if not ours.isdisjoint(probes)]
-            curve = curve.reindex(sorted({*(step for step in planned if step <= curve.index[-1]), *curve.index}))
-        return curve.rename_axis("step").reset_index()
+            wanted = self.store.wanted(run)
+            self._steps[key] = [step for step, probes in wanted.items() if not ours.isdisjoint(probes)]
+        return self._steps[key]
 
     def short(self, field: str) -> str:
         """A varied field by its last part, e.g. ``width`` for ``model.width``, where that is unique."""

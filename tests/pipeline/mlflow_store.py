@@ -3,12 +3,22 @@
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipeline.tracking import TRAININGS
+from pipeline.tracking_report import REPORTS
+
 
 def runs_of(uri: str, name: str) -> list[Run]:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(name.removeprefix("name="))
     assert experiment is not None
-    return client.search_runs([experiment.experiment_id], order_by=["params.`model.width` ASC"])
+    return client.search_runs([experiment.experiment_id], TRAININGS, order_by=["params.`model.width` ASC"])
+
+
+def reports_of(uri: str, name: str) -> list[Run]:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(name.removeprefix("name="))
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id], REPORTS)
 
 
 def points(uri: str, run: Run) -> dict[str, list[tuple[int, float]]]:

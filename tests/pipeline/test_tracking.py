@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow_store import points, runs_of
+from mlflow_store import points, reports_of, runs_of
 from study_on_disk import START, history_rows, measurement_rows, outcome, value_of, write_plan, write_study
 
 from pipeline import layout, tables
@@ -187,19 +187,80 @@ def test_rows_of_kernels_that_are_planned_no_longer_stay_out(uri: str, name: str
         assert [step for step, _ in points(uri, run)["test/trace"]] == [0, 1, 2, 4]
 
 
-def test_figures_and_report_are_artifacts(uri: str, name: str, tmp_path: Path):
+def test_figures_and_report_are_the_artifacts_of_one_run_of_their_own(uri: str, name: str, tmp_path: Path):
     storage, _ = write_study(tmp_path, name)
-    for file in ("report.html", "figures/curves.png", "figures/curves.pdf"):
+    files = ("report.html", "figures/curves.png", "figures/curves.pdf")
+    for file in files:
+        storage.write(file, b"as made")
+    experiment = Tracker(storage, uri).finish()
+    client = MlflowClient(uri)
+    assert not any(client.list_artifacts(run.info.run_id) for run in runs_of(uri, name))
+    [report] = reports_of(uri, name)
+    assert (report.info.status, report.data.metrics) == ("FINISHED", {})
+    top = {file.path for file in client.list_artifacts(report.info.run_id)}
+    assert top == {"report.html", "study.yaml", "provenance.json", "figures"}
+    figures = {file.path for file in client.list_artifacts(report.info.run_id, "figures")}
+    assert figures == {"figures/curves.png", "figures/curves.pdf"}
+    local = client.download_artifacts(report.info.run_id, "report.html", str(tmp_path))
+    assert Path(local).read_bytes() == b"as made"
+    tags = client.get_experiment(experiment).tags
+    assert f"runs/{report.info.run_id}/artifacts/report.html" in tags["mlflow.note.content"]
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_figure_that_is_there_no_more_leaves_the_report(uri: str, name: str, tmp_path: Path):
+    storage, _ = write_study(tmp_path, name)
+    for file in ("report.html", "figures/curves.png", "figures/older.png"):
         storage.write(file, b"as made")
     Tracker(storage, uri).finish()
+    [first] = reports_of(uri, name)
+    storage.write("report.html", b"made anew")
+    Tracker(storage, uri).finish()
+    [second] = reports_of(uri, name)
+    assert second.info.run_id == first.info.run_id
+    storage.remove("figures/older.png")
+    Tracker(storage, uri).finish()
+    [third] = reports_of(uri, name)
     client = MlflowClient(uri)
-    for run in runs_of(uri, name):
-        top = {file.path for file in client.list_artifacts(run.info.run_id)}
-        assert top == {"report.html", "study.yaml", "provenance.json", "figures"}
-        figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
-        assert figures == {"figures/curves.png", "figures/curves.pdf"}
-        local = client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))
-        assert Path(local).read_bytes() == b"as made"
+    assert [file.path for file in client.list_artifacts(third.info.run_id, "figures")] == ["figures/curves.png"]
+    local = client.download_artifacts(third.info.run_id, "report.html", str(tmp_path))
+    assert Path(local).read_bytes() == b"made anew"
+
+
+def test_what_a_user_wrote_on_the_experiment_stays(uri: str, name: str, tmp_path: Path):
+    storage, _ = write_study(tmp_path, name)
+    experiment = Tracker(storage, uri).finish()
+    MlflowClient(uri).set_experiment_tag(experiment, "mlflow.note.content", "Mine.")
+    storage.write("report.html", b"as made")
+    Tracker(storage, uri).finish()
+    assert MlflowClient(uri).get_experiment(experiment).tags["mlflow.note.content"] == "Mine."
+
+
+def test_a_quantity_has_one_name_in_runs_of_different_data(uri: str, name: str, tmp_path: Path):
+    storage, plan = write_study(tmp_path, name, "grid={task.train_size: [64, 48]}", "model.width=3")
+    assert len(plan["probes"]) == 4
+    Tracker(storage, uri).finish()
+    one, other = runs_of(uri, name)
+    assert one.data.metrics.keys() == other.data.metrics.keys()
+    assert "test/entropy" in one.data.metrics
+
+
+def test_names_that_mlflow_refuses_are_spelt_otherwise(uri: str, name: str, tmp_path: Path):
+    storage, plan = write_plan(tmp_path, name)
+    rows = history_rows(plan["runs"][0], 0)[:1]
+    odd = [row | {"variable": variable} for row in rows for variable in ("acc@5", "acc_5", "Ä" * 400)]
+    tables.write_part(storage, "history", odd, "train")
+    Tracker(storage, uri).follow()
+    Tracker(storage, uri).follow()
+    [run] = runs_of(uri, name)
+    keys = sorted(run.data.metrics, key=len)
+    assert keys[:2] == ["train/acc_5", "train/acc_x40_5"]
+    assert len(keys[2]) == 250
+
+
+def test_sending_prints_nothing(uri: str, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    Tracker(write_study(tmp_path, name)[0], uri).finish()
+    assert capfd.readouterr().out == ""
 
 
 def test_a_deleted_experiment_comes_back(uri: str, name: str, tmp_path: Path):

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow_store import points, runs_of
 from study_on_disk import START, history_rows, write_study
 
-from pipeline import tables
+from pipeline import tables, tracking
 from pipeline.store import Store
 from pipeline.tracking import Tracker
 
@@ -19,7 +19,7 @@ def test_a_compaction_sends_nothing_again(uri: str, name: str, tmp_path: Path, m
     monkeypatch.setattr(
         MlflowClient,
         "log_batch",
-        lambda self, run_id, metrics=(), **rest: (sent.extend(metrics), plain(self, run_id, metrics, **rest)),
+        lambda self, run_id, metrics=(), *rest: (sent.extend(metrics), plain(self, run_id, metrics, *rest)),
     )
     tracker = Tracker(storage, uri)
     tracker.follow()
@@ -28,6 +28,64 @@ def test_a_compaction_sends_nothing_again(uri: str, name: str, tmp_path: Path, m
     Store(storage).publish("compact")
     tracker.finish()
     assert len(sent) == count
+
+
+def test_a_second_look_asks_nothing_of_runs_that_are_whole_and_sends_the_rest(
+    uri: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    storage, plan = write_study(tmp_path, name)
+    storage.write("report.html", b"as made")
+    Tracker(storage, uri).finish()
+    before = [(run.info.run_id, points(uri, run)) for run in runs_of(uri, name)]
+    calls = []
+    for method in ("create_run", "log_batch", "log_artifacts", "get_metric_history", "set_terminated", "set_tag"):
+        plain = getattr(MlflowClient, method)
+        monkeypatch.setattr(
+            MlflowClient,
+            method,
+            lambda self, run, *rest, _name=method, _plain=plain, **more: (
+                calls.append((_name, run)),
+                _plain(self, run, *rest, **more),
+            )[1],
+        )
+    Tracker(storage, uri).finish()
+    assert calls == []
+    tables.write_part(storage, "history", history_rows(plan["runs"][0], 3), "train")
+    Tracker(storage, uri).finish()
+    assert {run for _, run in calls} == {before[0][0]}
+    assert [name for name, _ in calls].count("log_batch") == 1
+    monkeypatch.undo()
+    after = [(run.info.run_id, points(uri, run)) for run in runs_of(uri, name)]
+    assert after[1] == before[1]
+    assert [step for step, _ in after[0][1]["test/loss"]] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_sending_that_is_cut_short_is_gone_on_with(
+    call: int, uri: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What MLflow has is asked for, and each point is there once."""
+    storage, _ = write_study(tmp_path, name)
+    monkeypatch.setattr(tracking, "_BATCH", 10)
+    plain, calls = MlflowClient.log_batch, []
+
+    def fails(self: MlflowClient, *arguments, **more) -> None:
+        calls.append(0)
+        if len(calls) == call:
+            raise ConnectionError("gone")
+        plain(self, *arguments, **more)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", fails)
+    with pytest.raises(ConnectionError):
+        Tracker(storage, uri).finish()
+    Tracker(storage, uri).finish()
+    runs = runs_of(uri, name)
+    assert [run.info.status for run in runs] == ["FINISHED"] * 2
+    assert all(run.data.params["model.depth"] == "3" for run in runs)
+    for run in runs:
+        curves = points(uri, run)
+        assert len(curves) == 10
+        assert all([step for step, _ in curve] == [0, 1, 2, 4] for curve in curves.values())
 
 
 @pytest.mark.parametrize("anew", [False, True], ids=["the same tracker", "another tracker"])

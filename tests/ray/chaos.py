@@ -6,6 +6,7 @@ import mlflow
 from long_study import started, the_run
 
 from pipeline import layout
+from pipeline.tracking import TRAININGS
 
 ROUNDS = range(5)
 
@@ -31,7 +32,7 @@ def check_mlflow(uri: str, one) -> None:
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id])
+    (run,) = client.search_runs([experiment.experiment_id], TRAININGS)
     assert run.info.status == "FINISHED"
     for name in ("train/trace", "test/entropy"):
         steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]

@@ -19,6 +19,7 @@ from pipeline.launch import ask_to_stop
 from pipeline.points import read_points
 from pipeline.storage import Storage
 from pipeline.store import Store
+from pipeline.tracking import TRAININGS
 
 LOOP = Path(__file__).parent / "attached_loop.py"
 
@@ -33,7 +34,7 @@ def statuses(out: Path) -> list[str]:
     client = mlflow.MlflowClient(f"sqlite:///{out.parent / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("mine")
     assert experiment is not None
-    return [run.info.status for run in client.search_runs([experiment.experiment_id])]
+    return [run.info.status for run in client.search_runs([experiment.experiment_id], TRAININGS)]
 
 
 @pytest.mark.ray

@@ -15,6 +15,8 @@ from small_study import keys, planned_keys
 
 import pipeline
 from pipeline import layout, tables
+from pipeline.tracking import TRAININGS
+from pipeline.tracking_report import REPORTS
 
 pytestmark = pytest.mark.ray
 
@@ -23,7 +25,7 @@ def mlflow_runs(one) -> tuple[mlflow.MlflowClient, list]:
     client = mlflow.MlflowClient(f"sqlite:///{one.out.parent / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
-    return client, list(client.search_runs([experiment.experiment_id]))
+    return client, list(client.search_runs([experiment.experiment_id], TRAININGS))
 
 
 def test_every_comparison_is_made_and_only_the_ends_are_kept(straight):
@@ -179,8 +181,9 @@ def test_a_tracking_server_that_goes_away_costs_nothing(launch, tmp_path):
         client = mlflow.MlflowClient(env["MLFLOW_TRACKING_URI"])
         experiment = client.get_experiment_by_name("small")
         assert experiment is not None
-        (run,) = client.search_runs([experiment.experiment_id])
+        (run,) = client.search_runs([experiment.experiment_id], TRAININGS)
         assert run.info.status == "FINISHED"
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/trace")]
         assert sorted(steps) == hit.store.runs[0]["schedule"]
-        assert "report.html" in {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        (report,) = client.search_runs([experiment.experiment_id], REPORTS)
+        assert "report.html" in {artifact.path for artifact in client.list_artifacts(report.info.run_id)}

@@ -17,6 +17,8 @@ from models import MLP
 from pipeline import layout, tables
 from pipeline.points import read_points
 from pipeline.snapshots import read_snapshot
+from pipeline.tracking import TRAININGS
+from pipeline.tracking_report import REPORTS
 
 pytestmark = pytest.mark.ray
 
@@ -65,7 +67,7 @@ def test_mlflow_has_a_finished_flat_run_per_training(undisturbed):
     client = mlflow.MlflowClient(f"sqlite:///{undisturbed.out.parent / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    runs = client.search_runs([experiment.experiment_id], TRAININGS)
     assert {run.info.run_name for run in runs} == {"width=4 seed=0", "width=16 seed=0"}
     for run in runs:
         assert run.info.status == "FINISHED"
@@ -77,10 +79,12 @@ def test_mlflow_has_a_finished_flat_run_per_training(undisturbed):
         schedule = undisturbed.store.runs[0]["schedule"]
         history = client.get_metric_history(run.info.run_id, "test/entropy")
         assert sorted(point.step for point in history) == schedule
-        artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-        assert {"report.html", "figures", "study.yaml", "provenance.json"} <= artifacts
-        figures = {artifact.path for artifact in client.list_artifacts(run.info.run_id, "figures")}
-        assert {"figures/curves.png", "figures/curves.pdf"} <= figures
+        assert not client.list_artifacts(run.info.run_id)
+    (report,) = client.search_runs([experiment.experiment_id], REPORTS)
+    artifacts = {artifact.path for artifact in client.list_artifacts(report.info.run_id)}
+    assert {"report.html", "figures", "study.yaml", "provenance.json"} <= artifacts
+    figures = {artifact.path for artifact in client.list_artifacts(report.info.run_id, "figures")}
+    assert {"figures/curves.png", "figures/curves.pdf"} <= figures
 
 
 def test_tables_figures_and_report_lie_in_the_output(undisturbed):

@@ -78,8 +78,10 @@ def test_actor_and_critic_are_told_apart_wherever_results_are_shown(hit: Any):
     assert "logits and value" in page
     import mlflow
 
+    from pipeline.tracking import TRAININGS
+
     client = mlflow.MlflowClient(f"sqlite:///{hit.out.parent / 'mlflow.db'}")
-    (run,) = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    (run,) = client.search_runs([client.get_experiment_by_name("small").experiment_id], TRAININGS)
     assert run.info.status == "FINISHED"
     assert {"train/entropy_actor", "train/trace_critic", "test/return", "train/episodes"} <= set(run.data.metrics)
 

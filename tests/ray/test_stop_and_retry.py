@@ -9,6 +9,7 @@ from small_study import keys, planned_keys
 
 import pipeline
 from pipeline import layout, tables
+from pipeline.tracking import TRAININGS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -79,6 +80,6 @@ def statuses(one) -> dict[str, str]:
     client = mlflow.MlflowClient(f"sqlite:///{one.out.parent / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
-    runs = list(client.search_runs([experiment.experiment_id]))
+    runs = list(client.search_runs([experiment.experiment_id], TRAININGS))
     assert len({run.info.run_name for run in runs}) == len(runs)
     return {str(run.info.run_name): run.info.status for run in runs}

@@ -241,7 +241,7 @@ def test_metrics_of_two_probes_never_have_one_name(supervised: Finished) -> None
     for now, kernel in enumerate(kernels):
         ask(supervised.storage, first.study, supervised.runs, Asked(data=("test",), changes={"kernel": kernel}), now)
     replanned(supervised.storage, first.study, supervised.runs)
-    names = told_apart(Store(supervised.storage).probes)
+    names = told_apart(Store(supervised.storage).plan)
     splits = {probe: how["split"] for probe, how in Store(supervised.storage).probes.items()}
     assert sorted(names[probe] for probe in names if splits[probe] == "test") == ["", "_3x6", "_3x6_seed1", "_traced"]
     assert [names[probe] for probe in names if splits[probe] == "train"] == [""]

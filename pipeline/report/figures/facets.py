@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from operator import ne
 from typing import Any
 
-from pipeline.report.view import Kernel, View, value_label, where
+from pipeline.report.view import Kernel, View, value_label
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ def facets(view: View, variables: Sequence[str]) -> list[Facet]:
         for kernel in kernels:
             facet = Facet(field, parts + [f"{field}={getattr(kernel, field)}" for field in differing], groups, kernel)
             runs = {run["run"] for run in facet.runs}
-            rows = where(view.numbers, kernel=kernel)
-            if any(run in runs and name in variables for run, name in zip(rows["run"], rows["variable"], strict=True)):
+            if any(not runs.isdisjoint(view.runs_with[variable, kernel]) for variable in variables):
                 found.append(facet)
     return found
 
