@@ -262,5 +262,5 @@ def _prepare(launch: Launch, plan: dict[str, Any], splits: Mapping[str, Split], 
     data = {plan["study"]: run["data"]["source"]}
     storage.write_json(layout.PROVENANCE, provenance.gather(shlex.join(sys.argv), [0], data, time.time()))
     # Running the loop again is the retry: what failed before is measured anew.
-    storage.write_json(layout.PLAN, plan | {"retried_at": {run["run"]: time.time()}})
+    storage.write_json(layout.PLAN, plan | {"retried": {run["run"]: launch.epoch}})
     storage.remove(layout.outcome(run["run"]))

@@ -155,11 +155,14 @@ class Store:
                 keep[rows.index] = [not g for g in gone]
         frame = frame.loc[keep]
         # The best row of a key comes last: a measured one before a failed one, then the latest attempt's.
-        order = ["attempt", "recorded_at"] if "recorded_at" in frame else ["attempt"]
+        # By launch before the clock, which may have been set back in between.
+        order = [column for column in ("attempt", "launch", "recorded_at") if column in frame]
         if "state" in frame:
             frame = frame.assign(_good=frame["state"] == "measured")
             order = ["_good", *order]
-        frame = frame.sort_values(order, kind="stable").drop_duplicates(tables.KEYS[table], keep="last")
+        frame = frame.sort_values(order, kind="stable", na_position="first").drop_duplicates(
+            tables.KEYS[table], keep="last"
+        )
         frame = frame.drop(columns="_good", errors="ignore")
         return frame.sort_values(tables.KEYS[table], kind="stable").reset_index(drop=True)
 
