@@ -53,7 +53,7 @@ def test_a_ray_that_has_lost_one_of_its_processes_is_ended():
     psutil.wait_procs([carriers.processes["raylet"]], timeout=0)
     while psutil.Process(started["raylet"].pid).status() != psutil.STATUS_ZOMBIE:
         pass
-    with pytest.raises(Lost, match="Ray has died: its raylet has ended; .* run the same command again"):
+    with pytest.raises(Lost, match=r"Ray has died: its raylet has ended; .* run the same command again"):
         carriers.check()
     assert carriers.end_if_lost()
     assert started["gcs_server"].wait(30) == -9
