@@ -7,8 +7,8 @@ import numpy as np
 
 from pipeline import tables
 from pipeline.errors import UserError, one_line
+from pipeline.failures import FAILED, INTERRUPTED
 from pipeline.launch import Launch
-from pipeline.ledger import FAILED, INTERRUPTED
 from pipeline.storage import Storage
 from pipeline.store import Store
 from pipeline.tracking import Tracker

@@ -14,17 +14,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipeline.failures import FAILED, stands
 from pipeline.layout import Notice, SnapshotName, superseded
 from pipeline.tables import NOTHING
 from pipeline.wanted import kinds, wanted
 
 TRIES = 3
-
-FAILED = "failed"
-"""State of what could not be measured by its own fault: nobody tries it again before a `retry`."""
-
-INTERRUPTED = "interrupted"
-"""State of what could not be measured for what surrounds it, such as a damaged file: the next launch tries it again."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ class Ledger:
                 continue
             if row["state"] == "measured":
                 self._done(row)
-            elif row["state"] == FAILED and not self._is_retried(row):
+            elif stands(row, self.plan):
                 self._failed(row)
 
     def notice(self, notice: Notice) -> None:
@@ -245,13 +240,6 @@ class Ledger:
     def _failed(self, row: Mapping[str, Any]) -> None:
         key = (row["checksum"], row["probe"], row["variable"])
         self.failures.setdefault((row["run"], row["step"]), set()).add(key)
-
-    def _is_retried(self, row: Mapping[str, Any]) -> bool:
-        """Whether a failure is older than the latest retry of its run. Launches tell, since clocks are set back."""
-        retried, launch = self.plan.get("retried", {}).get(row["run"], 0), row.get("launch")
-        if launch is None or launch != launch:  # a row from before rows said of which launch they are
-            return bool(retried) or row["recorded_at"] <= self.plan.get("retried_at", {}).get(row["run"], 0.0)
-        return launch < retried
 
     def _queue(self, run: str, step: int) -> None:
         """Queue what is to be measured on the present snapshot of a step and can be, unless somebody has it in hand."""

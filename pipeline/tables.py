@@ -40,8 +40,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("length", pa.int64()),
             # Of variables that compare: step and checksum of each earlier snapshot, or NOTHING at the first step.
             ("compared_with", pa.string()),
-            # "measured"; or with its cause "failed", by itself or after three tries, or "interrupted", see pipeline.ledger
-            ("state", pa.string()),
+            ("state", pa.string()),  # "measured", or with its cause "failed" or "interrupted", see pipeline.failures
             ("cause", pa.string()),
             ("clipped_mass", pa.float64()),
             ("probe_seconds", pa.float64()),

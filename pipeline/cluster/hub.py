@@ -16,9 +16,10 @@ from typing import Any
 from pipeline import layout, tables
 from pipeline.dealing import Dealer
 from pipeline.errors import is_no_room, no_room
+from pipeline.failures import state_of
 from pipeline.launch import Launch
 from pipeline.layout import Notice
-from pipeline.ledger import INTERRUPTED, Job, Ledger
+from pipeline.ledger import Job, Ledger
 from pipeline.packing import Unit
 from pipeline.store import Store
 from pipeline.tables import Rows
@@ -101,7 +102,7 @@ class Hub:
             self._changed.notify_all()
         for ticket in self.ledger.held_by(prober):
             cause = "the prober's process died while it was measuring (out of memory?)"
-            await self.give_back(ticket, cause, INTERRUPTED)
+            await self.give_back(ticket, cause, state_of(None))
 
     async def take(self, prober: str, life: str) -> Job | None:
         """Wait for a job; None when there will be no more."""
@@ -122,7 +123,7 @@ class Hub:
         self._delivered.append((ticket, rows))
 
     async def give_back(self, ticket: int, cause: str, state: str) -> None:
-        """A job that could not be measured; what is then said of it, see `pipeline.ledger`."""
+        """A job that could not be measured; what is then said of it, see `pipeline.failures`."""
         self._taken.pop(ticket, None)
         async with self._changed:
             now = time.time()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import psutil
 import ray
 import ray.exceptions
+from ray._private import state
 from ray.core.generated import gcs_pb2
 from ray.train import ControllerError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -84,8 +85,8 @@ def free_reserved_by_the_dead() -> None:
     private: no public call tells who has reserved what.
     """
     job = ray.get_runtime_context().get_job_id()
-    dead = {actor for actor, record in ray._private.state.actors().items() if record["State"] == "DEAD"}
-    for record in ray._private.state.state._connect_and_get_accessor().get_placement_group_table():
-        group = gcs_pb2.PlacementGroupTableData.FromString(record)
+    dead = {actor for actor, record in state.actors().items() if record["State"] == "DEAD"}
+    for record in state.state._connect_and_get_accessor().get_placement_group_table():
+        group = gcs_pb2.PlacementGroupTableData.FromString(record)  # pyright: ignore[reportAttributeAccessIssue]
         if group.creator_job_id.hex() == job and group.creator_actor_id.hex() in dead:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))

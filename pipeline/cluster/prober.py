@@ -6,8 +6,9 @@ from typing import Any, cast
 import ray
 
 from pipeline import pages
-from pipeline.errors import UserError, one_line
-from pipeline.ledger import FAILED, INTERRUPTED, Job
+from pipeline.errors import one_line
+from pipeline.failures import state_of
+from pipeline.ledger import Job
 from pipeline.loading import loading
 from pipeline.storage import Storage
 from pipeline.store import Store
@@ -45,8 +46,6 @@ class Prober:
             try:
                 rows = self.measurer.measure(job)
             except Exception as error:
-                # Errors of storage, and those that a user can mend, are no faults of what was to be measured.
-                state = INTERRUPTED if isinstance(error, (OSError, UserError)) else FAILED
-                ray.get(hub.give_back.remote(job.ticket, one_line(error), state))
+                ray.get(hub.give_back.remote(job.ticket, one_line(error), state_of(error)))
             else:
                 ray.get(hub.deliver.remote(job.ticket, rows))

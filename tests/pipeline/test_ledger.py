@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 from study_on_disk import Row, checksum
 
+from pipeline.failures import FAILED, INTERRUPTED
 from pipeline.layout import Notice, SnapshotName
-from pipeline.ledger import FAILED, INTERRUPTED, TRIES, Job, Ledger, compared_with
+from pipeline.ledger import TRIES, Job, Ledger, compared_with
 
 PLAN: Row = {
     "runs": [

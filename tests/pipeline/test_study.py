@@ -20,7 +20,7 @@ def test_runs_that_no_group_ended_have_not_failed(planned: Study):
     first, second = (run["run"] for run in plan["runs"])
     work = execution.Work(None, Launch(storage, 1), Store(storage), [first, second], None, lambda: None)  # pyright: ignore
     storage.write_json(layout.outcome(first), {"state": "finished"})
-    with pytest.raises(Stopped, match=r"^error: 1 runs of .*: no room in the cluster; run the same command again to go on$"):
+    with pytest.raises(Stopped, match=r"^error: 1 runs of .*: no room in the cluster; run the same command again"):
         execution._check_all_ended(work, ["no room in the cluster"])
     assert not storage.exists(layout.outcome(second)), "the same command goes on"
     storage.write_json(layout.outcome(second), {"state": "failed"})

@@ -15,9 +15,10 @@ from training_cases import RUN
 from pipeline import layout
 from pipeline.cluster.hub import Hub
 from pipeline.errors import Fenced, Stopped
+from pipeline.failures import FAILED
 from pipeline.launch import Launch
 from pipeline.layout import Notice, SnapshotName
-from pipeline.ledger import FAILED, TRIES
+from pipeline.ledger import TRIES
 from pipeline.store import Store
 
 
