@@ -246,7 +246,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def command() -> None:
+def enter() -> None:
     """Entry point: as :func:`main`, launches in a process of their own (see `pipeline.carrying`)."""
     words = sys.argv[1:]
     if words and words[0] in _LAUNCHING:
@@ -256,4 +256,4 @@ def command() -> None:
 
 
 if __name__ == "__main__":
-    command()
+    enter()
