@@ -1,7 +1,7 @@
 """Kill -9 at random moments, whoever it hits: afterwards every planned value is there, once, and what it had to be.
 
-Five rounds for each victim, or ``CHAOS_ROUNDS``; three with two victims at once, or ``CHAOS_PAIR_ROUNDS``. A moment is a
-number of snapshots on storage, drawn from the round's number, so that a round that fails can be had again. Run with
+Five rounds for each victim, or ``CHAOS_ROUNDS``; three with two victims at once, or ``CHAOS_PAIR_ROUNDS``. A moment is
+a number of snapshots on storage, drawn from the round's number, so that a round that fails can be had again. Run with
 ``pytest -m chaos``.
 """
 
