@@ -266,5 +266,5 @@ def _prepare(launch: Launch, plan: dict[str, Any], splits: Mapping[str, Split], 
     for line in mend_tables(launch, plan):
         _LOG.warning("%s", line)
     # Running the loop again is the retry: what failed before is measured anew.
-    storage.write_json(layout.PLAN, plan | {"retried_at": {run["run"]: time.time()}})
+    storage.write_json(layout.PLAN, plan | {"retried": {run["run"]: launch.epoch}})
     storage.remove(layout.outcome(run["run"]))

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,6 +26,7 @@ class Attempt:
     """One start of a run's training, as its file has it.
 
     `together` says whether the run trains in one pass with others of its kind. The first attempt settles it for all.
+    `start` counts how often the launch had started the worker group again that trains it.
     """
 
     run: str
@@ -37,6 +38,7 @@ class Attempt:
     resumed_at: int  # step
     checkpoint: str | None  # name of its file
     together: bool = False
+    start: int = 0
 
     @property
     def place(self) -> str:
@@ -69,7 +71,7 @@ def read_checkpoint(storage: Storage, attempt: Attempt) -> bytes | None:
     return None if attempt.checkpoint is None else state_in(storage.read(attempt.checkpoint))
 
 
-def begin(launch: Launch, run: str, together: bool = False) -> Attempt | None:
+def begin(launch: Launch, run: str, together: bool = False, start: int = 0) -> Attempt | None:
     """Open an attempt at a run; None if there is nothing (more) to do for it."""
     storage = launch.storage
     if launch.stopping or storage.exists(layout.outcome(run)):
@@ -77,11 +79,11 @@ def begin(launch: Launch, run: str, together: bool = False) -> Attempt | None:
     earlier = [storage.read_json(name, {}) for name in _names(storage, run)]
     number = 1 + max((record.get("attempt", 0) for record in earlier), default=0)
     point = resume_point(storage, run)
-    attempt = Attempt(run, number, launch.epoch, time.time(), host(), os.getpid(), *point, together)
+    attempt = Attempt(run, number, launch.epoch, time.time(), host(), os.getpid(), *point, together, start)
     if storage.exists(layout.stop(run)):
         end(launch, attempt, World(), STOPPED)
         return None
-    deaths = sum(record.get("launch") == launch.epoch for record in earlier)
+    deaths = _deaths(launch, earlier, start)
     if deaths >= DEATHS:
         end(launch, attempt, World(), _cause_of_death(storage, run, deaths))
         return None
@@ -111,6 +113,16 @@ def keep_cause(launch: Launch, attempt: Attempt, rank: int, outcome: Mapping[str
     """Keep what one of several ranks died of, for the outcome if the run's group dies too often."""
     launch.check()
     launch.storage.write_json(f"{attempt.place}.rank-{rank}", {**outcome, "at": time.time(), "rank": rank})
+
+
+def _deaths(launch: Launch, earlier: Sequence[Mapping[str, Any]], start: int) -> int:
+    """How often a run was current when its worker group died, in this launch.
+
+    What ended a start of the group, such as the death of Ray Train's controller, took the run along that was current:
+    no blame of its own. Nor of what ended an earlier launch.
+    """
+    starts = [record.get("start", 0) for record in earlier if record.get("launch") == launch.epoch]
+    return len(starts) - len({*starts} - {start})
 
 
 def _cause_of_death(storage: Storage, run: str, deaths: int) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from pipeline import carrying
 from pipeline.cli_results import COMMANDS, Address, DataDir, Out, console, say
-from pipeline.errors import Fenced, Stopped, UserError, nearest
+from pipeline.errors import Fenced, Lost, Stopped, UserError, nearest, no_room
 from studies import shipped
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = App(
 app.command("pipeline.datasets:app", name="data", help="Where the tasks' data sets lie, and getting them.")
 # What a storage says that is full, read-only or failing: no mistake of the code.
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES}
+_LAUNCHING = ("run", "quickstart", "retry", "probe")
 # How many new objects call for a collection. Loading libraries makes hundreds of thousands, which all stay: collections
 # at every 700, and the last one at exit, took two seconds of every command that loads torch.
 _OBJECTS = 100_000
@@ -125,7 +127,8 @@ def retry(
     address: Address = None,
 ) -> int:
     """Take up again what has failed or was stopped, from its checkpoints, and whatever else is missing."""
-    return _launch([_of_results(path)], data_dir, offline, address, retry=runs)
+    # A launch that goes on where Ray died has taken them up already.
+    return _launch([_of_results(path)], data_dir, offline, address, retry=None if carrying.restarts else runs)
 
 
 @app.command
@@ -196,7 +199,7 @@ def _launch(orders: "list[Order]", data_dir: Path | None, offline: bool, address
     for order, ended in zip(orders, found, strict=True):
         if not isinstance(ended, Exception):
             closing.tell(console, str(order.out), ended)
-            code |= bool(ended.failed or ended.failed_measurements or ended.missing)
+            code |= bool(ended.failed or ended.failed_measurements or ended.missing or ended.interrupted)
     for ended in found:
         if isinstance(ended, Exception):
             raise ended
@@ -213,7 +216,7 @@ def _find(study: str) -> Path:
 
 
 def main() -> None:
-    """Entry point: exit code 0 if all went well, 1 if runs failed, 2 on bad input, 130 if interrupted."""
+    """Exit code 0 if all went well, 1 if runs failed, 2 on bad input, 130 if interrupted."""
     gc.set_threshold(_OBJECTS)
     atexit.register(gc.freeze)
     try:
@@ -230,8 +233,10 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _STORAGE:
             raise
-        print(f"error: {error}; results so far are kept: make room and run the same command again", file=sys.stderr)
+        print(no_room(str(error)), file=sys.stderr)
         code = 1
+    except Lost as error:  # said where it is decided whether another launch goes on by itself
+        raise SystemExit(error) from None
     except Stopped as error:
         print(error, file=sys.stderr)
         code = error.code
@@ -241,5 +246,14 @@ def main() -> None:
     sys.exit(code)
 
 
-if __name__ == "__main__":
+def enter() -> None:
+    """Entry point: as :func:`main`, launches in a process of their own (see `pipeline.carrying`)."""
+    words = sys.argv[1:]
+    if words and words[0] in _LAUNCHING:
+        elsewhere = any(word.partition("=")[0] == "--address" for word in words)
+        sys.exit(carrying.carry(main, again=not elsewhere))
     main()
+
+
+if __name__ == "__main__":
+    enter()

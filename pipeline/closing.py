@@ -22,6 +22,9 @@ def tell(console: Console, out: str, ended: Ended) -> None:
     if ended.failed or ended.failed_measurements or ended.stopped:
         lines.append(f"  take these up again:  tangentscope retry {shlex.quote(out)}")
     lines += [f"  {line}" for line in ended.missing]
+    lines += [f"  {count} values have not been measured: {cause}" for cause, count in ended.interrupted.items()]
+    if ended.interrupted:
+        lines.append("  the same command takes these up again")
     if ended.nonfinite:
         lines.append(f"  {ended.nonfinite} values are NaN or infinite; the report counts them by run")
     lines += [

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import layout, manifest, tables
+from pipeline.failures import stands
 from pipeline.faults import Fault
 from pipeline.manifest import Tally
 from pipeline.storage import Storage
@@ -47,19 +48,20 @@ def counts(storage: Storage, plan: Mapping[str, Any]) -> dict[str, Counts]:
         storage: The study's.
         plan: The content of ``plan.json``.
     """
-    versions, retried = plan["versions"], plan.get("retried_at", {})
+    versions = plan["versions"]
     measured: dict[str, dict[tuple[str, str], set[int]]] = {run["run"]: {} for run in plan["runs"]}
     failed: dict[str, dict[tuple[str, str], set[int]]] = {run["run"]: {} for run in plan["runs"]}
     replays: dict[str, dict[int, int]] = {}
-    for (run, attempt, probe, variable, version, state, failed_at), steps in tally_of(storage, "measurements").items():
+    for (run, attempt, probe, variable, version, *end), steps in tally_of(storage, "measurements").items():
+        row = dict(zip(("run", "state", "launch", "recorded_at"), (run, *end), strict=True))
         if run not in measured or versions.get(variable) != version:
             continue
-        if state != "measured" and (failed_at or 0.0) <= retried.get(run, 0.0):
+        if row["state"] != "measured" and not stands(row, plan):
             continue
         if run not in replays:
             replays[run] = layout.replays(storage, run)
         present = {step for step in steps if not layout.superseded(attempt, step, replays[run])}
-        there = (measured if state == "measured" else failed)[run]
+        there = (measured if row["state"] == "measured" else failed)[run]
         there[probe, variable] = there.get((probe, variable), set()) | present
     return {run["run"]: _counted(plan, run, measured[run["run"]], failed[run["run"]]) for run in plan["runs"]}
 

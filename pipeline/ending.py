@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline import tables
 from pipeline.errors import UserError, one_line
+from pipeline.failures import FAILED, INTERRUPTED
 from pipeline.launch import Launch
 from pipeline.storage import Storage
 from pipeline.store import Store
@@ -21,6 +22,7 @@ class Ended:
     stopped: int  # on request
     failed: dict[str, str]  # run name -> cause
     failed_measurements: int
+    interrupted: dict[str, int]  # values that what surrounds them kept from being measured, by cause
     nonfinite: int  # values that were measured and are NaN or infinite
     seconds: float
     tracking_uri: str | None
@@ -71,7 +73,8 @@ def ended(store: Store, begun: float, uri: str | None, experiment: str | None, t
         states.count("finished"),
         states.count("stopped"),
         failed,
-        measurements["state"].tolist().count("failed"),
+        measurements["state"].tolist().count(FAILED),
+        measurements.loc[measurements["state"] == INTERRUPTED, "cause"].value_counts().to_dict(),
         len(measured.loc[~np.isfinite(measured["value"])]),
         time.time() - begun,
         uri,

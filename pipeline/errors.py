@@ -1,8 +1,13 @@
 """Errors a user can mend, told in one line: what was got, what was expected, what to do."""
 
 import difflib
+import errno
 import signal
 from collections.abc import Iterable
+
+# What a storage says that is full or read-only: it will take more once somebody has seen to it.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+GO_ON = "run the same command again to go on"
 
 
 class UserError(Exception):
@@ -28,6 +33,24 @@ class Stopped(Exception):  # noqa: N818  a request, not a mistake
     def __init__(self, message: str = "stopped", code: int = 128 + signal.SIGINT) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Lost(Stopped):
+    """Ray has died under a launch. What was done is kept, and a launch on another Ray goes on from there."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"error: Ray has died: {cause}; what was done is kept: {GO_ON}", code=1)
+        self.cause = cause
+
+
+def no_room(trouble: str) -> Stopped:
+    """What ends a launch whose storage takes nothing."""
+    return Stopped(f"error: {trouble}; results so far are kept: make room and run the same command again", code=1)
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether storage takes nothing for now, for which no run is to blame."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

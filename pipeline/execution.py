@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline import layout
 from pipeline.ending import publish
-from pipeline.errors import Stopped
+from pipeline.errors import GO_ON, Lost, Stopped
 from pipeline.launch import Launch
 from pipeline.pace import Seldom
 from pipeline.packing import pack
@@ -62,7 +62,7 @@ def execute(works: Sequence[Work], data_dir: Path | None, address: str | None, w
 
     def do(k: int) -> None:
         try:
-            found[k] = _do(k, works, data_dir, wait)
+            found[k] = _do(k, works, data_dir, watched)
         except Exception as error:
             found[k] = error
         finally:  # nobody waits for it any longer
@@ -70,7 +70,12 @@ def execute(works: Sequence[Work], data_dir: Path | None, address: str | None, w
             works[k].trained.set()
             works[k].release()
 
-    with connected(address, [(work.study.resources, work.store.storage) for work in works]):
+    with connected(address, [(work.study.resources, work.store.storage) for work in works]) as check_alive:
+
+        def watched(work: Work, status: dict[str, Any]) -> None:
+            check_alive()
+            wait(work, status)
+
         if len(works) == 1:
             do(0)
             return found
@@ -78,13 +83,14 @@ def execute(works: Sequence[Work], data_dir: Path | None, address: str | None, w
         for thread in threads:
             thread.start()
         for thread in threads:
-            while thread.is_alive():
+            while thread.is_alive() and not any(isinstance(each, Lost) for each in found):
                 thread.join(0.5)  # not for ever at once: signals come in between
     return found
 
 
 def _do(k: int, works: Sequence[Work], data_dir: Path | None, wait: Wait) -> Tracked:
     from pipeline.cluster.connection import room_for
+    from pipeline.cluster.losses import lost_with_ray
     from pipeline.cluster.scheduler import Crew
 
     work, before = works[k], works[:k]
@@ -102,19 +108,26 @@ def _do(k: int, works: Sequence[Work], data_dir: Path | None, wait: Wait) -> Tra
             work.placed.set()
         wait(work, status)
 
-    crew = Crew(work.launch, work.study.resources, work.uri, lambda status: wait(work, status), units)
+    with lost_with_ray():
+        crew = Crew(work.launch, work.study.resources, work.uri, lambda status: wait(work, status), units)
+    causes, lost = [], False
     try:
-        if work.todo:
-            causes = crew.train(str(data_dir.absolute()) if data_dir else None, training)
-            _fail_the_rest(work.launch, work.todo, causes)
-        work.placed.set()
-        work.trained.set()
-        crew.drain(lambda status: wait(work, status), lambda: all(other.trained.is_set() for other in works))
+        with lost_with_ray():
+            if work.todo:
+                causes = crew.train(str(data_dir.absolute()) if data_dir else None, training)
+            work.placed.set()
+            work.trained.set()
+            crew.drain(lambda status: wait(work, status), lambda: all(other.trained.is_set() for other in works))
         publish(work.store.storage, work.launch)
+        _check_all_ended(work, causes)
+    except Lost:
+        lost = True  # nobody is left to be sent home
+        raise
     finally:
         # Also on the way out of an interrupt: no MLflow run may be left RUNNING.
-        tracked = crew.finish_tracking()
-        crew.leave()
+        tracked = (None, None) if lost else crew.finish_tracking()
+        if not lost:
+            crew.leave()
     return tracked
 
 
@@ -126,10 +139,8 @@ def stop_at_failure(store: Store, todo: Container[str]) -> None:
             raise Stopped(f"{name} failed: {outcome['cause']}; all else was stopped, as asked", code=1)
 
 
-def _fail_the_rest(launch: Launch, todo: Sequence[str], causes: list[str]) -> None:
-    storage = launch.storage
-    launch.check()  # the groups of a launch that was taken over end quietly: their runs are the newer one's
-    for run in todo:
-        if not storage.exists(layout.outcome(run)):
-            cause = "; ".join(causes) or "its worker group ended without it"
-            storage.write_json(layout.outcome(run), {"state": "failed", "cause": cause, "ended_at": time.time()})
+def _check_all_ended(work: Work, causes: Sequence[str]) -> None:
+    """Raise Stopped if runs have not ended: their worker groups did, for `causes`, which is not the runs' failure."""
+    if rest := [run for run in work.todo if not work.store.storage.exists(layout.outcome(run))]:
+        cause = "; ".join(causes) or "their worker groups ended without them"
+        raise Stopped(f"error: {len(rest)} runs of {work.store.name} have not ended: {cause}; {GO_ON}", code=1)

@@ -57,7 +57,8 @@ class Asked:
 def read(storage: Storage) -> list[dict[str, Any]]:
     """All that was asked for so far, in the order in which it was."""
     found = [storage.read_json(layout.further(name)) for name in storage.list(layout.FURTHER)]
-    return sorted(found, key=lambda each: (each["asked_at"], each["probe"]["probe"]))
+    # Older ones have no number, and come first.
+    return sorted(found, key=lambda each: (each.get("number", 0), each["asked_at"], each["probe"]["probe"]))
 
 
 def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: float) -> None:
@@ -89,10 +90,11 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
             records.append({"probe": probe.record(), "run": run.id, "steps": steps[run.id], "source": told})
     for probe, points in drawn.values():
         write_points(storage, probe.record(), points)
+    number = 1 + len(storage.list(layout.FURTHER))
     for record in records:
         file = f"{hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]}.json"
         if not storage.exists(layout.further(file)):
-            storage.write_json(layout.further(file), record | {"asked_at": now})
+            storage.write_json(layout.further(file), record | {"asked_at": now, "number": number})
 
 
 def _changed(study: Study, asked: Asked) -> Study:

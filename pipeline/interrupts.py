@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import Stopped
+from pipeline.errors import GO_ON, Stopped
 
-_NOTED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # of Ctrl-C, a scheduler, a terminal that was closed
+NOTED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # of Ctrl-C, a scheduler, a terminal that was closed
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Interrupt:
         """Raise Stopped if a signal has come. Called wherever a launch waits."""
         if self.number is not None:
             name = signal.Signals(self.number).name
-            raise Stopped(f"{name}: stopped; run the same command again to go on")
+            raise Stopped(f"{name}: stopped; {GO_ON}")
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def interruptible() -> Iterator[Interrupt]:
 @contextmanager
 def same_handlers() -> Iterator[dict[signal.Signals, Any]]:
     """Whatever the block does to the handlers of these signals, afterwards they are as they were before it."""
-    before = {number: signal.getsignal(number) for number in _NOTED}
+    before = {number: signal.getsignal(number) for number in NOTED}
     try:
         yield before
     finally:

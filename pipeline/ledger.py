@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipeline.failures import FAILED, stands
 from pipeline.layout import Notice, SnapshotName, superseded
 from pipeline.tables import NOTHING
 from pipeline.wanted import kinds, wanted
@@ -66,7 +67,8 @@ class Ledger:
     present: dict[tuple[str, int], SnapshotName] = field(default_factory=dict)  # the newest noticed, by run and step
     replayed: dict[str, dict[int, int]] = field(default_factory=dict)  # by run, as `layout.replays`; those seen here
     given_up: set[tuple[str, SnapshotName]] = field(default_factory=set)  # after three tries, for this launch
-    # What failed three times, as in `measured` but for what it compares with: nobody tries it before a `retry`.
+    # What failed, as in `measured` but for what it compares with: nobody tries it before a `retry`, or, interrupted,
+    # in this launch.
     failures: dict[tuple[str, int], set[tuple[str, str, str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,13 +82,13 @@ class Ledger:
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take over rows that are on storage, of the variables' present versions: measured, or failed since a retry."""
-        versions, retried = self.plan["versions"], self.plan.get("retried_at", {})
+        versions = self.plan["versions"]
         for row in rows:
             if versions.get(row["variable"]) != row["version"]:
                 continue
             if row["state"] == "measured":
                 self._done(row)
-            elif row["recorded_at"] > retried.get(row["run"], 0.0):
+            elif stands(row, self.plan):
                 self._failed(row)
 
     def notice(self, notice: Notice) -> None:
@@ -151,8 +153,8 @@ class Ledger:
             self._queue(*job.key)  # what it compares with may have come, or have been replaced, meanwhile
         return job
 
-    def give_back(self, ticket: int, cause: str) -> list[dict[str, Any]]:
-        """A prober failed or died: queue its job again, or after three tries the rows that say it failed."""
+    def give_back(self, ticket: int, cause: str, state: str = FAILED) -> list[dict[str, Any]]:
+        """A prober failed or died: queue its job again, or after three tries the rows that say so, of this state."""
         _, job = self.in_hand.pop(ticket, ("", None))
         if job is None or self._at(*job.key).checksum != job.name.checksum:
             return []  # nobody's, or of a snapshot that has been replaced meanwhile
@@ -161,7 +163,7 @@ class Ledger:
             self.waiting.setdefault(job.key, job)
             return []
         self.given_up.add((job.run, job.name))
-        rows = self._failed_rows(job, cause)
+        rows = self._failed_rows(job, cause, state)
         for row in rows:
             self._failed(row)
         return rows
@@ -282,7 +284,7 @@ class Ledger:
     def _ways_of(self, left: Mapping[str, tuple[str, ...]]) -> set[str]:
         return {way for variables in left.values() for v in variables for way in self._compares.get(v, ())}
 
-    def _failed_rows(self, job: Job, cause: str) -> list[dict[str, Any]]:
+    def _failed_rows(self, job: Job, cause: str, state: str) -> list[dict[str, Any]]:
         run, name = self._runs[job.run], job.name
         rows, probes = [], kinds(self.plan)
         for probe, variables in job.wanted.items():
@@ -290,6 +292,6 @@ class Ledger:
             for variable in variables:
                 row = {"run": job.run, "attempt": name.attempt, "step": name.step, "checksum": name.checksum}
                 row |= {"epoch": name.step / run["epoch_steps"], "probe": probe, "variable": variable, **about}
-                row |= {"version": self.plan["versions"][variable], "state": "failed", "cause": cause}
+                row |= {"version": self.plan["versions"][variable], "state": state, "cause": cause}
                 rows.append(row | {"value": float("nan")})
         return rows

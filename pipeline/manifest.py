@@ -15,21 +15,25 @@ import pyarrow as pa
 import xxhash
 
 from pipeline import layout
+from pipeline.failures import FAILED
 from pipeline.faults import Fault
 from pipeline.storage import Storage
 
 _TRIES = 10  # of reading a file that may be replaced meanwhile
 
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "measurements": ("run", "attempt", "probe", "variable", "version", "state", "failed_at"),
+    "measurements": ("run", "attempt", "probe", "variable", "version", "state", "launch", "failed_at"),
     "spectra": ("run", "attempt", "probe"),
     "profiles": ("run", "attempt", "probe", "variable"),
     "history": ("run", "attempt", "split", "variable"),
     "snapshots": ("run", "attempt"),
 }
-"""By table, what tells rows of a step apart in a tally. ``failed_at`` is when a row was recorded that failed."""
+"""By table, what tells rows of a step apart in a tally.
 
-_OF_AN_ATTEMPT = {"attempt", "version", "state", "failed_at"}  # in which a row and its successor differ
+``launch`` is the one that recorded a row that failed, ``failed_at`` when that was, in files from before rows named it.
+"""
+
+_OF_AN_ATTEMPT = {"attempt", "version", "state", "launch", "failed_at"}  # in which a row and its successor differ
 
 Tally = dict[tuple[Any, ...], set[int]]
 """Which rows there are: steps by the values of a table's `KEYS`."""
@@ -39,8 +43,13 @@ def tally(table: str, rows: pa.Table) -> Tally:
     """The tally of a table's rows."""
     columns = {name: rows.column(name).to_pylist() for name in {*KEYS[table], "step"} - {"failed_at"}}
     if table == "measurements":
-        states = zip(columns["state"], rows.column("recorded_at").to_pylist(), strict=True)
-        columns["failed_at"] = [at if state == "failed" else None for state, at in states]
+        failed = [state == FAILED for state in columns["state"]]
+        launches, times = columns["launch"], rows.column("recorded_at").to_pylist()
+        columns["failed_at"] = [
+            at if lost and launch is None else None
+            for lost, launch, at in zip(failed, launches, times, strict=True)
+        ]
+        columns["launch"] = [launch if lost else None for lost, launch in zip(failed, launches, strict=True)]
     steps: Tally = {}
     for *key, step in zip(*(columns[name] for name in KEYS[table]), columns["step"], strict=True):
         steps.setdefault(tuple(key), set()).add(step)

@@ -23,7 +23,7 @@ def plan_record(
     study: Study,
     runs: list[Run],
     launch: int,
-    retried: dict[str, float] | None = None,
+    retried: Mapping[str, Mapping[str, float]] | None = None,
     further: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Of a study.
@@ -32,11 +32,12 @@ def plan_record(
         study: As it was resolved.
         runs: Of it.
         launch: That writes it.
-        retried: By run, until when failed measurements count no more.
+        retried: By run, the launch before which failed measurements count no more (``retried``), and in older stores
+            the time (``retried_at``).
         further: What was asked for beyond it, as `pipeline.further` keeps it.
     """
     kinds = {probe.id: probe.record() for run in runs for probe in run.probes}
-    about = {"study": study.name, "launch": launch, "retried_at": retried or {}}
+    about = {"study": study.name, "launch": launch, **(retried or {})}
     about |= {"varied": [*study.grid, *study.zip], "report": study.report.model_dump(mode="json")}
     ours = [each for each in further if each["run"] in {run.id for run in runs}]
     beyond: dict[str, list[dict[str, Any]]] = {each["run"]: [] for each in ours}
@@ -87,7 +88,7 @@ def attached_record(
     run |= {"probes": [kind.id for kind in kinds], "layers": list(layer_names(module))}
     run |= {"data": {"source": "points given to attach()", "fingerprint": fingerprint}}
     run["data"] |= {split: len(points) for split, points in splits.items()}
-    about = {"study": name, "launch": launch, "retried_at": {}, "varied": []}
+    about = {"study": name, "launch": launch, "varied": []}
     about |= {"report": Report(figures=("curves",), x=axis).model_dump(mode="json")}
     measured = _measured(probes.keep, probes.variables, [kind.record() for kind in kinds])
     return about | measured | {"runs": [run]}

@@ -196,7 +196,9 @@ class Store:
         keys = [_codes(frame[name]) for name in tables.KEYS[table]]
         # The best row of a key comes last: a measured one before a failed one, then the latest attempt's.
         order = [frame["state"] == "measured"] if "state" in frame else []
-        order += [frame[name] for name in ("attempt", "recorded_at") if name in frame]
+        # By launch before the clock, which may have been set back in between; older rows name no launch.
+        of_launch = [frame["launch"].fillna(0)] if "launch" in frame else []
+        order += [frame["attempt"], *of_launch, *([frame["recorded_at"]] if "recorded_at" in frame else [])]
         places = np.lexsort([*map(np.asarray, reversed(order)), *reversed(keys)])
         last = np.ones(len(places), dtype=bool)
         last[:-1] = np.any([key[places[1:]] != key[places[:-1]] for key in keys], axis=0)

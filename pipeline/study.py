@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline import layout, provenance
 from pipeline.ending import Ended, ended, publish, track
-from pipeline.errors import Stopped, UserError
+from pipeline.errors import GO_ON, Stopped, UserError
 from pipeline.execution import Work, execute, stop_at_failure
 from pipeline.faults import Fault
 from pipeline.further import Asked, ask, read
@@ -105,7 +105,7 @@ def run_studies(
         def wait(work: Work, status: dict[str, Any]) -> None:
             interrupt.check()
             if work.launch.stopping:
-                raise Stopped("stopped on request; run the same command again to go on")
+                raise Stopped(f"stopped on request; {GO_ON}")
             if work.look.is_due:
                 with work.look:
                     for other in works if fail_fast else ():
@@ -149,7 +149,9 @@ def _prepare(
     record = provenance.gather(command, study.seed_list, data, begun)
     storage.write_json(layout.PROVENANCE, record)
     storage.write_json(f"launches/{launch.epoch:06d}.provenance", record)
-    retried = storage.read_json(layout.PLAN, {}).get("retried_at", {}) | dict.fromkeys(sorted(again), begun)
+    known = storage.read_json(layout.PLAN, {})
+    retried = {key: known.get(key, {}) for key in ("retried", "retried_at")}
+    retried["retried"] |= dict.fromkeys(sorted(again), launch.epoch)
     storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch, retried, read(storage)))
     return store_points(storage, runs)
 

@@ -50,12 +50,13 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("length", pa.int64()),
             # Of variables that compare: step and checksum of each earlier snapshot, or NOTHING at the first step.
             ("compared_with", pa.string()),
-            ("state", pa.string()),  # "measured", or "failed" by itself or after three tries, with its cause
+            ("state", pa.string()),  # "measured", or with its cause "failed" or "interrupted", see pipeline.failures
             ("cause", pa.string()),
             ("clipped_mass", pa.float64()),
             ("probe_seconds", pa.float64()),
             ("lag_seconds", pa.float64()),
             ("peak_memory", pa.int64()),
+            ("launch", pa.int64()),  # that recorded the row; none in older files
             ("recorded_at", pa.float64()),
         ]
     ),

@@ -2,12 +2,13 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
+from pipeline.cluster.losses import Carriers
 from pipeline.cluster.nodes import check_labels, refuse_labels
 from pipeline.errors import UserError, one_line
 from pipeline.interrupts import apart, same_handlers
@@ -18,10 +19,11 @@ _OBJECT_STORE_BYTES = 256 * 2**20  # nothing large goes through the object store
 
 
 @contextmanager
-def connected(address: str | None, studies: Sequence[tuple[Resources, Storage]]) -> Iterator[None]:
+def connected(address: str | None, studies: Sequence[tuple[Resources, Storage]]) -> Iterator[Callable[[], None]]:
     """A connection to the Ray cluster at `address`, or to one of this machine's own that ends with the block.
 
-    A Ray of this machine's own is as large as the most demanding of the studies wants it.
+    A Ray of this machine's own is as large as the most demanding of the studies wants it. The block is given what looks
+    whether it is alive, and raises Lost if it is not.
 
     Raises:
         UserError: No cluster there, fewer GPUs than a study asks for, labels that no node has, or a storage that not
@@ -37,6 +39,7 @@ def connected(address: str | None, studies: Sequence[tuple[Resources, Storage]])
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with same_handlers():  # Ray sets handlers of its own when it connects
         _connect(address, max(int(want["CPU"]) for want in wanted), quiet)
+    carriers = Carriers.of_this_process() if address is None else Carriers()
     try:
         if address is None and (there := ray.cluster_resources().get("GPU", 0)) < gpus:
             mend = "lower train.gpu or probe.gpu"
@@ -45,9 +48,10 @@ def connected(address: str | None, studies: Sequence[tuple[Resources, Storage]])
         for resources, storage in studies:
             check_seen(storage, {node["NodeManagerHostname"] for node in alive}, resources.shared)
             check_labels(resources, [node["Labels"] for node in alive])
-        yield
+        yield carriers.check
     finally:
-        ray.shutdown()
+        if not carriers.end_if_lost():
+            ray.shutdown()
 
 
 def room_for(resources: Resources) -> bool:

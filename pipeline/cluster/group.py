@@ -24,6 +24,7 @@ class Group:
         hub: Its actor's handle.
         data_dir: Where data sets lie.
         pool: What a worker has, and how often it makes a checkpoint.
+        start: How often the launch has started the group again.
     """
 
     launch: Launch
@@ -31,6 +32,7 @@ class Group:
     hub: Any
     data_dir: str | None
     pool: TrainPool
+    start: int = 0
 
     def next(self) -> Unit:
         """What to train now; empty when there is nothing more, or when the launch is to stop."""

@@ -15,7 +15,8 @@ from typing import Any
 
 from pipeline import layout, tables
 from pipeline.dealing import Dealer
-from pipeline.errors import Stopped
+from pipeline.errors import is_no_room, no_room
+from pipeline.failures import state_of
 from pipeline.launch import Launch
 from pipeline.layout import Notice
 from pipeline.ledger import Job, Ledger
@@ -54,6 +55,7 @@ class Hub:
         self._begun = time.monotonic()
         self._publishing = asyncio.Lock()
         self._trouble: str | None = None
+        self._halted: str | None = None  # why no more runs are dealt
         self._troubled_since: float | None = None
         self._task = asyncio.get_event_loop().create_task(self._publish_for_ever())
 
@@ -61,7 +63,17 @@ class Hub:
         """The runs that a worker group is to train now; empty when there are no more."""
         self._groups.add(group)
         async with self._dealing:
-            return await asyncio.to_thread(self._dealer.deal, group)
+            try:
+                return () if self._halted else await asyncio.to_thread(self._dealer.deal, group)
+            except OSError as error:
+                if not is_no_room(error):
+                    raise
+                self._halted = str(error)
+                return ()
+
+    async def halt(self, cause: str) -> None:
+        """Deal no more runs: a worker group has nowhere to put what it makes."""
+        self._halted = cause
 
     async def notice(self, notice: Notice) -> None:
         """A snapshot lies on storage."""
@@ -89,7 +101,8 @@ class Hub:
             self._lives[prober] = life
             self._changed.notify_all()
         for ticket in self.ledger.held_by(prober):
-            await self.give_back(ticket, "the prober's process died while it was measuring (out of memory?)")
+            cause = "the prober's process died while it was measuring (out of memory?)"
+            await self.give_back(ticket, cause, state_of(None))
 
     async def take(self, prober: str, life: str) -> Job | None:
         """Wait for a job; None when there will be no more."""
@@ -109,12 +122,12 @@ class Hub:
             self._took.append(time.monotonic() - self._taken.pop(ticket))
         self._delivered.append((ticket, rows))
 
-    async def give_back(self, ticket: int, cause: str) -> None:
-        """A job that could not be measured."""
+    async def give_back(self, ticket: int, cause: str, state: str) -> None:
+        """A job that could not be measured; what is then said of it, see `pipeline.failures`."""
         self._taken.pop(ticket, None)
         async with self._changed:
             now = time.time()
-            self._failed += [row | {"recorded_at": now} for row in self.ledger.give_back(ticket, cause)]
+            self._failed += [row | {"recorded_at": now} for row in self.ledger.give_back(ticket, cause, state)]
             self._changed.notify_all()
 
     async def drain(self) -> None:
@@ -129,8 +142,7 @@ class Hub:
             if not self.ledger.in_work:
                 await self._publish()  # the last rows need not wait for their turn
             if self._troubled_since and time.monotonic() - self._troubled_since > _PATIENCE_SECONDS:
-                mend = "results so far are kept: make room and run the same command again"
-                raise Stopped(f"error: {self._trouble}; {mend}", code=1)
+                raise no_room(str(self._trouble))
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:
@@ -142,7 +154,8 @@ class Hub:
 
     async def status(self) -> dict[str, Any]:
         """Counts: worker groups that have begun, snapshots waiting and in hand, rows measured, jobs failed; seconds
-        that one prober would need for what waits, as far as is known; and trouble with storage."""
+        that one prober would need for what waits, as far as is known; trouble with storage; and why no more runs are
+        dealt, if that is so."""
         waiting = len(self.ledger.waiting)
         return {
             "groups": len(self._groups),
@@ -152,6 +165,7 @@ class Hub:
             "measured": self.ledger.measured_by_run(),
             "failed": self.ledger.failed_by_run(),
             "trouble": self._trouble,
+            "halted": self._halted,
         }
 
     @property
@@ -196,7 +210,8 @@ class Hub:
         # Measurements last: a row that counts as measured has its spectrum and profile beside it.
         for table in ("spectra", "profiles", "measurements"):
             rows = [row for _, by_table in delivered for row in by_table[table]]
-            rows += failed if table == "measurements" else []
+            if table == "measurements":
+                rows = [row | {"launch": self.launch.epoch} for row in rows + failed]
             tables.write_part(self.storage, table, rows, f"hub-{self.launch.epoch:06d}")
 
     async def _free(self, places: Iterable[tuple[str, int]]) -> None:

@@ -7,6 +7,7 @@ import ray
 
 from pipeline import pages
 from pipeline.errors import one_line
+from pipeline.failures import state_of
 from pipeline.ledger import Job
 from pipeline.loading import loading
 from pipeline.storage import Storage
@@ -45,6 +46,6 @@ class Prober:
             try:
                 rows = self.measurer.measure(job)
             except Exception as error:
-                ray.get(hub.give_back.remote(job.ticket, one_line(error)))
+                ray.get(hub.give_back.remote(job.ticket, one_line(error), state_of(error)))
             else:
                 ray.get(hub.deliver.remote(job.ticket, rows))

@@ -15,9 +15,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster.group import Group, train_group
 from pipeline.cluster.hub import Hub
+from pipeline.cluster.losses import free_reserved_by_the_dead, starts_again
 from pipeline.cluster.probers import SURVIVE, Probers
 from pipeline.cluster.tracker import TrackerActor
-from pipeline.errors import one_line
+from pipeline.errors import Lost, no_room, one_line
 from pipeline.launch import Launch
 from pipeline.packing import Unit
 from pipeline.resources import Resources
@@ -25,6 +26,7 @@ from pipeline.subjects import Planned, Subject
 
 _TRACKING_SECONDS = 300.0  # how long the tracker may take for the last rows, figures and reports
 _STOP_SECONDS = 20.0  # how long workers may take to checkpoint when the launch is asked to stop
+_STARTS = 5  # of a worker group in a launch, each of which outlives deaths of its workers
 
 
 class Crew:
@@ -84,7 +86,11 @@ class Crew:
                 if status.get("groups"):
                     self._track()  # not sooner: what starts beside the workers keeps them waiting
                 wait(status)
+                if status.get("halted"):
+                    raise no_room(status["halted"])
                 threads[0].join(0.5) if len(threads) == 1 else time.sleep(0.5)
+        except Lost:  # nobody is left who could stop
+            raise
         except BaseException:
             with suppress(OSError):  # on a full disk the groups end with their connection
                 self.launch.stop()
@@ -151,9 +157,25 @@ class Crew:
             )
 
     def _fit(self, number: int, data_dir: str | None, causes: list[str]) -> None:
+        """Train with one group, started again when what carries it dies; add to `causes` what ends it for good."""
+        for start in range(_STARTS):
+            try:
+                self._trainer(number, start, data_dir).fit()
+                return
+            except Exception as error:
+                if not starts_again(error) or start == _STARTS - 1:
+                    causes.append(one_line(error))
+                    return
+            try:
+                free_reserved_by_the_dead()
+            except ray.exceptions.RayError as error:
+                causes.append(one_line(error))
+                return
+
+    def _trainer(self, number: int, start: int, data_dir: str | None) -> TorchTrainer:
         train, storage = self.resources.train, self.launch.storage
-        group = Group(self.launch, number, self.hub, data_dir, train)
-        trainer = _Trainer(
+        group = Group(self.launch, number, self.hub, data_dir, train, start)
+        return _Trainer(
             train_group,
             train_loop_config={"group": group},
             scaling_config=ScalingConfig(
@@ -163,16 +185,12 @@ class Crew:
                 label_selector=dict(train.labels),
             ),
             run_config=RunConfig(
-                name=f"launch-{self.launch.epoch}-group-{number}",
+                name=f"launch-{self.launch.epoch}-group-{number}-start-{start}",
                 storage_path=storage.path("ray"),
                 # Each run may be current at two deaths of the group before it is passed over.
                 failure_config=FailureConfig(max_failures=3 * sum(map(len, self.units))),
             ),
         )
-        try:
-            trainer.fit()
-        except Exception as error:
-            causes.append(one_line(error))
 
 
 class _Trainer(TorchTrainer):

@@ -3,7 +3,7 @@
 A group is disposable: the runs' checkpoints and outcomes are on storage, and a group that Ray starts again goes on
 where the last one was. A run's exception fails that run only (with several workers it ends the group, since the others
 wait for gradients; of runs that train together it fails all); a run that was current at two deaths of its group is
-failed and passed over.
+failed and passed over. A storage that has no room is nobody's failure: the hub deals no more.
 """
 
 import traceback
@@ -24,8 +24,7 @@ import torch
 from pipeline import attempts, layout, logs, pages
 from pipeline.attempts import Attempt
 from pipeline.cluster.group import Group
-from pipeline.errors import Fenced, Stopped, UserError, one_line
-from pipeline.launch import Launch
+from pipeline.errors import Fenced, Stopped, UserError, is_no_room, one_line
 from pipeline.layout import Notice
 from pipeline.learning import Training, World, initialise, training_of
 from pipeline.plan import restore
@@ -47,11 +46,17 @@ def train_units(group: Group) -> None:
     try:
         while unit := _shared(world, group.next):
             for runs, together in _portions(group, [records[run] for run in unit], world):
-                if begun := _shared(world, lambda r=runs, t=together: _begin(group.launch, r, t)):
+                if begun := _shared(world, lambda r=runs, t=together: _begin(group, r, t)):
                     _attempt(group, world, [records[attempt.run] for attempt in begun], begun)
     except (Stopped, Fenced):
         # Alone, there is nothing more to do. Of several ranks this one may be the only one to know, while the others
         # wait for its gradients: the error ends them all, and a new group sees for itself that it is not wanted.
+        if world.size > 1:
+            raise
+    except OSError as error:
+        if not is_no_room(error):
+            raise
+        ray.get(group.hub.halt.remote(str(error)))
         if world.size > 1:
             raise
 
@@ -88,8 +93,8 @@ def _try(group: Group, records: Sequence[Mapping[str, Any]], world: World) -> bo
     return better_together([training_of(record) for record in records], data, world.device)
 
 
-def _begin(launch: Launch, runs: Sequence[str], together: bool) -> list[Attempt]:
-    begun = (attempts.begin(launch, run, together) for run in runs)
+def _begin(group: Group, runs: Sequence[str], together: bool) -> list[Attempt]:
+    begun = (attempts.begin(group.launch, run, together, group.start) for run in runs)
     return [attempt for attempt in begun if attempt is not None]
 
 
@@ -108,6 +113,8 @@ def _attempt(group: Group, world: World, records: Sequence[Mapping[str, Any]], b
     except ray.exceptions.RayActorError:  # of those beside this worker: a new group goes on from the checkpoint
         raise
     except Exception as error:
+        if is_no_room(error):
+            raise
         failed = {"state": "failed", "cause": one_line(error), "traceback": traceback.format_exc()}
         if world.size > 1:
             # It may be this run's own mistake, or what a rank is told when another one dies: which, two deaths tell.

@@ -210,8 +210,8 @@ class View:
 
     @cached_property
     def failed(self) -> pd.DataFrame:
-        """The measurements that failed by themselves or after three tries."""
-        return where(self.measurements, state="failed")
+        """The measurements that failed by themselves or after three tries, or were interrupted."""
+        return self.measurements.loc[self.measurements["state"] != "measured"]
 
     def kernel_of(self, probe: str) -> Kernel:
         """How a probe's kernel was taken: what its values may be compared across."""

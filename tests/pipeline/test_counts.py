@@ -11,6 +11,7 @@ from object_storage import object_store
 from study_on_disk import START, Row, measurement_rows, replay, small_plan, write_plan
 
 from pipeline import layout, manifest, tables
+from pipeline.failures import stands
 from pipeline.ledger import Ledger
 from pipeline.storage import Storage
 from pipeline.store import Store
@@ -25,7 +26,8 @@ PARTS = st.fixed_dictionaries(
         "run": st.integers(0, 1),
         "step": st.sampled_from([0, 1, 2, 3, 4]),
         "attempt": st.integers(1, 3),
-        "failed": st.booleans(),
+        "state": st.sampled_from(["measured", "failed", "interrupted"]),
+        "launch": st.sampled_from([None, 1, 2]),  # older rows name none
         "version": st.sampled_from([0, 0, 0, 1]),  # above the plan's
         "at": st.integers(0, 3),
         "variables": st.sets(st.sampled_from(VARIABLES), min_size=1),
@@ -45,8 +47,9 @@ def do(study: Study, deed: Mapping[str, Any]) -> None:
         for name in names[:1]:
             storage.remove(name)
     else:
-        run, changes = plan["runs"][deed["run"]], {"recorded_at": START + deed["at"]}
-        changes |= {"state": "failed", "value": math.nan} if deed["failed"] else {}
+        run = plan["runs"][deed["run"]]
+        changes = {"recorded_at": START + deed["at"], "launch": deed["launch"], "state": deed["state"]}
+        changes |= {} if deed["state"] == "measured" else {"value": math.nan}
         rows = measurement_rows(plan, run, deed["step"], deed["attempt"], **changes)
         rows = [row | {"version": row["version"] + deed["version"]} for row in rows]
         file = manifest.Manifest("measurements", deed["writer"]).file
@@ -68,10 +71,9 @@ def by_rows(storage: Storage, plan: Row) -> dict[str, tuple[int, int]]:
             row for row in rows if row["run"] == run["run"] and plan["versions"][row["variable"]] == row["version"]
         ]
         of_run = [row for row in of_run if not layout.superseded(row["attempt"], row["step"], replayed)]
-        after = plan["retried_at"].get(run["run"], 0.0)
         places = {True: set(), False: set()}
         for row in of_run:
-            if row["state"] == "measured" or row["recorded_at"] > after:
+            if row["state"] == "measured" or stands(row, plan):
                 places[row["state"] == "measured"].add((row["step"], row["probe"], row["variable"]))
         found[run["run"]] = len(planned & places[True]), len(planned & places[False] - places[True])
     return found
@@ -81,20 +83,20 @@ def by_rows(storage: Storage, plan: Row) -> dict[str, tuple[int, int]]:
 @given(
     DEEDS,
     st.dictionaries(st.integers(2, 3), st.sampled_from([0, 1, 2]), max_size=2),
-    st.sampled_from([None, START, START + 2]),
+    st.sampled_from([{}, {"retried_at": START}, {"retried_at": START + 2}, {"retried": 1}, {"retried": 2}]),
     st.sampled_from([(0, 1, 2, 4), (0, 4), (1, 3)]),
 )
 def test_counts_are_those_of_the_rows_whatever_happened(
     tmp_path_factory: pytest.TempPathFactory,
     deeds: list[dict],
     replayed: dict[int, int],
-    retried: float | None,
+    retried: dict[str, float],
     schedule: tuple[int, ...],
 ):
     storage, plan = write_plan(tmp_path_factory.mktemp("study"))
     first = plan["runs"][0]["run"]
     runs = [plan["runs"][0] | {"schedule": schedule}, *plan["runs"][1:]]
-    plan = plan | {"runs": runs, "retried_at": {first: retried} if retried else {}}
+    plan = plan | {"runs": runs, **{key: {first: value} for key, value in retried.items()}}
     storage.write_json(layout.PLAN, plan)
     for attempt, after in replayed.items():
         replay(storage, first, attempt, after)

@@ -43,10 +43,10 @@ def test_the_room_of_trained_workers_is_free_when_every_study_has_trained(monkey
 
         def leave(self) -> None: ...
 
-    monkeypatch.setattr(connection, "connected", lambda *about: nullcontext())
+    monkeypatch.setattr(connection, "connected", lambda *about: nullcontext(lambda: None))
     monkeypatch.setattr(connection, "room_for", lambda resources: True)
     monkeypatch.setattr(scheduler, "Crew", Crew)
-    for name in ("publish", "_fail_the_rest"):
+    for name in ("publish", "_check_all_ended"):
         monkeypatch.setattr(execution, name, lambda *about: None)
     train = SimpleNamespace(groups=1, together=False, workers=1)
     study: Any = SimpleNamespace(resources=SimpleNamespace(train=train))

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 from study_on_disk import Row, checksum
 
+from pipeline.failures import FAILED, INTERRUPTED
 from pipeline.layout import Notice, SnapshotName
 from pipeline.ledger import TRIES, Job, Ledger, compared_with
 
@@ -145,8 +146,8 @@ def test_a_variable_that_fails_alone_is_not_tried_again_before_a_retry(ledger: L
     assert (ledger.measured_by_run()["a"], ledger.failed_by_run()["a"]) == (2, 1)
     ledger.notice(notice("a", 5))
     assert ledger.idle
-    retry = Ledger(PLAN | {"retried_at": {"a": 11.0}})
-    retry.restore(row | {"recorded_at": 10.0} for row in (trace, entropy | {"state": "failed"}, other))
+    retry = Ledger(PLAN | {"retried": {"a": 2}})
+    retry.restore(row | {"launch": 1} for row in (trace, entropy | {"state": "failed"}, other))
     retry.notice(notice("a", 5))
     assert taken(retry).wanted == {"p": ("entropy",)}
 
@@ -156,19 +157,50 @@ def test_a_failure_is_not_done_and_waits_for_a_retry(ledger: Ledger):
     for _ in range(TRIES):
         failed = ledger.give_back(taken(ledger).ticket, "out of memory")
     assert ledger.measured_by_run()["a"] == 0
-    failed = [row | {"recorded_at": 10.0} for row in failed]
+    failed = [row | {"launch": 3} for row in failed]
     next_launch = Ledger(PLAN)
     next_launch.restore(failed[:1])
     next_launch.notice(notice("a", 5))
     assert taken(next_launch).wanted == {"p": ("entropy",), "q": ("trace",)}
     assert next_launch.failed_by_run() == {"a": 1, "b": 0}
     assert next_launch.to_read("a") == {0, 5}
-    for retried_at, tried in (({"b": 11.0}, False), ({"a": 9.0}, False), ({"a": 11.0}, True)):
-        retry = Ledger(PLAN | {"retried_at": retried_at})
-        retry.restore(failed)
-        retry.notice(notice("a", 5))
-        assert retry.idle != tried
-        assert retry.failed_by_run() == {"a": 0 if tried else 3, "b": 0}
+    for retried, tried in (({"b": 4}, False), ({"a": 2}, False), ({"a": 3}, False), ({"a": 4}, True)):
+        assert is_tried(failed, {"retried": retried}) == tried
+
+
+def test_a_retry_does_not_hang_on_clocks(ledger: Ledger):
+    """A launch whose clock is ahead dates failures after every retry to come."""
+    failed = [row | {"recorded_at": 4e9} for row in given_up(ledger, FAILED)]
+    assert is_tried([row | {"launch": 1} for row in failed], {"retried": {"a": 2}})
+    # Rows and plans from before launches told.
+    assert is_tried([row | {"launch": None} for row in failed], {"retried": {"a": 2}})
+    assert not is_tried([row | {"launch": float("nan")} for row in failed], {})
+    assert not is_tried(failed, {"retried_at": {"a": 1e9}})
+    assert is_tried(failed, {"retried_at": {"a": 5e9}})
+
+
+def test_what_was_interrupted_is_tried_again_by_the_next_launch(ledger: Ledger):
+    rows = given_up(ledger, INTERRUPTED)
+    assert {row["state"] for row in rows} == {"interrupted"}
+    ledger.notice(notice("a", 5))
+    assert ledger.idle, "not in this one"
+    assert ledger.failed_by_run()["a"] == 3
+    assert is_tried([row | {"launch": 1} for row in rows], {})
+
+
+def given_up(ledger: Ledger, state: str) -> list[dict]:
+    """The rows of a job that was given back as often as it is tried."""
+    ledger.notice(notice("a", 5))
+    return [row for _ in range(TRIES) for row in ledger.give_back(taken(ledger).ticket, "no luck", state)]
+
+
+def is_tried(rows: list[dict], changes: dict) -> bool:
+    """Whether a launch with a plan that was changed so tries to measure again what these rows say."""
+    launch = Ledger(PLAN | changes)
+    launch.restore(rows)
+    launch.notice(notice("a", 5))
+    assert launch.failed_by_run() == {"a": 3 if launch.idle else 0, "b": 0}
+    return not launch.idle
 
 
 def test_what_was_measured_at_another_try_has_not_failed(ledger: Ledger):

@@ -128,7 +128,7 @@ def test_the_snapshots_of_a_trajectory_that_was_left_are_not_counted(finished: S
 
 def ended(**changes: Any) -> Ended:
     known = {"finished": 2, "stopped": 0, "failed": {}, "failed_measurements": 0, "seconds": 61.2, "tracking_uri": None}
-    return Ended(**{**known, "nonfinite": 0, "experiment": None, "trouble": None, **changes})
+    return Ended(**{**known, "interrupted": {}, "nonfinite": 0, "experiment": None, "trouble": None, **changes})
 
 
 def test_the_last_words_say_where_everything_is(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch):
@@ -155,6 +155,13 @@ def test_the_last_words_after_trouble(tmp_path: Path, console: Console):
     assert "9 values are NaN or infinite" in text
     assert "open MLflow" not in text  # nobody knows which experiment it would be
     assert f"MLflow is behind (connection refused); nothing is lost: tangentscope sync '{tmp_path}/a b'" in text
+
+
+def test_the_last_words_on_values_that_a_damaged_file_kept_from_being_measured(tmp_path: Path, console: Console):
+    closing.tell(console, str(tmp_path), ended(interrupted={"a.safetensors: damaged; remove it": 24}))
+    text = text_of(console)
+    assert "  24 values have not been measured: a.safetensors: damaged; remove it\n  the same command takes" in text
+    assert "retry" not in text
 
 
 def test_the_last_words_offline(tmp_path: Path, console: Console):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_on_disk import START, outcome, rewrite_measurements, small_study, write_study
+from study_on_disk import outcome, rewrite_measurements, small_study, write_study
 
 from pipeline import execution, layout, stopping, study
 from pipeline.errors import Stopped, UserError
@@ -103,7 +103,7 @@ def test_failed_measurements_are_tried_again_by_a_retry_only(tmp_path: Path):
     failed = {"state": "failed"}
     rewrite_measurements(storage, plan, lambda row: row | (failed if (row["run"], row["step"]) == (run, 2) else {}))
     assert study._missing(storage, small_study()[1]) == ([], 0)
-    storage.write_json(layout.PLAN, plan | {"retried_at": {run: START + 2}})
+    storage.write_json(layout.PLAN, plan | {"retried": {run: 2}})
     assert study._missing(storage, small_study()[1], {run}) == ([], 1)
 
 

@@ -10,26 +10,21 @@ from pipeline.errors import Fenced, Stopped, UserError
 from pipeline.launch import Launch
 from pipeline.layout import SnapshotName
 from pipeline.storage import Storage
+from pipeline.store import Store
 
 Study = tuple[Storage, dict[str, Any]]
 
 
-def test_runs_that_no_group_ended_are_failed_with_the_groups_cause(planned: Study):
+def test_runs_that_no_group_ended_have_not_failed(planned: Study):
     storage, plan = planned
     first, second = (run["run"] for run in plan["runs"])
+    work = execution.Work(None, Launch(storage, 1), Store(storage), [first, second], None, lambda: None)  # pyright: ignore
     storage.write_json(layout.outcome(first), {"state": "finished"})
-    execution._fail_the_rest(Launch(storage, 1), [first, second], ["no room in the cluster"])
-    assert storage.read_json(layout.outcome(first)) == {"state": "finished"}
-    failed = storage.read_json(layout.outcome(second))
-    assert (failed["state"], failed["cause"]) == ("failed", "no room in the cluster")
-
-
-def test_a_launch_that_was_taken_over_fails_no_run(planned: Study):
-    storage, plan = planned
-    storage.create("launches/000002.json", b"{}")
-    with pytest.raises(Fenced):
-        execution._fail_the_rest(Launch(storage, 1), [run["run"] for run in plan["runs"]], [])
-    assert not any(storage.exists(layout.outcome(run["run"])) for run in plan["runs"])
+    with pytest.raises(Stopped, match=r"^error: 1 runs of .*: no room in the cluster; run the same command again"):
+        execution._check_all_ended(work, ["no room in the cluster"])
+    assert not storage.exists(layout.outcome(second)), "the same command goes on"
+    storage.write_json(layout.outcome(second), {"state": "failed"})
+    execution._check_all_ended(work, [])
 
 
 @pytest.mark.parametrize(

@@ -52,14 +52,14 @@ def test_a_plain_loop_is_watched_and_may_fail_first(tmp_path: Path):
     taken = pipeline.load(out)
     assert (len(taken), set(taken["step"]), set(taken["state"])) == (3 * 2 * 4, {0, 5, 10}, {"measured"})
     assert (out / "report.html").exists()
-    before = store.plan["retried_at"][run["run"]]
+    before = store.plan["retried"][run["run"]]
 
     done = train(out, 22)  # the same states as before, and on to the end
     assert (done.returncode, done.stderr) == (0, "")
     assert store.outcomes()[run["run"]]["state"] == "finished"
     assert [name.step for name in layout.current_snapshots(store.storage, run["run"])] == [0, 5, 10, 15, 20, 22]
     assert statuses(out) == ["FINISHED"]
-    assert Store(store.storage).plan["retried_at"][run["run"]] > before, "what failed then is measured anew"
+    assert Store(store.storage).plan["retried"][run["run"]] > before, "what failed then is measured anew"
     frame = pipeline.load(out)
     assert len(frame) == 6 * 2 * 4
     assert set(frame["state"]) == {"measured"}

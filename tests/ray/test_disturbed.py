@@ -75,6 +75,53 @@ def test_killing_a_training_worker_and_a_prober_loses_and_doubles_nothing(launch
         assert len(steps) == len(set(steps)) > 0
 
 
+def test_the_death_of_what_carries_a_run_is_not_the_runs(launch, straight, tmp_path):
+    """Of Ray Train's controller, which takes its workers along: the launch starts the group again."""
+    hit = launch(tmp_path / "small", "--offline", **LONG)
+    hit.until(lambda: half_trained(hit))
+    (controller,) = hit.descendants("ray::TrainController")
+    controller.kill()
+    hit.finish()
+    attempts = [hit.storage.read_json(f"runs/{the_run(hit)}/attempts/{number:04d}.json") for number in (1, 2)]
+    assert [(attempt["launch"], attempt["start"]) for attempt in attempts] == [(1, 0), (1, 1)]
+    assert attempts[1]["resumed_at"] > 0
+    same_numbers(hit, straight)
+
+
+@pytest.mark.slow  # tests/pipeline/test_carrying.py has the rule itself
+def test_a_launch_starts_another_ray_where_its_own_has_died(launch, straight, tmp_path):
+    hit = launch(tmp_path / "small", **LONG)
+    hit.until(lambda: half_trained(hit))
+    (raylet,) = hit.descendants("/raylet/raylet")
+    raylet.kill()
+    assert hit.finish().count("going on with a new one (1 of 3)\n") == 1
+    second = hit.storage.read_json(f"runs/{the_run(hit)}/attempts/0002.json")
+    assert (second["launch"], second["start"], second["resumed_at"] > 0) == (2, 0, True)
+    same_numbers(hit, straight)
+    _, runs = mlflow_runs(hit)
+    assert [run.info.status for run in runs] == ["FINISHED"]
+
+
+@pytest.mark.slow
+def test_a_damaged_snapshot_that_was_removed_is_made_and_measured_anew(launch, tmp_path):
+    hit = launch(tmp_path / "small", "--offline")
+    hit.finish()
+    run = hit.store.runs[0]
+    name = layout.current_snapshots(hit.storage, run["run"])[3]
+    file = hit.out / layout.snapshot(run["run"], name)
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    for part in tables.part_names(hit.storage, "measurements"):
+        hit.storage.remove(part)
+    printed = launch(tmp_path / "small", "--offline").finish(code=1)
+    assert f"{name.file}: checksum " in printed
+    assert "retry" not in printed
+    file.unlink()
+    again = launch(tmp_path / "small", "--offline")
+    assert "retrain" in again.finish()
+    assert set(pipeline.load(again.out)["state"]) == {"measured"}
+    assert sorted(keys(pipeline.load(again.out))) == sorted(planned_keys(again.store))
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGINT, signal.SIGHUP))]
 )

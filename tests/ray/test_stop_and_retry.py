@@ -4,6 +4,7 @@ import json
 
 import mlflow
 import numpy as np
+import psutil
 import pytest
 from small_study import keys, planned_keys
 
@@ -40,7 +41,9 @@ def test_stopped_and_taken_up_again(launch, straight, tmp_path):
     hit.until(lambda: hit.storage.list(f"runs/{by_name[NARROW]}/checkpoints"))
     assert hit.storage.read_json(layout.outcome(by_name[WIDE]))["state"] == "stopped"
     told = hit.command("status")
-    assert f"process {hit.process.pid} on " in told
+    launch_pid = hit.storage.read_json("launches/000001.json")["pid"]
+    assert psutil.Process(launch_pid).ppid() == hit.process.pid
+    assert f"process {launch_pid} on " in told
     assert "values a second" in told
     assert hit.command("stop").splitlines()[-1] == "stopped; `tangentscope run` goes on from there"
     assert "stopped on request" in hit.finish(130)

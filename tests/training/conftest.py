@@ -82,7 +82,15 @@ def runs(storage: Storage) -> list[str]:
 
 
 @pytest.fixture
-def group(storage: Storage, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Notice]]:
+def halted() -> list[str]:
+    """Why the hub was asked to deal no more runs."""
+    return []
+
+
+@pytest.fixture
+def group(
+    storage: Storage, runs: list[str], halted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[Notice]]:
     """Runs the group on one worker as Ray Train would, in this process; gives the notices that the hub got."""
     alone = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
     monkeypatch.setattr(ray.train, "get_context", lambda: alone)
@@ -98,7 +106,7 @@ def group(storage: Storage, runs: list[str], monkeypatch: pytest.MonkeyPatch) ->
         pool = TrainPool(checkpoint_seconds=1e-9)
         launch = Launch(storage, epoch)
         dealer = Dealer(launch, [(run,) for run in runs] if units is None else units)
-        calls = {"notice": notices.append, "next_unit": dealer.deal}
+        calls = {"notice": notices.append, "next_unit": dealer.deal, "halt": halted.append}
         hub = SimpleNamespace(**{name: SimpleNamespace(remote=call) for name, call in calls.items()})
         train_group({"group": Group(launch, 0, hub, None, pool)})
         return notices

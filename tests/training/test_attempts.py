@@ -51,6 +51,26 @@ def test_deaths_of_an_earlier_launch_do_not_count(storage: Storage) -> None:
     assert outcome(storage)["state"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("starts", "ended"),
+    [
+        ((0, 0), False),  # died once, and then with the group's controller
+        ((0, 1, 2, 3), False),  # whatever carries it dies again and again
+        ((0, 1, 1), True),
+        ((0, 0, 1), True),
+    ],
+)
+def test_who_dies_with_what_carried_the_group_is_not_to_blame(
+    starts: tuple[int, ...], ended: bool, storage: Storage
+) -> None:
+    for number, start in enumerate(starts):
+        record = {"attempt": number + 1, "launch": 1, "start": start}
+        storage.write_json(f"runs/{RUN}/attempts/{number + 1:04d}.json", record)
+    last = starts[-1] + (not ended)
+    begun = begin(Launch(storage, 1), RUN, start=last)
+    assert (begun is None) == ended == (outcome(storage) is not None)
+
+
 @pytest.mark.parametrize("state", ["finished", "failed"])
 def test_a_run_that_has_ended_is_left_alone(state: str, storage: Storage) -> None:
     storage.write_json(layout.outcome(RUN), {"state": state})

@@ -1,5 +1,6 @@
 """What a worker does with its group of runs, and what stands on storage when it dies: without Ray's processes."""
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,6 +85,28 @@ def test_a_fenced_group_publishes_no_outcome(storage: Storage, runs: list[str], 
     group()
     assert states(storage, runs) == ["finished", None, None]
     assert attempts(storage, runs[2]) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_storage_without_room_is_no_failure_of_the_run(
+    number: int, storage: Storage, runs: list[str], group: Any, halted: list[str], dying: Any
+) -> None:
+    dying(OSError(number, "No room"))
+    group()
+    assert halted == [f"[Errno {number}] No room"]
+    assert states(storage, runs) == ["finished", None, None]
+    assert attempts(storage, runs[2]) == []
+    dying(None)
+    group(epoch=2)
+    assert states(storage, runs) == ["finished"] * 3
+
+
+def test_another_error_of_files_fails_its_run(
+    storage: Storage, runs: list[str], group: Any, halted: list[str], dying: Any
+) -> None:
+    dying(FileNotFoundError("data"))
+    group()
+    assert (halted, states(storage, runs)) == ([], ["finished", "failed", "finished"])
 
 
 def test_other_data_than_planned_are_refused(storage: Storage, runs: list[str], group: Any) -> None:

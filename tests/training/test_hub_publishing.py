@@ -15,6 +15,7 @@ from training_cases import RUN
 from pipeline import layout
 from pipeline.cluster.hub import Hub
 from pipeline.errors import Fenced, Stopped
+from pipeline.failures import FAILED
 from pipeline.launch import Launch
 from pipeline.layout import Notice, SnapshotName
 from pipeline.ledger import TRIES
@@ -69,7 +70,7 @@ def test_how_long_jobs_take_tells_how_far_probers_are_behind(
         assert (await hub.status())["backlog"] == 1 * 7
         now += 1000
         assert (await hub.status())["backlog"] == 1 * 1003
-        await hub.give_back(job.ticket, "told nothing of a measurement")
+        await hub.give_back(job.ticket, "told nothing of a measurement", FAILED)
         await hub.deliver(job.ticket, rows_of(job))  # which another has in hand by now
         assert (await hub.status())["backlog"] == 2 * 7
 
@@ -102,7 +103,7 @@ def test_a_job_that_fails_three_times_leaves_rows_that_say_so(storage: GatedStor
         await hub.notice(Notice(RUN, NAMES[1]))
         for _ in range(TRIES):
             job = await take(hub)
-            await hub.give_back(job.ticket, "out of memory")
+            await hub.give_back(job.ticket, "out of memory", FAILED)
         assert not hub.ledger.waiting
         await hub._publish()
 
@@ -111,8 +112,42 @@ def test_a_job_that_fails_three_times_leaves_rows_that_say_so(storage: GatedStor
     assert set(Store(storage).measurements()["cause"]) == {"out of memory"}
     assert on_loop(storage, lambda hub: remaining(hub)) == [0, 8]
     plan = storage.read_json(layout.PLAN)
-    storage.write_json(layout.PLAN, plan | {"retried_at": {RUN: time.time()}})
+    storage.write_json(layout.PLAN, plan | {"retried": {RUN: 2}})
     assert on_loop(storage, lambda hub: remaining(hub)) == [0, 4, 8]  # a failure is never done
+
+
+def test_what_a_prober_died_of_is_tried_again_by_the_next_hub(storage: GatedStorage) -> None:
+    async def test(hub: Hub) -> None:
+        await hub.notice(Notice(RUN, NAMES[1]))
+        for life in range(TRIES + 1):
+            await hub.hello("a", str(life))
+            assert life == TRIES or await hub.take("a", str(life))
+        assert not hub.ledger.waiting
+        await hub._publish()
+
+    on_loop(storage, test)
+    assert measured(storage) == [(4, "entropy", "interrupted"), (4, "trace", "interrupted")]
+    assert set(Store(storage).measurements()["launch"]) == {1}
+    assert on_loop(storage, lambda hub: remaining(hub)) == [0, 4, 8]
+
+
+def test_a_hub_deals_no_more_runs_once_there_is_no_room(storage: GatedStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(hub: Hub) -> None:
+        assert (await hub.status())["halted"] is None
+        await hub.halt("No space left on device")
+        assert await hub.next_unit(0) == ()
+        assert (await hub.status())["halted"] == "No space left on device"
+
+    async def full(hub: Hub) -> None:
+        def deal(self: object, group: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("pipeline.dealing.Dealer.deal", deal)
+        assert await hub.next_unit(0) == ()
+        assert "No space left" in (await hub.status())["halted"]
+
+    on_loop(storage, test)
+    on_loop(storage, full)
 
 
 def test_a_prober_that_waits_is_told_when_a_comparison_becomes_possible(storage: GatedStorage) -> None:
