@@ -5,8 +5,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import ray
+from ray._private import ray_constants
 
 from pipeline.cluster.nodes import check_labels, refuse_labels
 from pipeline.errors import UserError, one_line
@@ -72,7 +74,7 @@ def _connect(address: str | None, cpus: int, quiet: dict[str, Any]) -> None:
         # On fewer cores than that everything still runs, only in turns.
         own = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES}
         # A file left by an earlier cluster would make a bare init look for that one: hence "local".
-        with apart():
+        with apart(), _on_loopback():
             ray.init(address="local", include_dashboard=False, **own, **quiet)
         return
     try:
@@ -80,3 +82,15 @@ def _connect(address: str | None, cpus: int, quiet: dict[str, Any]) -> None:
     except Exception as error:
         mend = "leave --address out to use this machine"
         raise UserError(f"no Ray cluster at {address}: {one_line(error)}; {mend}") from None
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray that is started in this block has the loopback address as its node's, and listens nowhere else.
+
+    So Ray starts where machines cannot form a cluster, on macOS and Windows. A loopback address that it is given it
+    turns into that of a network: the one way is its own switch, which it reads from the environment once, when it is
+    imported, also to connect to a cluster.
+    """
+    with patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False):
+        yield

@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster.group import Group, train_group
 from pipeline.cluster.hub import Hub
+from pipeline.cluster.loopback import LoopbackConfig, alone
 from pipeline.cluster.probers import SURVIVE, Probers
 from pipeline.cluster.tracker import TrackerActor
 from pipeline.errors import one_line
@@ -156,6 +157,7 @@ class Crew:
         trainer = _Trainer(
             train_group,
             train_loop_config={"group": group},
+            torch_config=LoopbackConfig() if alone() else None,
             scaling_config=ScalingConfig(
                 num_workers=train.workers,
                 use_gpu=bool(train.worker_gpu),
