@@ -1,22 +1,18 @@
 """A connection to a Ray cluster that is fit for what is to run there, or a Ray of this machine's own."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import ray
-from ray._private import ray_constants
 
+from pipeline.cluster import own_ray
 from pipeline.cluster.nodes import check_labels, refuse_labels
 from pipeline.errors import UserError, one_line
-from pipeline.interrupts import apart, same_handlers
+from pipeline.interrupts import same_handlers
 from pipeline.resources import Resources
 from pipeline.storage import Storage
-
-_OBJECT_STORE_BYTES = 256 * 2**20  # nothing large goes through the object store: snapshots are files
 
 
 @contextmanager
@@ -69,28 +65,10 @@ def check_seen(storage: Storage, hosts: set[str], shared: bool) -> None:
 
 def _connect(address: str | None, cpus: int, quiet: dict[str, Any]) -> None:
     if address is None:
-        # An actor that looks out for nodes that are taken away: there is only this one, and it takes seconds to start.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        # On fewer cores than that everything still runs, only in turns.
-        own = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES}
-        # A file left by an earlier cluster would make a bare init look for that one: hence "local".
-        with apart(), _on_loopback():
-            ray.init(address="local", include_dashboard=False, **own, **quiet)
+        own_ray.start(cpus, **quiet)
         return
     try:
         ray.init(address=address, **quiet)
     except Exception as error:
         mend = "leave --address out to use this machine"
         raise UserError(f"no Ray cluster at {address}: {one_line(error)}; {mend}") from None
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """A Ray that is started in this block has the loopback address as its node's, and listens nowhere else.
-
-    So Ray starts where machines cannot form a cluster, on macOS and Windows. A loopback address that it is given it
-    turns into that of a network: the one way is its own switch, which it reads from the environment once, when it is
-    imported, also to connect to a cluster.
-    """
-    with patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False):
-        yield

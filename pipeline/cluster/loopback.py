@@ -1,6 +1,6 @@
 """Torch's processes of a Ray of this machine's own find each other on loopback, and no other machine reaches them.
 
-Ray's processes bind the address of their node, see :mod:`pipeline.cluster.connection`. Torch's rendezvous binds every
+Ray's processes bind the address of their node, see :mod:`pipeline.cluster.own_ray`. Torch's rendezvous binds every
 address whatever it is told, and gloo and NCCL that of the machine's name: workers get a backend that knows better.
 """
 

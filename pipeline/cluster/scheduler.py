@@ -10,9 +10,9 @@ from typing import Any
 import ray
 import ray.exceptions
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.cluster.controller import Trainer
 from pipeline.cluster.group import Group, train_group
 from pipeline.cluster.hub import Hub
 from pipeline.cluster.loopback import LoopbackConfig, alone
@@ -154,7 +154,7 @@ class Crew:
     def _fit(self, number: int, data_dir: str | None, causes: list[str]) -> None:
         train, storage = self.resources.train, self.launch.storage
         group = Group(self.launch, number, self.hub, data_dir, train)
-        trainer = _Trainer(
+        trainer = Trainer(
             train_group,
             train_loop_config={"group": group},
             torch_config=LoopbackConfig() if alone() else None,
@@ -175,15 +175,3 @@ class Crew:
             trainer.fit()
         except Exception as error:
             causes.append(one_line(error))
-
-
-class _Trainer(TorchTrainer):
-    """Without two of Ray Train's actors, each of which takes a processor for three seconds to start.
-
-    Nothing here reads Ray's datasets; and the cluster itself takes back a launch's placement groups at its end. The
-    method is a private one: where Ray's next version has another, both actors are back.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        unused = ("DatasetsCallback", "PlacementGroupCleanerCallback")
-        return [each for each in super()._create_default_callbacks() if type(each).__name__ not in unused]
