@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from pipeline.cli_results import COMMANDS, Address, DataDir, Out, console, say
 from pipeline.errors import Fenced, Stopped, UserError, nearest
+from pipeline.redaction import redacted
 from studies import shipped
 
 if TYPE_CHECKING:
@@ -219,7 +221,7 @@ def main() -> None:
     try:
         code = app(exit_on_error=False, print_error=False)
     except (UserError, CycloptsError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {redacted(' '.join(str(error).split()))}", file=sys.stderr)
         code = 2
     except Fenced as error:
         print(f"error: {error}; this launch has published nothing since", file=sys.stderr)
@@ -228,9 +230,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
-        if error.errno not in _STORAGE:
-            raise
-        print(f"error: {error}; results so far are kept: make room and run the same command again", file=sys.stderr)
+        mend = "results so far are kept: make room and run the same command again"
+        expected = error.errno in _STORAGE
+        print(redacted(f"error: {error}; {mend}" if expected else traceback.format_exc()), file=sys.stderr)
         code = 1
     except Stopped as error:
         print(error, file=sys.stderr)
@@ -238,6 +240,9 @@ def main() -> None:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         code = 128 + signal.SIGINT
+    except Exception:  # a mistake of this code; what other libraries' errors quote may hold secrets
+        print(redacted(traceback.format_exc()), file=sys.stderr)
+        code = 1
     sys.exit(code)
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from pipeline import layout
 from pipeline.ending import Ended
+from pipeline.redaction import redacted, without_userinfo
 from pipeline.storage import Storage
 
 
@@ -40,16 +41,18 @@ def tell(console: Console, out: str, ended: Ended) -> None:
     elif ended.tracking_uri is None:
         lines.append(f"put it into MLflow:  tangentscope sync {shlex.quote(out)}")
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        console.print(redacted(line), markup=False, highlight=False)
 
 
 def _mlflow(uri: str, experiment: str) -> list[str]:
     page = "compareRunsMode=CHART&workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
-        return [f"open MLflow:      {uri.rstrip('/')}/#/experiments/{experiment}/runs?{page}"]
+        return [f"open MLflow:      {without_userinfo(uri)[0].rstrip('/')}/#/experiments/{experiment}/runs?{page}"]
+    # A database's password stands where it came from.
+    backend = shlex.quote(_short(uri)) if redacted(uri) == uri else '"$MLFLOW_TRACKING_URI"'
     server = "mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri"
     return [
-        f"open MLflow:      MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server} {shlex.quote(_short(uri))}",
+        f"open MLflow:      MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server} {backend}",
         f"                  then http://127.0.0.1:5000/#/experiments/{experiment}/runs?{page}",
     ]
 

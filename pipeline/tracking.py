@@ -19,7 +19,7 @@ from pipeline import layout, tables
 from pipeline.loading import loading
 from pipeline.storage import Storage
 from pipeline.store import Store
-from pipeline.tracking_uri import sqlite_file
+from pipeline.tracking_uri import signed_in, sqlite_file
 from pipeline.wanted import told_apart
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Tracker:
                 from mlflow.exceptions import MlflowException
 
             _make_database(self.uri)
-            self._client = mlflow.MlflowClient(tracking_uri=self.uri)
+            self._client = mlflow.MlflowClient(tracking_uri=signed_in(self.uri))
             found = self._client.get_experiment_by_name(self.store.name)
             if found is not None and found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
@@ -265,3 +265,11 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
 
 def _chunks(items: list, size: int) -> Iterable[list]:
     return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def check(uri: str) -> None:
+    """Ask MLflow for something at this URI; it raises whatever it raises if it cannot be had."""
+    with loading():
+        import mlflow
+
+    mlflow.MlflowClient(tracking_uri=uri).search_experiments(max_results=1)

@@ -9,6 +9,7 @@ import ray
 
 from pipeline.cluster import own_ray
 from pipeline.cluster.nodes import check_labels, refuse_labels
+from pipeline.cluster.token import check_token, ensure_token
 from pipeline.errors import UserError, one_line
 from pipeline.interrupts import same_handlers
 from pipeline.resources import Resources
@@ -32,6 +33,9 @@ def connected(address: str | None, studies: Sequence[tuple[Resources, Storage]])
     if address is None:
         for resources, _ in studies:
             refuse_labels(resources)
+        ensure_token()
+    else:
+        check_token()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with same_handlers():  # Ray sets handlers of its own when it connects
         _connect(address, max(int(want["CPU"]) for want in wanted), quiet)

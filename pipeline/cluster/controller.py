@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
+from ray._private.log import PlainRayHandler
 from ray.train import Result
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
-from ray.train.v2._internal.logging.logging import LoggingManager, PlainRayHandler
+from ray.train.v2._internal.logging.logging import LoggingManager
 
 from pipeline.cluster.loopback import alone
 
@@ -59,7 +60,7 @@ class _Workers(WorkerGroup):
     """Workers that are not told of a controller's actor, which they would ask for checkpoints of Ray Train's alone."""
 
     def _init_train_context_on_workers(
-        self, workers: Sequence[Any], sync_actor: Any, train_context_args: Mapping[str, Sequence[Any]]
+        self, workers: list[Any], sync_actor: Any, train_context_args: Mapping[str, Sequence[Any]]
     ) -> None:
         own = [{name: values[rank] for name, values in train_context_args.items()} for rank in range(len(workers))]
         begun = [

@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 import ray
-import torch.distributed
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]  documented as being there
 
 _ADDRESSES = ("127.0.0.1", "::1")
 
@@ -43,7 +43,7 @@ class LoopbackConfig(TorchConfig):
     learners: bool = False  # of RLlib
 
     @property
-    def backend_cls(self) -> type[_TorchBackend]:
+    def backend_cls(self) -> type[_TorchBackend]:  # noqa: D102  Ray's name for it
         return _BackendOfLearners if self.learners else _LoopbackBackend
 
 
@@ -63,10 +63,10 @@ def _interface() -> str:
     return "lo"
 
 
-def _store(host_name: str, port: int, *, is_master: bool, **options: Any) -> torch.distributed.TCPStore:
+def _store(host_name: str, port: int, *, is_master: bool, **options: Any) -> TCPStore:
     """A store at this address; the one who keeps it is given a socket that listens there and nowhere else."""
     if is_master:
         family = socket.AF_INET6 if ":" in host_name else socket.AF_INET
         listening = socket.create_server((host_name, port), family=family)
         options["master_listen_fd"] = listening.detach()  # the store closes it
-    return torch.distributed.TCPStore(host_name, port, is_master=is_master, **options)
+    return TCPStore(host_name, port, is_master=is_master, **options)

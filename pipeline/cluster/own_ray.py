@@ -14,6 +14,7 @@ from unittest.mock import patch
 import ray
 from ray._private import parameter, ray_constants, services
 
+from pipeline.errors import UserError, one_line
 from pipeline.interrupts import apart
 
 _OBJECT_STORE_BYTES = 256 * 2**20  # nothing large goes through the object store: snapshots are files
@@ -23,13 +24,21 @@ def start(cpus: int, **quiet: Any) -> None:
     """Start one with at least so many CPUs, and connect this process to it. :func:`ray.shutdown` ends both.
 
     On fewer cores than that everything still runs, only in turns.
+
+    Raises:
+        UserError: It did not start.
     """
     # An actor that looks out for nodes that are taken away: there is only this one, and it takes seconds to start.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     own = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES}
     # A file left by an earlier cluster would make a bare init look for that one: hence "local".
     with apart(), _on_loopback(), _alone():
-        ray.init(address="local", include_dashboard=False, **own, **quiet)
+        try:
+            ray.init(address="local", include_dashboard=False, **own, **quiet)
+        except Exception as error:  # whatever Ray raises where a process of it does not come up
+            ray.shutdown()
+            mend = "see its logs in /tmp/ray/session_latest/logs, and try again when the machine is less busy"
+            raise UserError(f"Ray did not start on this machine: {one_line(error)}; {mend}") from None
 
 
 @contextmanager

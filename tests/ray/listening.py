@@ -57,7 +57,7 @@ def _open_files(pid: int) -> set[str]:
     found = set()
     for each in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):  # closed in the meantime
-            found.add(os.readlink(each))
+            found.add(str(each.readlink()))
     return found
 
 

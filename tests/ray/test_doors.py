@@ -48,7 +48,8 @@ def test_so_does_one_whose_game_is_learned_by_two_processes(launch: Callable[...
     }
     seen = all_that_listened(launch(tmp_path / "results" / "catch", "--offline", **game))
     titles = {each.process for each in seen}
-    assert sum("Learner" in title for title in titles) > 2, sorted(title for title in titles if title.startswith("ray::"))
+    actors = sorted(title for title in titles if title.startswith("ray::"))
+    assert sum("Learner" in title for title in actors) > 2, " ".join(actors)
     assert {each for each in seen if not each.on_loopback} == set()
 
 
