@@ -9,8 +9,6 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 # The controller of Ray Train notices a worker's end or death at its next poll; by default that is every 2 s.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# A machine that is busy with other things starts a node in minutes, not in the 30 s that Ray gives it.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
 # Its logs go to Ray's session directory, see `pipeline.cluster.controller`: a launch prints progress of its own.
 os.environ.setdefault("RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING", "0")
 

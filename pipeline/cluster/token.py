@@ -9,7 +9,6 @@ as it is: it may be shared on purpose, or mounted.
 import os
 import secrets
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import UserError
@@ -57,21 +56,20 @@ def _check_readable(file: Path) -> None:
         empty = not file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         cause = getattr(error, "strerror", None) or "no text"
-        raise UserError(
-            f"RAY_AUTH_TOKEN_PATH {file}: {cause}; give the file that holds the token, or unset it"
-        ) from None
+        raise UserError(f"RAY_AUTH_TOKEN_PATH {file}: {cause}; {mend}") from None
     if empty:
-        raise UserError(f"RAY_AUTH_TOKEN_PATH {file}: empty; give the file that holds the token, or unset it")
+        raise UserError(f"RAY_AUTH_TOKEN_PATH {file}: empty; {mend}")
 
 
 def _keep_private(file: Path) -> None:
     for place, mode in ((file.parent, _DIRECTORY), (file, _FILE)):
-        with suppress(FileNotFoundError):
-            try:
-                if stat.S_IMODE(place.stat().st_mode) & ~mode:
-                    place.chmod(mode)
-            except PermissionError as error:
-                raise UserError(f"Ray's token {place}: {error.strerror}; {_MEND}") from None
+        try:
+            if stat.S_IMODE(place.stat().st_mode) & ~mode:
+                place.chmod(mode)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UserError(f"Ray's token {place}: {error.strerror}; {_MEND}") from None
 
 
 def _write(file: Path, token: str) -> None:
