@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from pipeline import ahead
 from pipeline.cli_results import COMMANDS, Address, DataDir, Out, console, say
 from pipeline.errors import Fenced, Stopped, UserError, nearest
 from pipeline.redaction import redacted
@@ -79,11 +80,13 @@ def run(
     fail_fast: FailFast = False,
 ) -> int:
     """Run what is missing of studies: YAML files, or names of shipped ones (see `ls studies`)."""
-    from pipeline.spec import read_study
-    from pipeline.study import Order
-
     overrides = tuple(each for each in more if "=" in each)
     paths = [_find(each) for each in (study, *more) if "=" not in each]
+    if address is None:
+        ahead.begin(out if out is not None and len(paths) == 1 else ahead.place_of(paths[0], overrides, out))
+    from pipeline.spec import read_study  # loads torch, while Ray starts
+    from pipeline.study import Order
+
     specs = [read_study(path, overrides, scale) for path in paths]
     place = "results" if out is None else out.rstrip("/")
     places = [out] if out is not None and len(paths) == 1 else [f"{place}/{spec.name}" for spec in specs]
@@ -127,6 +130,8 @@ def retry(
     address: Address = None,
 ) -> int:
     """Take up again what has failed or was stopped, from its checkpoints, and whatever else is missing."""
+    if address is None:
+        ahead.begin(path, again=True)
     return _launch([_of_results(path)], data_dir, offline, address, retry=runs)
 
 
@@ -243,6 +248,7 @@ def main() -> None:
     except Exception:  # a mistake of this code; what other libraries' errors quote may hold secrets
         print(redacted(traceback.format_exc()), file=sys.stderr)
         code = 1
+    ahead.end()  # of an error there is no need to wait for that
     sys.exit(code)
 
 

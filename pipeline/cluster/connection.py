@@ -1,15 +1,14 @@
 """A connection to a Ray cluster that is fit for what is to run there, or a Ray of this machine's own."""
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import ray
 
+from pipeline import ahead
 from pipeline.cluster import own_ray
 from pipeline.cluster.nodes import check_labels, refuse_labels
-from pipeline.cluster.token import check_token, ensure_token
+from pipeline.cluster.token import check_token
 from pipeline.errors import UserError, one_line
 from pipeline.interrupts import same_handlers
 from pipeline.resources import Resources
@@ -28,17 +27,16 @@ def connected(address: str | None, studies: Sequence[tuple[Resources, Storage]])
     """
     wanted = [resources.wants for resources, _ in studies]
     gpus = max(want["GPU"] for want in wanted)
-    if ray.is_initialized():
+    starts_here = address is None and ahead.begun()
+    if ray.is_initialized() and not starts_here:
         raise UserError("this process is connected to a Ray already, and one is all it can have; call ray.shutdown()")
     if address is None:
         for resources, _ in studies:
             refuse_labels(resources)
-        ensure_token()
     else:
         check_token()
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with same_handlers():  # Ray sets handlers of its own when it connects
-        _connect(address, max(int(want["CPU"]) for want in wanted), quiet)
+        disconnect = _connect(address, max(int(want["CPU"]) for want in wanted))
     try:
         if address is None and (there := ray.cluster_resources().get("GPU", 0)) < gpus:
             mend = "lower train.gpu or probe.gpu"
@@ -49,7 +47,7 @@ def connected(address: str | None, studies: Sequence[tuple[Resources, Storage]])
             check_labels(resources, [node["Labels"] for node in alive])
         yield
     finally:
-        ray.shutdown()
+        disconnect()
 
 
 def room_for(resources: Resources) -> bool:
@@ -67,12 +65,17 @@ def check_seen(storage: Storage, hosts: set[str], shared: bool) -> None:
         )
 
 
-def _connect(address: str | None, cpus: int, quiet: dict[str, Any]) -> None:
+def _connect(address: str | None, cpus: int) -> Callable[[], None]:
+    """Connect this process to a Ray; what ends that, and with it a Ray of this machine's own."""
     if address is None:
-        own_ray.start(cpus, **quiet)
-        return
+        if (starting := ahead.take(cpus)) is not None:
+            starting.wait()
+            return starting.end
+        own_ray.start(cpus)
+        return own_ray.end
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **own_ray.QUIET)
     except Exception as error:
         mend = "leave --address out to use this machine"
         raise UserError(f"no Ray cluster at {address}: {one_line(error)}; {mend}") from None
+    return ray.shutdown
