@@ -26,6 +26,7 @@ class Ended:
     tracking_uri: str | None
     experiment: str | None
     trouble: str | None  # with tracking
+    idle: bool = False  # nothing was missing
 
 
 def publish(storage: Storage, launch: Launch) -> None:

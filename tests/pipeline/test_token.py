@@ -87,7 +87,5 @@ def test_a_home_that_cannot_be_written(home: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match=r"Ray's token .*: Not a directory; set HOME to a directory of yours"):
         ensure_token()
     monkeypatch.setenv("HOME", "/proc")
-    with pytest.raises(
-        UserError, match=r"Ray.s token /proc/.* cannot be written: .*; set HOME"
-    ):
+    with pytest.raises(UserError, match=r"Ray.s token /proc/.* cannot be written: .*; set HOME"):
         ensure_token()
