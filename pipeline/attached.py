@@ -30,6 +30,7 @@ from pipeline.mending import mend_tables
 from pipeline.planned import attached_record
 from pipeline.points import draw_points, keep_points
 from pipeline.recorder import Recorder
+from pipeline.redaction import redacted
 from pipeline.resources import Resources
 from pipeline.snapshots import unwrapped
 from pipeline.spec import Probes, validate
@@ -121,7 +122,7 @@ class Watch:
         elif error is None or isinstance(error, Stopped):
             outcome = {"state": "stopped", "cause": f"the loop ended after {self.step} of {last} steps"}
         else:
-            told = "".join(traceback.format_exception(error))
+            told = redacted("".join(traceback.format_exception(error)))
             outcome = {"state": "failed", "cause": one_line(error), "traceback": told}
         ended, began = time.time(), float(self.start["started_at"])
         outcome |= {key: self.start[key] for key in ("attempt", "started_at", "host")}

@@ -8,14 +8,16 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from pipeline import carrying
+from pipeline import ahead, carrying
 from pipeline.cli_results import COMMANDS, Address, DataDir, Out, console, say
 from pipeline.errors import Fenced, Lost, Stopped, UserError, nearest, no_room
+from pipeline.redaction import redacted
 from studies import shipped
 
 if TYPE_CHECKING:
@@ -79,11 +81,13 @@ def run(
     fail_fast: FailFast = False,
 ) -> int:
     """Run what is missing of studies: YAML files, or names of shipped ones (see `ls studies`)."""
-    from pipeline.spec import read_study
-    from pipeline.study import Order
-
     overrides = tuple(each for each in more if "=" in each)
     paths = [_find(each) for each in (study, *more) if "=" not in each]
+    if address is None:
+        ahead.begin(out if out is not None and len(paths) == 1 else ahead.place_of(paths[0], overrides, out))
+    from pipeline.spec import read_study  # loads torch, while Ray starts
+    from pipeline.study import Order
+
     specs = [read_study(path, overrides, scale) for path in paths]
     place = "results" if out is None else out.rstrip("/")
     places = [out] if out is not None and len(paths) == 1 else [f"{place}/{spec.name}" for spec in specs]
@@ -127,6 +131,8 @@ def retry(
     address: Address = None,
 ) -> int:
     """Take up again what has failed or was stopped, from its checkpoints, and whatever else is missing."""
+    if address is None:
+        ahead.begin(path, again=True)
     # A launch that goes on where Ray died has taken them up already.
     return _launch([_of_results(path)], data_dir, offline, address, retry=None if carrying.restarts else runs)
 
@@ -222,7 +228,7 @@ def main() -> None:
     try:
         code = app(exit_on_error=False, print_error=False)
     except (UserError, CycloptsError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {redacted(' '.join(str(error).split()))}", file=sys.stderr)
         code = 2
     except Fenced as error:
         print(f"error: {error}; this launch has published nothing since", file=sys.stderr)
@@ -231,9 +237,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
-        if error.errno not in _STORAGE:
-            raise
-        print(no_room(str(error)), file=sys.stderr)
+        expected = error.errno in _STORAGE
+        print(no_room(str(error)) if expected else redacted(traceback.format_exc()), file=sys.stderr)
         code = 1
     except Lost as error:  # said where it is decided whether another launch goes on by itself
         raise SystemExit(error) from None
@@ -243,6 +248,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         code = 128 + signal.SIGINT
+    except Exception:  # a mistake of this code; what other libraries' errors quote may hold secrets
+        print(redacted(traceback.format_exc()), file=sys.stderr)
+        code = 1
+    ahead.end()  # of an error there is no need to wait for that
     sys.exit(code)
 
 

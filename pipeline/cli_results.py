@@ -7,6 +7,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from pipeline.errors import UserError
+from pipeline.redaction import redacted
 
 console = Console(soft_wrap=True)
 
@@ -121,7 +122,7 @@ def cite() -> None:
 
 def say(text: str) -> None:
     """Print text as it is."""
-    console.print(text, markup=False, highlight=False)
+    console.print(redacted(text), markup=False, highlight=False)
 
 
 COMMANDS = (gc, status, report, sync, export, ls, doctor, cite)

@@ -29,6 +29,7 @@ class Ended:
     experiment: str | None
     trouble: str | None  # with tracking
     missing: tuple[str, ...] = ()  # what is wrong with the tables and could not be mended, a line each
+    idle: bool = False  # nothing was missing
 
 
 def publish(storage: Storage, launch: Launch) -> None:

@@ -5,24 +5,29 @@ import errno
 import signal
 from collections.abc import Iterable
 
+from pipeline.redaction import redacted
+
 # What a storage says that is full or read-only: it will take more once somebody has seen to it.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 GO_ON = "run the same command again to go on"
 
 
-class UserError(Exception):
-    """Bad input or surroundings that do not serve; the command line prints it without a traceback and exits with 2."""
+class _Told(Exception):  # noqa: N818  some are no mistakes
+    """What is told in one line. What it quotes (a URI, another library's message) may hold line ends and secrets."""
 
     def __str__(self) -> str:
-        # What it quotes (a key, a path, another library's message) may hold line ends.
-        return " ".join(super().__str__().splitlines())
+        return redacted(" ".join(super().__str__().splitlines()))
 
 
-class Fenced(Exception):  # noqa: N818  a state of the launch, not a mistake
+class UserError(_Told):
+    """Bad input or surroundings that do not serve; the command line prints it without a traceback and exits with 2."""
+
+
+class Fenced(_Told):
     """A newer launch of the same study holds the output: this process must publish nothing more."""
 
 
-class Stopped(Exception):  # noqa: N818  a request, not a mistake
+class Stopped(_Told):
     """Somebody asked this launch or run to stop, or it cannot go on now; what was done is kept and can be resumed.
 
     Args:
@@ -62,7 +67,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """The cause of a failure as one line, for tables and tags."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """The cause of a failure as one line without secrets, for tables and tags."""
+    text = redacted(" ".join(str(error).split())) or type(error).__name__
     text = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
     return text if len(text) <= limit else text[: limit - 1] + "…"

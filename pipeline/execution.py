@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import layout
-from pipeline.ending import publish
+from pipeline.ending import publish, track
 from pipeline.errors import GO_ON, Lost, Stopped
 from pipeline.launch import Launch
 from pipeline.pace import Seldom
@@ -55,6 +55,8 @@ def execute(works: Sequence[Work], data_dir: Path | None, address: str | None, w
     Raises:
         UserError: The cluster is not there or not fit for these studies.
     """
+    if address is None and len(works) == 1 and (tracked := _without_ray(works[0], wait)) is not None:
+        return [tracked]
     # Imported here: `plan`, `status` and `report` need no Ray, and it takes seconds to load.
     from pipeline.cluster.connection import connected
 
@@ -86,6 +88,21 @@ def execute(works: Sequence[Work], data_dir: Path | None, address: str | None, w
             while thread.is_alive() and not any(isinstance(each, Lost) for each in found):
                 thread.join(0.5)  # not for ever at once: signals come in between
     return found
+
+
+def _without_ray(work: Work, wait: Wait) -> Tracked | Exception | None:
+    """What came of a study that needed no more than a few measurements; None if it needs Ray."""
+    if work.todo:
+        return None
+    from pipeline.here import measured_here  # loads torch
+
+    try:
+        if not measured_here(work.launch, work.study.resources.probe, lambda status: wait(work, status)):
+            return None
+        publish(work.store.storage, work.launch)
+        return track(work.store.storage, work.uri)
+    except Exception as error:
+        return error
 
 
 def _do(k: int, works: Sequence[Work], data_dir: Path | None, wait: Wait) -> Tracked:

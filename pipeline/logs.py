@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TextIO
 
+from pipeline.redaction import redacted
+
 _MOST_CHARACTERS = 2**20
 
 
@@ -23,8 +25,8 @@ class Tail(io.TextIOBase):
 
     @property
     def text(self) -> str:
-        """What is kept, from the start of a line."""
-        return self._text if len(self._text) < self._most else self._text.partition("\n")[2]
+        """What is kept, from the start of a line, without secrets."""
+        return redacted(self._text if len(self._text) < self._most else self._text.partition("\n")[2])
 
 
 class Tee(io.TextIOBase):

@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from pipeline.redaction import redacted
+
 _PACKAGES = ["tangentscope", "torch", "torchvision", "ray", "mlflow-skinny", "numpy", "pyarrow", "pandas", "mlxtend"]
 
 _COMMIT = "commit.json"  # beside this file where the code is a copy that `submit` uploaded
@@ -109,7 +111,7 @@ def gather(command: str, seeds: list[int], data: dict[str, str], started_at: flo
         "git_dirty": dirty,
         "machine": machine(),
         "started_at": started_at,
-        "command": command,
+        "command": redacted(command),
         "seeds": seeds,
         "data": data,
     }

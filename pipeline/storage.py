@@ -21,6 +21,7 @@ import psutil
 import pyarrow.fs as pafs
 
 from pipeline.errors import UserError
+from pipeline.redaction import secret_options
 
 # What a file system says of an operation that it does not have.
 _CANNOT = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
@@ -51,6 +52,9 @@ class Storage:
             return cls(str(Path(text).absolute()))
         if "@" in rest.partition("/")[0]:
             raise UserError(f"output {scheme}://…: holds a name or key; leave it out and set it in the environment")
+        if secrets := secret_options(rest):
+            mend = f"leave {'it' if len(secrets) == 1 else 'them'} out and set AWS_ACCESS_KEY_ID and the like"
+            raise UserError(f"output {scheme}://…: the URI, which is recorded, holds {', '.join(secrets)}; {mend}")
         place, query, options = rest.partition("?")
         return cls(f"{scheme}://{place.rstrip('/')}{query}{options}")
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def run_studies(
             works.append(Work(order.study, launch, Store(storage), todo, uri, claims[k].close))
             if not todo and not unread:
                 publish(storage, launch)
-                done[k] = ended(Store(storage), begun, uri, *track(storage, uri))
+                done[k] = replace(ended(Store(storage), begun, uri, *track(storage, uri)), idle=True)
                 claims[k].close()
 
         def wait(work: Work, status: dict[str, Any]) -> None:

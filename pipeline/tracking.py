@@ -22,7 +22,7 @@ from pipeline.loading import loading
 from pipeline.storage import Storage
 from pipeline.store import Store
 from pipeline.tracking_report import describe, send_report
-from pipeline.tracking_uri import sqlite_file
+from pipeline.tracking_uri import signed_in, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -140,7 +140,7 @@ class Tracker:
                 from mlflow.exceptions import MlflowException
 
             _make_database(self.uri)
-            client = mlflow.MlflowClient(tracking_uri=self.uri)
+            client = mlflow.MlflowClient(tracking_uri=signed_in(self.uri))
             there = client.get_experiment_by_name(self.store.name)
             if there is not None and there.lifecycle_stage == "deleted":
                 client.restore_experiment(there.experiment_id)
@@ -328,3 +328,11 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def check(uri: str) -> None:
+    """Ask MLflow for something at this URI; it raises whatever it raises if it cannot be had."""
+    with loading():
+        import mlflow
+
+    mlflow.MlflowClient(tracking_uri=uri).search_experiments(max_results=1)

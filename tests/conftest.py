@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import jaxtyping
+import pytest
+
+from pipeline import ahead
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,3 +18,9 @@ def modules_with_shapes() -> list[str]:
 
 # Of these alone: a function within a function is decorated anew whenever it is defined, a third of the kernels' tests.
 jaxtyping.install_import_hook(modules_with_shapes(), "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def no_ray_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is run within this process starts no Ray here before it is known that it needs one."""
+    monkeypatch.setattr(ahead, "_will_train", lambda out, again: False)

@@ -9,8 +9,8 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 # The controller of Ray Train notices a worker's end or death at its next poll; by default that is every 2 s.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# One line a file of its own progress is enough; Ray's Train logs go to its session directory.
-os.environ.setdefault("RAY_TRAIN_ENABLE_CONSOLE_LOGS", "0")
+# Its logs go to Ray's session directory, see `pipeline.cluster.controller`: a launch prints progress of its own.
+os.environ.setdefault("RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING", "0")
 
 if "ray" in sys.modules:  # imported by a user's own script: it has read its settings, without the token's
     import ray

@@ -1,21 +1,19 @@
 """A connection to a Ray cluster that is fit for what is to run there, or a Ray of this machine's own."""
 
-import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import ray
 
+from pipeline import ahead
+from pipeline.cluster import own_ray
 from pipeline.cluster.losses import Carriers
 from pipeline.cluster.nodes import check_labels, refuse_labels
+from pipeline.cluster.token import check_token
 from pipeline.errors import UserError, one_line
-from pipeline.interrupts import apart, same_handlers
+from pipeline.interrupts import same_handlers
 from pipeline.resources import Resources
 from pipeline.storage import Storage
-
-_OBJECT_STORE_BYTES = 256 * 2**20  # nothing large goes through the object store: snapshots are files
 
 
 @contextmanager
@@ -31,14 +29,16 @@ def connected(address: str | None, studies: Sequence[tuple[Resources, Storage]])
     """
     wanted = [resources.wants for resources, _ in studies]
     gpus = max(want["GPU"] for want in wanted)
-    if ray.is_initialized():
+    starts_here = address is None and ahead.begun()
+    if ray.is_initialized() and not starts_here:
         raise UserError("this process is connected to a Ray already, and one is all it can have; call ray.shutdown()")
     if address is None:
         for resources, _ in studies:
             refuse_labels(resources)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    else:
+        check_token()
     with same_handlers():  # Ray sets handlers of its own when it connects
-        _connect(address, max(int(want["CPU"]) for want in wanted), quiet)
+        disconnect = _connect(address, max(int(want["CPU"]) for want in wanted))
     carriers = Carriers.of_this_process() if address is None else Carriers()
     try:
         if address is None and (there := ray.cluster_resources().get("GPU", 0)) < gpus:
@@ -51,7 +51,7 @@ def connected(address: str | None, studies: Sequence[tuple[Resources, Storage]])
         yield carriers.check
     finally:
         if not carriers.end_if_lost():
-            ray.shutdown()
+            disconnect()
 
 
 def room_for(resources: Resources) -> bool:
@@ -69,18 +69,17 @@ def check_seen(storage: Storage, hosts: set[str], shared: bool) -> None:
         )
 
 
-def _connect(address: str | None, cpus: int, quiet: dict[str, Any]) -> None:
+def _connect(address: str | None, cpus: int) -> Callable[[], None]:
+    """Connect this process to a Ray; what ends that, and with it a Ray of this machine's own."""
     if address is None:
-        # An actor that looks out for nodes that are taken away: there is only this one, and it takes seconds to start.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        # On fewer cores than that everything still runs, only in turns.
-        own = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES}
-        # A file left by an earlier cluster would make a bare init look for that one: hence "local".
-        with apart():
-            ray.init(address="local", include_dashboard=False, **own, **quiet)
-        return
+        if (starting := ahead.take(cpus)) is not None:
+            starting.wait()
+            return starting.end
+        own_ray.start(cpus)
+        return own_ray.end
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **own_ray.QUIET)
     except Exception as error:
         mend = "leave --address out to use this machine"
         raise UserError(f"no Ray cluster at {address}: {one_line(error)}; {mend}") from None
+    return ray.shutdown

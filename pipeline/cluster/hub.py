@@ -21,6 +21,7 @@ from pipeline.launch import Launch
 from pipeline.layout import Notice
 from pipeline.ledger import Job, Ledger
 from pipeline.packing import Unit
+from pipeline.redaction import redacted
 from pipeline.store import Store
 from pipeline.tables import Rows
 
@@ -194,7 +195,7 @@ class Hub:
             try:
                 await asyncio.to_thread(self._write, delivered, failed)
             except OSError as error:  # storage full or away: keep the rows, say so, try again
-                self._trouble = str(error)
+                self._trouble = redacted(str(error))
                 self._troubled_since = self._troubled_since or time.monotonic()
                 return
             self._trouble = self._troubled_since = None

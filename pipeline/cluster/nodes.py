@@ -8,6 +8,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import doctor, provenance
+from pipeline.cluster.token import check_token
 from pipeline.doctor import Check
 from pipeline.errors import UserError, one_line
 from pipeline.resources import Resources
@@ -19,6 +20,7 @@ _NODE_ID = "ray.io/node-id"  # a label that Ray gives to each node
 def checks(address: str) -> Iterator[Check]:
     """Whether there is a cluster at `address`, and for each node whether it has what this machine has."""
     try:
+        check_token()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         mend = "start one, or set RAY_AUTH_MODE and RAY_AUTH_TOKEN as it has them"

@@ -7,7 +7,7 @@ import hashlib
 import io
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -20,12 +20,14 @@ from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner import learner_group
 from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.tune.registry import register_env
 from torch import Tensor, nn
 
+from pipeline.cluster.loopback import LoopbackConfig, alone
 from pipeline.course import Reinforcement
 from pipeline.learning import Training, mix, network_of
 from pipeline.resources import TrainPool
@@ -193,7 +195,11 @@ def player(what: Training, data: TaskData, device: torch.device, pool: TrainPool
     """
     # A training worker stands in a placement group that has no room for others. RLlib would put those that play there
     # all the same; out of its sight they get CPUs of their own.
-    with patch.object(ray.util, "get_current_placement_group", lambda: None):
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(ray.util, "get_current_placement_group", lambda: None))
+        if alone():
+            config = LoopbackConfig(learners=True)
+            stack.enter_context(patch.object(learner_group, "_get_backend_config", lambda learner: config))
         algorithm = _config(what, data, device, pool, step).build_algo()
     try:
         copy = network_of(what, data.input_shape, data.outputs, {}) if pool.learners else None

@@ -10,12 +10,13 @@ from typing import Any
 import ray
 import ray.exceptions
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.cluster.controller import Trainer
 from pipeline.cluster.group import Group, train_group
 from pipeline.cluster.hub import Hub
 from pipeline.cluster.losses import free_reserved_by_the_dead, starts_again
+from pipeline.cluster.loopback import LoopbackConfig, alone
 from pipeline.cluster.probers import SURVIVE, Probers
 from pipeline.cluster.tracker import TrackerActor
 from pipeline.errors import Lost, no_room, one_line
@@ -172,12 +173,13 @@ class Crew:
                 causes.append(one_line(error))
                 return
 
-    def _trainer(self, number: int, start: int, data_dir: str | None) -> TorchTrainer:
+    def _trainer(self, number: int, start: int, data_dir: str | None) -> Trainer:
         train, storage = self.resources.train, self.launch.storage
         group = Group(self.launch, number, self.hub, data_dir, train, start)
-        return _Trainer(
+        return Trainer(
             train_group,
             train_loop_config={"group": group},
+            torch_config=LoopbackConfig() if alone() else None,
             scaling_config=ScalingConfig(
                 num_workers=train.workers,
                 use_gpu=bool(train.worker_gpu),
@@ -191,15 +193,3 @@ class Crew:
                 failure_config=FailureConfig(max_failures=3 * sum(map(len, self.units))),
             ),
         )
-
-
-class _Trainer(TorchTrainer):
-    """Without two of Ray Train's actors, each of which takes a processor for three seconds to start.
-
-    Nothing here reads Ray's datasets; and the cluster itself takes back a launch's placement groups at its end. The
-    method is a private one: where Ray's next version has another, both actors are back.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        unused = ("DatasetsCallback", "PlacementGroupCleanerCallback")
-        return [each for each in super()._create_default_callbacks() if type(each).__name__ not in unused]

@@ -22,7 +22,9 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from rich.console import Console
 
 from pipeline import bundle
+from pipeline.cluster.token import check_token
 from pipeline.errors import UserError, one_line
+from pipeline.redaction import redacted
 from pipeline.spec import Study
 
 # Between SIGTERM and SIGKILL of `ray job stop`: Ray's own 3 s are too few for checkpoints and the last rows.
@@ -83,6 +85,7 @@ def submit(
 def _client(address: str) -> JobSubmissionClient:
     if not address.startswith(("http://", "https://")):
         raise UserError(f"address {address}: expected the cluster's dashboard, such as http://127.0.0.1:8265")
+    check_token()
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # or Ray lets a RAY_ADDRESS that is set win over what is given
     for module in _TALKATIVE:
         logging.getLogger(f"ray.{module}").setLevel(logging.ERROR)
@@ -127,4 +130,4 @@ async def _follow(console: Console, client: JobSubmissionClient, name: str) -> J
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False)
+    console.print(redacted(text), markup=False, highlight=False)

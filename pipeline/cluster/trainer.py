@@ -30,6 +30,7 @@ from pipeline.learning import Training, World, initialise, training_of
 from pipeline.plan import restore
 from pipeline.provenance import host
 from pipeline.recorder import Recorder
+from pipeline.redaction import redacted
 from pipeline.store import Store
 from pipeline.training import Costs, train, train_together
 from pipeline.trial import better_together
@@ -115,7 +116,7 @@ def _attempt(group: Group, world: World, records: Sequence[Mapping[str, Any]], b
     except Exception as error:
         if is_no_room(error):
             raise
-        failed = {"state": "failed", "cause": one_line(error), "traceback": traceback.format_exc()}
+        failed = {"state": "failed", "cause": one_line(error), "traceback": redacted(traceback.format_exc())}
         if world.size > 1:
             # It may be this run's own mistake, or what a rank is told when another one dies: which, two deaths tell.
             attempts.keep_cause(launch, begun[0], world.rank, failed)

@@ -38,6 +38,20 @@ def run(out: Path) -> float:
     return time.perf_counter() - begun
 
 
+def phases(out: Path, begun: float) -> dict[str, float]:
+    """Seconds from the command to where the launch stood, as its files say."""
+    storage = Storage.at(out)
+    snapshots, frame = pipeline.load(out, "snapshots"), pipeline.load(out)
+    first = storage.list("launches")[0].partition(".")[0]
+    started = [storage.read_json(f"runs/{run['run']}/attempts/0001.json")["started_at"] for run in Store(storage).runs]
+    return {
+        "planned, output claimed (s)": storage.read_json(f"launches/{first}.json")["at"] - begun,
+        "first worker has its run (s)": min(started) - begun,
+        "first update (s)": snapshots.loc[snapshots["step"] > 0, "taken_at"].min() - begun,
+        "first value measured (s)": frame["recorded_at"].min() - begun,
+    }
+
+
 def figures(out: Path) -> dict[str, float]:
     """What the tables of one quickstart say."""
     store = Store(Storage.at(out))
@@ -68,8 +82,9 @@ def main() -> None:
     for repeat in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "quickstart"
+            begun = time.time()
             wall = run(out)
-            rows.append({"wall (s)": wall, "wall / planned": wall / seconds, **figures(out)})
+            rows.append({"wall (s)": wall, "wall / planned": wall / seconds, **phases(out, begun), **figures(out)})
         print(f"repeat {repeat + 1}: {wall:.1f} s", flush=True)
     for name in rows[0]:
         values = np.array([row[name] for row in rows])

@@ -131,6 +131,26 @@ def ended(**changes: Any) -> Ended:
     return Ended(**{**known, "interrupted": {}, "nonfinite": 0, "experiment": None, "trouble": None, **changes})
 
 
+def test_where_nothing_was_missing_one_line_says_so(console: Console):
+    closing.tell(console, "results", ended(tracking_uri="sqlite:///mlflow.db", experiment="7", idle=True))
+    (line,) = text_of(console).splitlines()
+    assert line.startswith("nothing to do: 2 runs finished, 0 failed, and no snapshot waits to be measured; report ")
+    failed = ended(idle=True, finished=1, failed={"width=3 seed=0": "ValueError: no"}, trouble="gone")
+    closing.tell(console, "results", failed)
+    text = text_of(console)
+    for words in ("nothing to do: 1 runs finished, 1 failed", "ValueError: no", "scope retry", "is behind (gone)"):
+        assert words in text
+
+
+def test_no_password_is_among_the_last_words(console: Console):
+    for uri in ("http://me:hunter2@there:5000", "postgresql+psycopg://me:hunter2@there/db"):
+        closing.tell(console, "results", ended(tracking_uri=uri, experiment="7"))
+    text = text_of(console)
+    assert "hunter2" not in text
+    assert "open MLflow:      http://there:5000/#/experiments/7" in text
+    assert 'mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri "$MLFLOW_TRACKING_URI"' in text
+
+
 def test_the_last_words_say_where_everything_is(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "my results"

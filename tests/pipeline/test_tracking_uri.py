@@ -1,5 +1,6 @@
 """Where a study is tracked is told and looked at before any work starts."""
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.storage import Storage
-from pipeline.tracking_uri import check_server, default_uri, sqlite_file
+from pipeline.tracking_uri import check_server, default_uri, signed_in, sqlite_file
 
 
 @pytest.mark.parametrize(
@@ -92,3 +93,41 @@ def test_a_file_that_is_no_database(tmp_path: Path):
         check_server(f"sqlite:///{tmp_path}/mlflow.db")
     (tmp_path / "mlflow.db").write_bytes(b"")  # what sqlite3 leaves before the first write
     check_server(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_name_and_a_password_go_where_mlflow_looks_for_them(monkeypatch: pytest.MonkeyPatch):
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "of before")
+    assert signed_in("http://there:5000") == "http://there:5000"
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "of before"
+    assert signed_in("https://me:hunter%2F2@there/mlflow") == "https://there/mlflow"
+    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("me", "hunter/2")
+    assert signed_in("postgresql://me:hunter2@there/db") == "postgresql://me:hunter2@there/db"
+
+
+def test_a_server_with_a_name_and_a_password_is_reached_and_neither_is_told():
+    with server(b"HTTP/1.0 200 OK\r\n\r\n") as there:
+        check_server(there.replace("http://", "http://me:hunter2@"))
+    with pytest.raises(UserError, match="does not answer") as caught:
+        check_server(no_listener().replace("http://", "http://me:hunter2@"))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("postgresql+nodriver://me:hunter2@there/db", "postgresql needs the driver nodriver, which is not here"),
+        ("postgresql+sqlite3://me:hunter2@127.0.0.1:1/db", r"database .*\*\*\*@127.0.0.1:1/db does not answer"),
+        ("mysql+sqlite3://me:hunter2@there:port/db", "does not answer .*set MLFLOW_TRACKING_URI, or give --offline"),
+        ("sqlite://", "no file; give sqlite:////absolute/path.db"),
+        ("sqlite:mlflow.db", "no file; give sqlite:////absolute/path.db"),
+        ("foo://me:hunter2@there", "MLflow cannot use it .*; set MLFLOW_TRACKING_URI, or give --offline"),
+        ("databricks", "MLflow cannot use it"),
+        ("mlruns", "MLflow cannot use it"),
+    ],
+)
+def test_what_mlflow_cannot_use_is_told_before(uri: str, told: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("DATABRICKS_HOST", raising=False)
+    with pytest.raises(UserError, match=told) as caught:
+        check_server(uri)
+    assert "hunter2" not in str(caught.value)

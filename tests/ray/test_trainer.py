@@ -2,7 +2,7 @@
 
 from ray.train.torch import TorchTrainer
 
-from pipeline.cluster.scheduler import _Trainer
+from pipeline.cluster.controller import Trainer
 
 
 def _names(trainer: type[TorchTrainer]) -> set[str]:
@@ -10,4 +10,4 @@ def _names(trainer: type[TorchTrainer]) -> set[str]:
 
 
 def test_nothing_is_started_for_what_is_not_used():
-    assert _names(TorchTrainer) - _names(_Trainer) == {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+    assert _names(TorchTrainer) - _names(Trainer) == {"DatasetsCallback", "PlacementGroupCleanerCallback"}
