@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import psutil
 
+from pipeline import records
 from pipeline.errors import Fenced, UserError
 from pipeline.storage import Storage
 
@@ -100,8 +101,8 @@ def _holding(claims: list[Launch]) -> Iterator[_Holding]:
     """The newest launch, if it is alive; several where claims of its epoch are still to be withdrawn."""
     newest = _newest(claims)
     for launch in (each for each in claims if each.epoch == newest):
-        claim = launch.storage.read_json(launch.file("json"))  # None if it was withdrawn just now
-        beat = launch.storage.read_json(launch.file("beat"))
+        claim = records.read(launch.storage, launch.file("json"), "claim")  # None if it was withdrawn just now
+        beat = records.read(launch.storage, launch.file("beat"), "beat")
         if not claim or (beat and beat.get("ended")):
             continue
         silence = time.time() - (beat or claim)["at"]

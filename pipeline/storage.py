@@ -156,8 +156,10 @@ class Storage:
                 return json.loads(self.read(name))
             except FileNotFoundError:
                 return default
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 problem = UserError(f"{self.path(name)}: damaged ({error}); restore it or remove it")
+            except IsADirectoryError:
+                raise UserError(f"{self.path(name)}: a directory, expected a file; remove it") from None
             except OSError as error:
                 problem = error
         assert problem is not None

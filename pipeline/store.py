@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from pipeline import layout, tables
+from pipeline import layout, records, tables
 from pipeline.errors import UserError
 from pipeline.storage import Storage
 from pipeline.wanted import Wanted, kinds, wanted
@@ -24,7 +24,7 @@ class Store:
         self.storage = storage
         if not storage.exists(layout.PLAN):
             raise UserError(f"{storage.uri}: no study here (no {layout.PLAN}); give the --out directory of a `run`")
-        self.plan: dict[str, Any] = storage.read_json(layout.PLAN)
+        self.plan: dict[str, Any] = records.read(storage, layout.PLAN, "plan")
         # Stores from before there was a schema have what the first one has.
         if (schema := self.plan.get("schema", 1)) > layout.SCHEMA:
             raise UserError(
@@ -58,15 +58,19 @@ class Store:
 
     def provenance(self) -> dict[str, Any]:
         """Versions, git commit, machine and data of the latest launch."""
-        return self.storage.read_json(layout.PROVENANCE, {})
+        return records.read(self.storage, layout.PROVENANCE, "provenance", {})
 
     def study_yaml(self) -> str:
         """The study as it was resolved for the latest launch."""
-        return self.storage.read(layout.STUDY).decode()
+        try:
+            return self.storage.read(layout.STUDY).decode()
+        except UnicodeDecodeError:
+            mend = "remove it and `run` the study again, which writes it anew"
+            raise UserError(f"{self.storage.path(layout.STUDY)}: damaged (not text); {mend}") from None
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
         """How each ended run ended, and what it cost; runs that have not ended are missing."""
-        found = {run["run"]: self.storage.read_json(layout.outcome(run["run"])) for run in self.runs}
+        found = {run["run"]: records.read(self.storage, layout.outcome(run["run"]), "outcome") for run in self.runs}
         return {run: outcome for run, outcome in found.items() if outcome is not None}
 
     def measurements(self) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import layout, provenance
+from pipeline import layout, provenance, records
 from pipeline.ending import Ended, ended, publish, track
 from pipeline.errors import Stopped, UserError
 from pipeline.execution import Work, execute, stop_at_failure
@@ -142,7 +142,7 @@ def _prepare(
     record = provenance.gather(command, study.seed_list, data, begun)
     storage.write_json(layout.PROVENANCE, record)
     storage.write_json(f"launches/{launch.epoch:06d}.provenance", record)
-    retried = storage.read_json(layout.PLAN, {}).get("retried_at", {}) | dict.fromkeys(sorted(again), begun)
+    retried = records.read(storage, layout.PLAN, "plan", {}).get("retried_at", {}) | dict.fromkeys(sorted(again), begun)
     storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch, retried, read(storage)))
     store_points(storage, runs)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pipeline import layout, tables
+from pipeline import layout, records, tables
 from pipeline.loading import loading
 from pipeline.storage import Storage
 from pipeline.store import Store
@@ -164,7 +164,7 @@ class Tracker:
             if found is None:
                 from mlflow.entities import Param
 
-                attempt = self.storage.read_json(f"runs/{run}/attempts/0001.json", {})
+                attempt = records.read(self.storage, f"runs/{run}/attempts/0001.json", "attempt", {})
                 start = int(attempt["started_at"] * 1000) if attempt else None
                 found = client.create_run(
                     self._experiment, start, self._tags(record), run_name=record["name"]
