@@ -103,7 +103,7 @@ def submit(
 ) -> int:
     """Run what is missing of a study as a job on a Ray cluster, which goes on when this command is gone."""
     from pipeline import bundle
-    from pipeline.plan import validated
+    from pipeline.expansion import validated
     from pipeline.spec import read_study
 
     path = _find(study)
