@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -24,24 +24,29 @@ def _tail(field: str) -> str:
 def labels(values: Sequence[Any]) -> list[Any]:
     """What stands for each value of a varied field: a mapping by its name and its fields, anything else by itself.
 
-    Of several mappings of one name only those fields are told in which they differ: ``{name: mlp, width: 32}`` beside
-    ``{name: cnn}`` is ``mlp-32``. Different values never have the same label.
+    Of several mappings of one name those fields are told in which they differ: ``{name: mlp, width: 32}`` beside
+    ``{name: mlp, width: 8}`` is ``mlp-32``. Different values never have the same label.
     """
     mappings = [value for value in values if isinstance(value, Mapping)]
     fields = list(dict.fromkeys(field for value in mappings for field in value if field != "name"))
 
-    def label(value: Any, named: bool) -> Any:
-        return _label(value, fields if named else _differing(value, fields, mappings), named)
-
-    brief = [label(value, False) if isinstance(value, Mapping) else value for value in values]
-    if len(set(map(_key, brief))) == len(set(map(_key, values))):
-        return brief
-    return [label(value, True) if isinstance(value, Mapping) else value for value in values]
+    ways: list[Callable[[Mapping[str, Any]], str]] = [
+        lambda value: _label(value, _differing(value, fields, mappings), named=False),
+        lambda value: _label(value, fields, named=True),
+    ]
+    for way in ways:
+        found = [way(value) if isinstance(value, Mapping) else value for value in values]
+        if len(set(map(_key, found))) == len(set(map(_key, values))):
+            return found
+    return [_key(value) if isinstance(value, Mapping) else value for value in values]
 
 
 def _differing(value: Mapping[str, Any], fields: Sequence[str], among: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The fields by which a mapping is told from the others of its name; all if there are no others."""
+    """The fields by which a mapping is told from the others of its name. One without others tells a single field."""
     others = [other for other in among if other.get("name") == value.get("name") and other != value]
+    if "name" in value and not others:
+        own = [field for field in fields if field in value]
+        return own if len(own) == 1 else []
     return [f for f in fields if not others or any(_key(other.get(f)) != _key(value.get(f)) for other in others)]
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline import layout, records, tables
 from pipeline.errors import UserError
+from pipeline.naming import labels, short
 from pipeline.storage import Storage
 from pipeline.wanted import Wanted, kinds, wanted
 
@@ -41,6 +42,10 @@ class Store:
     def varied(self) -> list[str]:
         """The config fields that the study varies, e.g. ``model.width``; the seed is not among them."""
         return self.plan["varied"]
+
+    def short(self, field: str) -> str:
+        """What a varied field is called in legends: its last part, e.g. ``width``, where that is unique."""
+        return short(field, self.varied)
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -77,7 +82,7 @@ class Store:
         """One row per (run, step, probe, variable), measured or failed, in the order of the issue's columns."""
         frame = self._table("measurements")
         first = ["study", "run", "task", "model", "seed", "step", "epoch", "split", "outputs", "variable", "value"]
-        first += ["stderr", "draws", "probe_seconds", "lag_seconds", *self.varied]
+        first += ["stderr", "draws", "probe_seconds", "lag_seconds", *(f for f in self.varied if f not in first)]
         return frame.loc[:, first + [column for column in frame.columns if column not in first]]
 
     def history(self) -> pd.DataFrame:
@@ -176,8 +181,9 @@ class Store:
         }
         by_run = {run["run"]: run for run in self.runs}
         joined = {name: [of(by_run[run]) for run in frame["run"]] for name, of in columns.items()}
-        for field in self.varied:
-            values = dict(zip(by_run, _one_kind([run["varied"].get(field) for run in by_run.values()]), strict=True))
+        for field in self.varied:  # a task or model that varies as a whole takes the place of its name
+            told = labels([run["varied"].get(field) for run in by_run.values()])
+            values = dict(zip(by_run, _one_kind(told), strict=True))
             joined[field] = [values[run] for run in frame["run"]]
         return frame.assign(**joined)
 

@@ -187,7 +187,7 @@ class Tracker:
         tags = {_RUN: record["run"], _STORAGE: self.storage.uri, _TRAJECTORY: self._trajectory(record["run"])}
         tags |= {"study": self.store.name, "task": config["task"]["name"], "seed": record["seed"]}
         tags |= {"model": model.pop("name"), **model}
-        tags |= {key.rpartition(".")[2]: value for key, value in record["varied"].items()}
+        tags |= {self.store.short(key): value for key, value in record["varied"].items()}
         tags |= {"data": record["data"]["source"], "parameters": record["parameters"]}
         tags |= {"git_commit": provenance.get("git_commit") or "none", "git_dirty": provenance.get("git_dirty")}
         tags |= {f"version.{name}": version for name, version in provenance.get("versions", {}).items()}

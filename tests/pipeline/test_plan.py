@@ -216,7 +216,7 @@ def test_missing_data_are_told_with_the_study_and_the_task(tmp_path: Path):
 def test_runs_that_differ_by_whole_optimisers_have_names_of_plain_text():
     optimisers = "[{name: sgd, lr: 0.1}, {name: adam, lr: 0.001, schedule: {name: cosine, warmup: 1}}]"
     runs = small_study("grid={}", "model.width=4", f"zip={{optimiser: {optimisers}}}")[1]
-    names = ["optimiser=sgd-0.1", "optimiser=adam-0.001-schedule=cosine-warmup=1"]
+    names = ["optimiser=sgd-0.1", "optimiser=adam"]
     assert [run.name for run in runs] == [f"{name} seed={run.seed}" for name in names for run in runs[: len(runs) // 2]]
     assert [run.optimiser.lr for run in runs[:: len(runs) // 2]] == [0.1, 0.001]
     assert len({run.id for run in runs}) == len(runs)
