@@ -54,12 +54,12 @@ def quickstart(*, out: Out = None, offline: Offline = False) -> int:
 
 
 @app.command
-def plan(study: str, *overrides: Overrides, scale: Scale = None, data_dir: DataDir = None) -> None:
-    """Print what a study would do and cost, after a short calibration on this machine; start nothing."""
+def plan(study: str, *overrides: Overrides, out: Out = None, scale: Scale = None, data_dir: DataDir = None) -> None:
+    """Print what a study would do and cost, and what of it is still to do; a short calibration, and nothing starts."""
     from pipeline import planning
 
     path = _find(study)
-    planning.tell(console, path, overrides, scale, data_dir)
+    planning.tell(console, path, overrides, scale, data_dir, out)
 
 
 @app.command
@@ -85,7 +85,9 @@ def run(
     specs = [read_study(path, overrides, scale) for path in paths]
     place = "results" if out is None else out.rstrip("/")
     places = [out] if out is not None and len(paths) == 1 else [f"{place}/{spec.name}" for spec in specs]
-    orders = [Order(spec, path.name, at) for spec, path, at in zip(specs, paths, places, strict=True)]
+    folders = [None if path in shipped().values() else path.parent for path in paths]
+    each = zip(specs, paths, places, folders, strict=True)
+    orders = [Order(spec, path.name, at, place=folder) for spec, path, at, folder in each]
     return _launch(orders, data_dir, offline, address, fail_fast=fail_fast)
 
 

@@ -1,12 +1,16 @@
 """The commands of ``tangentscope`` that look at results, tidy up and pass on; `pipeline.cli` has the others."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 console = Console(soft_wrap=True)
 
@@ -73,10 +77,13 @@ def export(
     to: Annotated[Path, Parameter(help="FILE.parquet or FILE.csv")],
     table: Literal["measurements", "history", "spectra", "profiles", "snapshots"] = "measurements",
 ) -> None:
-    """Write one of a study's tables to a file, one row a measurement."""
+    """Write one of a study's tables to a file, one row a measurement; in a CSV file lists of numbers are JSON."""
     from pipeline.store import load
 
-    writers = {".parquet": lambda frame: frame.to_parquet(to), ".csv": lambda frame: frame.to_csv(to, index=False)}
+    writers = {
+        ".parquet": lambda frame: frame.to_parquet(to),
+        ".csv": lambda frame: _without_lists(frame).to_csv(to, index=False),
+    }
     if to.suffix not in writers:
         raise UserError(f'export --to {to}: ending "{to.suffix}" unknown; give one of {", ".join(writers)}')
     frame = load(path, table)
@@ -85,6 +92,17 @@ def export(
     except OSError as error:
         raise UserError(f"export --to {to}: {error.strerror or error}; give a file that can be written") from None
     say(f"{len(frame)} rows in {to}")
+
+
+def _without_lists(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """A frame with its lists of numbers as JSON, whole and with every digit: numpy's own text leaves most out."""
+    import numpy as np
+
+    changed = frame.copy(deep=False)
+    for name in frame:
+        if frame[name].dtype == object and any(isinstance(value, np.ndarray) for value in frame[name]):
+            changed[name] = [None if value is None else json.dumps(value.tolist()) for value in frame[name]]
+    return changed
 
 
 def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = "studies") -> None:

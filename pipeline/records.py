@@ -97,8 +97,15 @@ class _Machine(_Record):
     gpus: list[str] = []
 
 
+class _Repository(_Record):
+    root: str
+    commit: str | None
+    dirty: bool | None
+
+
 class _Provenance(_Record):
     versions: dict[str, str] = {}
+    repository: _Repository | None = None
     machine: _Machine | None = None
     started_at: float | None = None
     data: dict[str, str] | None = None

@@ -190,6 +190,7 @@ class Tracker:
         tags |= {self.store.short(key): value for key, value in record["varied"].items()}
         tags |= {"data": record["data"]["source"], "parameters": record["parameters"]}
         tags |= {"git_commit": provenance.get("git_commit") or "none", "git_dirty": provenance.get("git_dirty")}
+        tags |= {f"repository.{name}": value for name, value in (provenance.get("repository") or {}).items()}
         tags |= {f"version.{name}": version for name, version in provenance.get("versions", {}).items()}
         return {key: str(value) for key, value in tags.items()}
 
