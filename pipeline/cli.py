@@ -4,6 +4,7 @@ import atexit
 import errno
 import gc
 import importlib.metadata
+import io
 import os
 import shlex
 import signal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from pipeline import limits
 from pipeline.cli_results import COMMANDS, Address, DataDir, Out, console, say
 from pipeline.errors import Fenced, Stopped, UserError, nearest
 from studies import shipped
@@ -56,6 +58,7 @@ def quickstart(*, out: Out = None, offline: Offline = False) -> int:
 @app.command
 def plan(study: str, *overrides: Overrides, out: Out = None, scale: Scale = None, data_dir: DataDir = None) -> None:
     """Print what a study would do and cost, and what of it is still to do; a short calibration, and nothing starts."""
+    limits.check()
     from pipeline import planning
 
     path = _find(study)
@@ -77,6 +80,7 @@ def run(
     fail_fast: FailFast = False,
 ) -> int:
     """Run what is missing of studies: YAML files, or names of shipped ones (see `ls studies`)."""
+    limits.check()
     from pipeline.spec import read_study
     from pipeline.study import Order
 
@@ -174,6 +178,7 @@ def stop(
 
 def _of_results(path: str, asked: "Asked | None" = None) -> "Order":
     """The study whose results lie there, as it was resolved."""
+    limits.check()
     from pipeline import layout
     from pipeline.spec import parse_study
     from pipeline.storage import Storage
@@ -218,6 +223,9 @@ def main() -> None:
     """Entry point: exit code 0 if all went well, 1 if runs failed, 2 on bad input, 130 if interrupted."""
     gc.set_threshold(_OBJECTS)
     atexit.register(gc.freeze)
+    for stream in (sys.stdout, sys.stderr):  # a terminal of another encoding gets a mark for what it lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = app(exit_on_error=False, print_error=False)
     except (UserError, CycloptsError) as error:
@@ -225,6 +233,11 @@ def main() -> None:
         code = 2
     except Fenced as error:
         print(f"error: {error}; this launch has published nothing since", file=sys.stderr)
+        code = 1
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and "failed to map segment" not in str(error):
+            raise
+        print(f"error: out of memory ({error}); see `ulimit -v`, or use a larger machine", file=sys.stderr)
         code = 1
     except BrokenPipeError:  # `tangentscope ls | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

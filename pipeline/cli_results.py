@@ -115,12 +115,19 @@ def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = 
 
 def doctor(*, data_dir: DataDir = None, out: Out = None, address: Address = None) -> int:
     """Check this machine, and an output and the nodes of a cluster if given. Exit code 1 if something is wrong."""
+    from pipeline import limits
+
+    problems = [*limits.problems()]
+    for problem in problems:
+        say(f"WRONG limits: {problem}")
+    if problems:  # with which the rest of it cannot be loaded
+        return 1
     from pipeline.doctor import checks
 
     good = True
     for check in checks(data_dir, out, address):
         good &= check.good
-        say(f"{'ok   ' if check.good else 'WRONG'} {check.what}: {check.found}")
+        say(f"{check.mark:<5} {check.what}: {check.found}")
     return 0 if good else 1
 
 

@@ -77,7 +77,8 @@ def test_doctor(command: Command):
     said = command("doctor")
     lines = said.out.splitlines()
     # Packages that were upgraded since the installation are the machine's own affair.
-    assert [line for line in lines if not line.startswith("ok ") and "packages" not in line] == []
+    assert [line for line in lines if not line.startswith(("ok ", "–")) and "packages" not in line] == []
+    assert all("absent (optional)" in line for line in lines if line.startswith("–"))
     assert len(lines) >= 10
     assert (said.code, said.err) == (int("WRONG" in said.out), "")
 
