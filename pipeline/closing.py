@@ -22,7 +22,7 @@ def tell(console: Console, out: str, ended: Ended) -> None:
     if ended.failed or ended.failed_measurements or ended.stopped:
         lines.append(f"  take these up again:  tangentscope retry {shlex.quote(out)}")
     if ended.nonfinite:
-        lines.append(f"  {ended.nonfinite} values are NaN or infinite; the report counts them by run")
+        lines.append(f"  {ended.nonfinite} values, losses or scores are NaN or infinite; the report counts them by run")
     lines += [
         f"report    {storage.path(layout.REPORT)}",
         f"figures   {storage.path('figures')}",

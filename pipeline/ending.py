@@ -21,7 +21,7 @@ class Ended:
     stopped: int  # on request
     failed: dict[str, str]  # run name -> cause
     failed_measurements: int
-    nonfinite: int  # values that were measured and are NaN or infinite
+    nonfinite: int  # values that were measured, losses and scores that are NaN or infinite, as the report counts them
     seconds: float
     tracking_uri: str | None
     experiment: str | None
@@ -71,7 +71,7 @@ def ended(store: Store, begun: float, uri: str | None, experiment: str | None, t
         states.count("stopped"),
         failed,
         measurements["state"].tolist().count("failed"),
-        len(measured.loc[~np.isfinite(measured["value"])]),
+        sum(int((~np.isfinite(frame["value"])).sum()) for frame in (measured, store.history())),
         time.time() - begun,
         uri,
         experiment,

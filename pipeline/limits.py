@@ -10,7 +10,7 @@ _ADDRESSES = 8 * 2**30  # bytes that a process which loads torch and Ray reserve
 _FILE = 2**29  # bytes of Ray's object store
 _DESCRIPTORS = 1024
 # What Ray puts below its temporary directory for a socket, of the 107 bytes that a socket's name may have.
-_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.12345"
+_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 _LONGEST = 107 - len(_SOCKET)
 
 

@@ -19,7 +19,7 @@ Study = tuple[Storage, dict[str, Any]]
         ([100, "full"], ["100", '"full"']),
         ([1, 0.5], [1, 0.5]),
         ([True, 2], ["true", "2"]),
-        ([{"name": "cosine"}, None], ['{"name": "cosine"}', "null"]),
+        ([{"name": "cosine"}, None], ["cosine", None]),
         (["relu", None], ["relu", None]),
     ],
 )
@@ -41,3 +41,21 @@ def test_a_damaged_part_is_named(finished: Study):
     storage.write(name, b"PAR1 and nothing more")
     with pytest.raises(UserError, match=f"{name}: damaged"):
         Store(storage).history()
+
+
+@pytest.mark.parametrize("field", ["model", "task"])
+@pytest.mark.parametrize("values", [["mlp-3", "cnn"], [{"name": "mlp", "width": 3}, {"name": "cnn"}]])
+def test_a_part_that_varies_whole_is_one_column(field: str, values: list, finished: Study):
+    """The second values are as earlier versions wrote them."""
+    storage, plan = finished[0], copy.deepcopy(finished[1]) | {"varied": [field]}
+    for run, value in zip(plan["runs"], values, strict=True):
+        run["varied"] = {field: value}
+    storage.write_json(layout.PLAN, plan)
+    Store(storage).publish("compact")
+    for table in ("measurements", "history", "spectra"):
+        whole = pq.read_table(pa.BufferReader(storage.read(f"{table}.parquet"))).to_pandas()
+        assert whole.columns.is_unique
+        assert dict(whole.groupby("run")[field].first()) == {
+            plan["runs"][0]["run"]: "mlp-3",
+            plan["runs"][1]["run"]: "cnn",
+        }
