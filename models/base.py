@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from math import prod, sqrt
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 Activation = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "identity"]
@@ -25,6 +25,10 @@ Codes = Mapping[str, tuple[int, ...]]
 """Of each part of an input, how many codes each of its features has."""
 
 Init = Literal["lecun", "lecun_uniform", "he", "he_uniform", "xavier", "xavier_uniform", "standard", "ntk"]
+
+
+Depth = Annotated[int, Field(ge=1, le=10_000)]
+"""How many layers or blocks: each is a module, which takes time and memory before it has any parameters."""
 
 
 class ModelError(ValueError):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from models.base import ACTIVATIONS, Activation, Init, Model, Scale, image_shape, initialise
+from models.base import ACTIVATIONS, Activation, Depth, Init, Model, Scale, image_shape, initialise
 
 KERNEL = 3
 LEAST_SIDE = 4  # smaller maps are not pooled: a deep network would have nothing left
@@ -32,7 +32,7 @@ class CNN(Model, frozen=True):
 
     name: Literal["cnn"] = "cnn"
     width: int = Field(ge=1)
-    depth: int = Field(default=3, ge=1)
+    depth: Depth = 3
     hidden: int = Field(default=0, ge=0)
     activation: Activation = "relu"
     init: Init = "lecun"

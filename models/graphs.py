@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.base import Codes, Model, ModelError
+from models.base import Codes, Depth, Model, ModelError
 
 Norm = Literal["batch", "layer", "none"]
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": nn.Identity}
@@ -35,7 +35,7 @@ class GraphModel(Model, frozen=True):
     """
 
     width: int = Field(default=300, ge=1)
-    depth: int = Field(default=5, ge=1)
+    depth: Depth = 5
     norm: Norm = "batch"
     dropout: float = Field(default=0.5, ge=0, lt=1)
     pooling: Literal["mean", "sum"] = "mean"

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.base import Depth
 from models.sequences import SequenceModel
 
 
@@ -27,7 +28,7 @@ class LSTM(SequenceModel, frozen=True):
 
     name: Literal["lstm"] = "lstm"
     dim: int = Field(default=64, ge=2, multiple_of=2)
-    depth: int = Field(default=1, ge=1)
+    depth: Depth = 1
 
     version: ClassVar[int] = 1
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from models.base import ACTIVATIONS, Activation, Init, Model, Scale, initialise
+from models.base import ACTIVATIONS, Activation, Depth, Init, Model, Scale, initialise
 
 
 class MLP(Model, frozen=True):
@@ -34,7 +34,7 @@ class MLP(Model, frozen=True):
 
     name: Literal["mlp"] = "mlp"
     width: int = Field(ge=1)
-    depth: int = Field(default=3, ge=1)
+    depth: Depth = 3
     activation: Activation = "relu"
     init: Init = "lecun"
     bias: bool = True

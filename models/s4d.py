@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.base import Depth
 from models.sequences import SequenceModel
 
 SLOWEST, FASTEST = 1e-3, 1e-1  # steps of time at the start
@@ -29,7 +30,7 @@ class S4D(SequenceModel, frozen=True):
     """
 
     name: Literal["s4d"] = "s4d"
-    depth: int = Field(default=2, ge=1)
+    depth: Depth = 2
     modes: int = Field(default=8, ge=1)
 
     version: ClassVar[int] = 1

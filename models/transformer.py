@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.base import Codes, Model
+from models.base import Codes, Depth, Model
 from models.sequences import tagger
 
 
@@ -30,7 +30,7 @@ class Transformer(Model, frozen=True):
 
     name: Literal["transformer"] = "transformer"
     dim: int = Field(default=64, ge=1)
-    depth: int = Field(default=2, ge=1)
+    depth: Depth = 2
     heads: int = Field(default=4, ge=1)
     mlp_ratio: int = Field(default=2, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)

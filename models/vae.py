@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import ACTIVATIONS, Activation, Model, ModelError, image_shape, initialise
+from models.base import ACTIVATIONS, Activation, Depth, Model, ModelError, image_shape, initialise
 
 KERNEL = 3
 
@@ -33,7 +33,7 @@ class VAE(Model, frozen=True):
     name: Literal["vae"] = "vae"
     kind: Literal["dense", "conv"] = "dense"
     width: int = Field(ge=1)
-    depth: int = Field(default=1, ge=1)
+    depth: Depth = 1
     latent: int = Field(default=20, ge=1)
     activation: Activation = "relu"
     init: Literal["lecun", "he", "xavier", "standard"] = "lecun"

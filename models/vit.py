@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.base import Model, ModelError, image_shape
+from models.base import Depth, Model, ModelError, image_shape
 
 
 class ViT(Model, frozen=True):
@@ -30,7 +30,7 @@ class ViT(Model, frozen=True):
     name: Literal["vit"] = "vit"
     patch: int = Field(default=4, ge=1)
     dim: int = Field(default=64, ge=1)
-    depth: int = Field(default=4, ge=1)
+    depth: Depth = 4
     heads: int = Field(default=4, ge=1)
     mlp_ratio: int = Field(default=4, ge=1)
 

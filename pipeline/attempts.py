@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline import layout
+from pipeline import layout, records
 from pipeline.checkpoints import checkpoint_fault, state_in
 from pipeline.faults import set_aside
 from pipeline.launch import Launch
@@ -49,7 +49,7 @@ class Attempt:
 def is_together(storage: Storage, run: str) -> bool | None:
     """Whether a run trains together with others; None if nobody has begun it."""
     names = _names(storage, run)
-    return bool(storage.read_json(names[0], {}).get("together")) if names else None
+    return bool(records.read(storage, names[0], "attempt", {}).get("together")) if names else None
 
 
 def resume_point(storage: Storage, run: str) -> tuple[int, str | None]:
@@ -76,7 +76,7 @@ def begin(launch: Launch, run: str, together: bool = False, start: int = 0) -> A
     storage = launch.storage
     if launch.stopping or storage.exists(layout.outcome(run)):
         return None
-    earlier = [storage.read_json(name, {}) for name in _names(storage, run)]
+    earlier = [records.read(storage, name, "attempt", {}) for name in _names(storage, run)]
     number = 1 + max((record.get("attempt", 0) for record in earlier), default=0)
     point = resume_point(storage, run)
     attempt = Attempt(run, number, launch.epoch, time.time(), host(), os.getpid(), *point, together, start)
@@ -127,7 +127,7 @@ def _deaths(launch: Launch, earlier: Sequence[Mapping[str, Any]], start: int) ->
 
 def _cause_of_death(storage: Storage, run: str, deaths: int) -> dict[str, Any]:
     """The outcome of a run whose group died too often: what the first rank to fail said, if one could still speak."""
-    told = [storage.read_json(name, {}) for name in _names(storage, run, ".rank-")]
+    told = [records.read(storage, name, "rank") for name in _names(storage, run, ".rank-")]
     first = min(told, key=lambda record: record["at"], default={})
     cause = f"its worker group died {deaths} times while it was training"
     cause += f"; rank {first['rank']}: {first['cause']}" if first else f"; see the attempts in runs/{run}"

@@ -8,6 +8,8 @@ from probes import givens_of
 from probes.variables import check_treatment
 from tasks import Game, Task, TaskData
 
+_MOST_STEPS = 10**9
+_MOST_RECORDS = 10**6  # of one kind, of one run
 _OF_CLASSES = {"classes"}
 _OF_ALL_OUTPUTS = {"labels", "residual", "output_hessian"}  # what a target says of them
 
@@ -25,6 +27,7 @@ def check_study(study: Study, task: Task, course: Course, data: TaskData, source
                     f"{source}: resources.train.{name}: got {count}, but {task.name} is no game; leave it out and give "
                     "resources.train.workers"
                 )
+    _check_length(probes, course, len(data.train), source)
     _check_points(probes, task, data, source)
     for part in probes.parts:
         if part not in (known := task.parts()):
@@ -47,6 +50,20 @@ def check_study(study: Study, task: Task, course: Course, data: TaskData, source
         if needs & _OF_ALL_OUTPUTS and (probes.parts or not task.targets_observed):
             whose = "parts of outputs have" if probes.parts else f"{task.name}'s kernels have"
             raise UserError(f"{place}: {name} needs a target for each point, which {whose} none of; leave it out")
+
+
+def _check_length(probes: Probes, course: Course, points: int, source: str) -> None:
+    """Refuse a training whose steps or records are beyond what storage can list, before anything lists them."""
+    epoch_steps, steps = course.epoch_steps(points), course.length(points)
+    if steps > _MOST_STEPS:
+        raise UserError(f"{source}: train: got {steps:.3g} steps, expected {_MOST_STEPS:,} at most; train for less")
+    rows = {"train.evaluate_every": steps / max(1, course.evaluation_steps(points))}
+    rows |= {"probes.schedule": probes.schedule.most(steps, epoch_steps)}
+    rows |= {"probes.snapshots": probes.snapshots.most(steps, epoch_steps)} if probes.snapshots else {}
+    for place, count in rows.items():
+        if count > _MOST_RECORDS:
+            problem = f"got {count:.3g} times of {steps:,} steps, expected {_MOST_RECORDS:,} at most"
+            raise UserError(f"{source}: {place}: {problem}; give fewer")
 
 
 def _check_playing(pool: TrainPool, course: Reinforcement, task: Task, source: str) -> None:

@@ -4,6 +4,7 @@ import atexit
 import errno
 import gc
 import importlib.metadata
+import io
 import os
 import shlex
 import signal
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from pipeline import ahead, carrying
+from pipeline import ahead, carrying, limits
 from pipeline.cli_results import COMMANDS, Address, DataDir, Out, console, say
 from pipeline.errors import Fenced, Lost, Stopped, UserError, nearest, no_room
 from pipeline.redaction import redacted
@@ -58,12 +59,13 @@ def quickstart(*, out: Out = None, offline: Offline = False) -> int:
 
 
 @app.command
-def plan(study: str, *overrides: Overrides, scale: Scale = None, data_dir: DataDir = None) -> None:
-    """Print what a study would do and cost, after a short calibration on this machine; start nothing."""
+def plan(study: str, *overrides: Overrides, out: Out = None, scale: Scale = None, data_dir: DataDir = None) -> None:
+    """Print what a study would do and cost, and what of it is still to do; a short calibration, and nothing starts."""
+    limits.check()
     from pipeline import planning
 
     path = _find(study)
-    planning.tell(console, path, overrides, scale, data_dir)
+    planning.tell(console, path, overrides, scale, data_dir, out)
 
 
 @app.command
@@ -81,6 +83,7 @@ def run(
     fail_fast: FailFast = False,
 ) -> int:
     """Run what is missing of studies: YAML files, or names of shipped ones (see `ls studies`)."""
+    limits.check()
     overrides = tuple(each for each in more if "=" in each)
     paths = [_find(each) for each in (study, *more) if "=" not in each]
     if address is None:
@@ -91,7 +94,9 @@ def run(
     specs = [read_study(path, overrides, scale) for path in paths]
     place = "results" if out is None else out.rstrip("/")
     places = [out] if out is not None and len(paths) == 1 else [f"{place}/{spec.name}" for spec in specs]
-    orders = [Order(spec, path.name, at) for spec, path, at in zip(specs, paths, places, strict=True)]
+    folders = [None if path in shipped().values() else path.parent for path in paths]
+    each = zip(specs, paths, places, folders, strict=True)
+    orders = [Order(spec, path.name, at, place=folder) for spec, path, at, folder in each]
     return _launch(orders, data_dir, offline, address, fail_fast=fail_fast)
 
 
@@ -109,7 +114,7 @@ def submit(
 ) -> int:
     """Run what is missing of a study as a job on a Ray cluster, which goes on when this command is gone."""
     from pipeline import bundle
-    from pipeline.plan import validated
+    from pipeline.expansion import validated
     from pipeline.spec import read_study
 
     path = _find(study)
@@ -181,6 +186,7 @@ def stop(
 
 def _of_results(path: str, asked: "Asked | None" = None) -> "Order":
     """The study whose results lie there, as it was resolved."""
+    limits.check()
     from pipeline import layout
     from pipeline.spec import parse_study
     from pipeline.storage import Storage
@@ -225,6 +231,9 @@ def main() -> None:
     """Exit code 0 if all went well, 1 if runs failed, 2 on bad input, 130 if interrupted."""
     gc.set_threshold(_OBJECTS)
     atexit.register(gc.freeze)
+    for stream in (sys.stdout, sys.stderr):  # a terminal of another encoding gets a mark for what it lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = app(exit_on_error=False, print_error=False)
     except (UserError, CycloptsError) as error:
@@ -232,6 +241,11 @@ def main() -> None:
         code = 2
     except Fenced as error:
         print(f"error: {error}; this launch has published nothing since", file=sys.stderr)
+        code = 1
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and "failed to map segment" not in str(error):
+            raise
+        print(f"error: out of memory ({error}); see `ulimit -v`, or use a larger machine", file=sys.stderr)
         code = 1
     except BrokenPipeError:  # `tangentscope ls | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

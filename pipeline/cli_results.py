@@ -1,13 +1,17 @@
 """The commands of ``tangentscope`` that look at results, tidy up and pass on; `pipeline.cli` has the others."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 
 from pipeline.errors import UserError
 from pipeline.redaction import redacted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 console = Console(soft_wrap=True)
 
@@ -74,12 +78,15 @@ def export(
     to: Annotated[Path, Parameter(help="FILE.parquet or FILE.csv")],
     table: Literal["measurements", "history", "spectra", "profiles", "snapshots"] = "measurements",
 ) -> None:
-    """Write one of a study's tables to a file, one row a measurement."""
+    """Write one of a study's tables to a file, one row a measurement; in a CSV file lists of numbers are JSON."""
     import warnings
 
     from pipeline.store import load
 
-    writers = {".parquet": lambda frame: frame.to_parquet(to), ".csv": lambda frame: frame.to_csv(to, index=False)}
+    writers = {
+        ".parquet": lambda frame: frame.to_parquet(to),
+        ".csv": lambda frame: _without_lists(frame).to_csv(to, index=False),
+    }
     if to.suffix not in writers:
         raise UserError(f'export --to {to}: ending "{to.suffix}" unknown; give one of {", ".join(writers)}')
     with warnings.catch_warnings(record=True) as faults:
@@ -94,6 +101,17 @@ def export(
     say(f"{len(frame)} rows in {to}")
 
 
+def _without_lists(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """A frame with its lists of numbers as JSON, whole and with every digit: numpy's own text leaves most out."""
+    import numpy as np
+
+    changed = frame.copy(deep=False)
+    for name in frame:
+        if frame[name].dtype == object and any(isinstance(value, np.ndarray) for value in frame[name]):
+            changed[name] = [None if value is None else json.dumps(value.tolist()) for value in frame[name]]
+    return changed
+
+
 def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = "studies") -> None:
     """List the tasks, models, optimisers, variables or shipped studies, each with a line about it."""
     from pipeline import listing
@@ -104,12 +122,19 @@ def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = 
 
 def doctor(*, data_dir: DataDir = None, out: Out = None, address: Address = None) -> int:
     """Check this machine, and an output and the nodes of a cluster if given. Exit code 1 if something is wrong."""
+    from pipeline import limits
+
+    problems = [*limits.problems()]
+    for problem in problems:
+        say(f"WRONG limits: {problem}")
+    if problems:  # with which the rest of it cannot be loaded
+        return 1
     from pipeline.doctor import checks
 
     good = True
     for check in checks(data_dir, out, address):
         good &= check.good
-        say(f"{'ok   ' if check.good else 'WRONG'} {check.what}: {check.found}")
+        say(f"{check.mark:<5} {check.what}: {check.found}")
     return 0 if good else 1
 
 

@@ -31,7 +31,7 @@ def tell(console: Console, out: str, ended: Ended) -> None:
     if ended.interrupted:
         lines.append("  the same command takes these up again")
     if ended.nonfinite:
-        lines.append(f"  {ended.nonfinite} values are NaN or infinite; the report counts them by run")
+        lines.append(f"  {ended.nonfinite} values, losses or scores are NaN or infinite; the report counts them by run")
     if not ended.idle:
         lines += _places(storage, out, ended)
     if ended.trouble:

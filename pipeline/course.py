@@ -38,13 +38,21 @@ class Train(_Course):
         """Updates in an epoch; the last batch may be smaller than the others."""
         return math.ceil(points / self.batch(points))
 
+    def length(self, points: int) -> float:
+        """Updates in the whole training before they are rounded: a number also where it is too large for one."""
+        return self.epochs * self.epoch_steps(points)
+
     def steps(self, points: int) -> int:
         """Updates in the whole training."""
-        return max(1, round(self.epochs * self.epoch_steps(points)))
+        return max(1, round(self.length(points)))
+
+    def evaluation_steps(self, points: int) -> float:
+        """Updates from one row of loss and score to the next."""
+        return max(1, self.evaluate_every * self.epoch_steps(points))
 
     def evaluations(self, points: int, probed: Collection[int]) -> list[int]:
         """The steps at which loss and score are taken: each `evaluate_every` epochs, and where the run is probed."""
-        steps, interval = self.steps(points), max(1, self.evaluate_every * self.epoch_steps(points))
+        steps, interval = self.steps(points), self.evaluation_steps(points)
         return sorted({round(k * interval) for k in range(int(steps / interval) + 1)} | set(probed))
 
 
@@ -86,9 +94,17 @@ class Reinforcement(_Course):
         """Without epochs an iteration stands for one."""
         return 1
 
+    def length(self, points: int) -> float:
+        """Iterations."""
+        return self.iterations
+
     def steps(self, points: int) -> int:
         """Iterations."""
         return self.iterations
+
+    def evaluation_steps(self, points: int) -> float:
+        """Iterations from one evaluation to the next."""
+        return self.evaluate_every
 
     def evaluations(self, points: int, probed: Collection[int]) -> list[int]:
         """The iterations after which games are played for evaluation, the last one among them."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import layout
+from pipeline import layout, records
 from pipeline.launch import Launch
 from pipeline.packing import Unit
 
@@ -27,7 +27,7 @@ class Dealer:
         A group that asks again, maybe after its death, has what it held last until every run of that has an outcome.
         """
         storage, file = self.launch.storage, layout.dealt(self.launch.epoch)
-        dealt: dict[str, Any] = storage.read_json(file, {"count": 0, "held": {}})
+        dealt: dict[str, Any] = records.read(storage, file, "dealt", {"count": 0, "held": {}})
         held = dealt["held"].get(str(group))
         if held is not None and not all(storage.exists(layout.outcome(run)) for run in self.units[held]):
             return self.units[held]

@@ -29,6 +29,12 @@ class Check:
     what: str
     good: bool
     found: str
+    absent: bool = False  # and need not be there
+
+    @property
+    def mark(self) -> str:
+        """What a line about it begins with."""
+        return "–" if self.absent else "ok" if self.good else "WRONG"
 
 
 def checks(data_dir: Path | None, out: str | None = None, address: str | None = None) -> Iterator[Check]:
@@ -119,7 +125,8 @@ def _storage(storage: Storage) -> Iterator[Check]:
 def _data(data_dir: Path | None) -> Iterator[Check]:
     try:
         for found in datasets.look([], data_dir):
-            absent = "absent: " * (found.state == "absent")
-            yield Check(f"data of {found.task}", found.state != "WRONG", f"{absent}{found.told}")
+            absent = found.state == "absent"
+            told = f"absent (optional): {found.told}" if absent else found.told
+            yield Check(f"data of {found.task}", found.state != "WRONG", told, absent)
     except UserError as error:
         yield Check("data", False, str(error))

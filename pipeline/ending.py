@@ -23,7 +23,7 @@ class Ended:
     failed: dict[str, str]  # run name -> cause
     failed_measurements: int
     interrupted: dict[str, int]  # values that what surrounds them kept from being measured, by cause
-    nonfinite: int  # values that were measured and are NaN or infinite
+    nonfinite: int  # values that were measured, losses and scores that are NaN or infinite, as the report counts them
     seconds: float
     tracking_uri: str | None
     experiment: str | None
@@ -76,7 +76,7 @@ def ended(store: Store, begun: float, uri: str | None, experiment: str | None, t
         failed,
         measurements["state"].tolist().count(FAILED),
         measurements.loc[measurements["state"] == INTERRUPTED, "cause"].value_counts().to_dict(),
-        len(measured.loc[~np.isfinite(measured["value"])]),
+        sum(int((~np.isfinite(frame["value"])).sum()) for frame in (measured, store.history())),
         time.time() - begun,
         uri,
         experiment,

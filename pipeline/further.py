@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline import layout
+from pipeline import layout, records
 from pipeline.checks import check_study
 from pipeline.errors import UserError
 from pipeline.plan import Probe, Run
@@ -56,7 +56,7 @@ class Asked:
 
 def read(storage: Storage) -> list[dict[str, Any]]:
     """All that was asked for so far, in the order in which it was."""
-    found = [storage.read_json(layout.further(name)) for name in storage.list(layout.FURTHER)]
+    found = [records.read(storage, layout.further(name), "asked") for name in storage.list(layout.FURTHER)]
     # Older ones have no number, and come first.
     return sorted(found, key=lambda each: (each.get("number", 0), each["asked_at"], each["probe"]["probe"]))
 

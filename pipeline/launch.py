@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from pipeline import records
 from pipeline.errors import Fenced, UserError
 from pipeline.storage import Storage
 
@@ -113,8 +114,8 @@ def _holding(claims: list[Launch], patience: float | None = None) -> Iterator[_H
     """
     newest, seconds = _newest(claims), GLANCE_SECONDS if patience is None else patience
     for launch in (each for each in claims if each.epoch == newest):
-        claim = launch.storage.read_json(launch.file("json"))  # None if it was withdrawn just now
-        beat = launch.storage.read_json(launch.file("beat"))
+        claim = records.read(launch.storage, launch.file("json"), "claim")  # None if it was withdrawn just now
+        beat = records.read(launch.storage, launch.file("beat"), "beat")
         if not claim or (beat and beat.get("ended")):
             continue
         silence = time.time() - (beat or claim)["at"]

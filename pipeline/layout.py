@@ -25,6 +25,7 @@ import re
 import secrets
 from dataclasses import dataclass, replace
 
+from pipeline import records
 from pipeline.storage import Storage
 
 STUDY, PLAN, PROVENANCE, REPORT = "study.yaml", "plan.json", "provenance.json", "report.html"
@@ -35,6 +36,7 @@ SCHEMA = 1
 """Of all this and of the tables' columns. A change that older code would misread raises it."""
 
 _SNAPSHOT = re.compile(r"^(\d{10})-(\d{4})-([0-9a-f]{16})\.(safetensors|freed)$")
+_REPLAY = re.compile(r"^(\d{4,})\.json$")
 _CHECKPOINT = re.compile(r"^(\d{10})-(\d{4})\.pt$")
 
 
@@ -116,8 +118,9 @@ def replays(storage: Storage, run: str) -> dict[int, int]:
     """Per attempt that left its predecessors' trajectory: the last step at which it still agreed with them."""
     found = {}
     for name in storage.list(f"runs/{run}/replays"):
-        record = storage.read_json(f"runs/{run}/replays/{name}", {})
-        found[int(name.removesuffix(".json"))] = int(record["after_step"])
+        if match := _REPLAY.match(name):
+            record = records.read(storage, f"runs/{run}/replays/{name}", "replay", {})
+            found[int(match[1])] = record["after_step"]
     return found
 
 

@@ -46,8 +46,7 @@ def tally(table: str, rows: pa.Table) -> Tally:
         failed = [state == FAILED for state in columns["state"]]
         launches, times = columns["launch"], rows.column("recorded_at").to_pylist()
         columns["failed_at"] = [
-            at if lost and launch is None else None
-            for lost, launch, at in zip(failed, launches, times, strict=True)
+            at if lost and launch is None else None for lost, launch, at in zip(failed, launches, times, strict=True)
         ]
         columns["launch"] = [launch if lost else None for lost, launch in zip(failed, launches, strict=True)]
     steps: Tally = {}

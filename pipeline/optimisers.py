@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_Rate = Annotated[float, Field(gt=0)]
+_LARGEST = 3.4e38  # parameters are of single precision, which torch refuses to mix with a larger number
+_Rate = Annotated[float, Field(gt=0, le=_LARGEST)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -41,7 +42,7 @@ class _Optimiser(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     version: ClassVar[int] = 1
     lr: _Rate
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=_LARGEST)
     schedule: RateSchedule = RateSchedule()
 
 

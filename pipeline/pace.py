@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from pipeline import layout
+from pipeline import layout, records
 from pipeline.counts import published_since
 from pipeline.launch import claimed_at
 from pipeline.store import Store
@@ -39,11 +39,11 @@ def _training_left(store: Store, elapsed: float) -> float | None:
     done = left = 0.0
     for run in store.runs:
         attempts = [
-            record
+            records.read(store.storage, f"runs/{run['run']}/attempts/{name}", "attempt", {})
             for name in store.storage.list(f"runs/{run['run']}/attempts")
-            if name.endswith(".json") and (record := store.storage.read_json(f"runs/{run['run']}/attempts/{name}", {}))
+            if name.endswith(".json")
         ]
-        ours = [record["resumed_at"] for record in attempts if record.get("launch") == store.plan["launch"]]
+        ours = [record.get("resumed_at", 0) for record in attempts if record.get("launch") == store.plan["launch"]]
         ended = run["run"] in outcomes
         if ended and not ours:
             continue

@@ -4,9 +4,7 @@ A run's identity is a hash of what makes its result: the scientific config, the 
 optimiser, the data's fingerprint and the seed. Resources, paths, probes and the code's commit are provenance.
 """
 
-import copy
 import hashlib
-import itertools
 import json
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -14,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 from torch import nn
 
 import models
 import tasks
 from pipeline.checks import check_study
 from pipeline.course import Course, course_of
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
+from pipeline.expansion import PARTS, Parts, dump, validated
+from pipeline.naming import short
 from pipeline.optimisers import Optimiser
-from pipeline.spec import Kernel, Study, named, put, validate
-from pipeline.units import told
+from pipeline.spec import Kernel, Study, named
+from pipeline.validation import validate
 from probes import layer_names
 
 
@@ -79,7 +78,7 @@ class Run:
     @property
     def name(self) -> str:
         """The varied fields and the seed, e.g. ``width=64 seed=0``."""
-        parts = [f"{key.rpartition('.')[2]}={told(value)}" for key, value in self.varied.items()]
+        parts = [f"{short(key, self.varied)}={value}" for key, value in self.varied.items()]
         return " ".join([*parts, f"seed={self.seed}"])
 
     @property
@@ -135,7 +134,7 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """The scientific config with every field at its value, for people and for MLflow."""
-        parts: dict[str, Any] = {kind: _dump(getattr(self, kind)) for kind in _PARTS}
+        parts: dict[str, Any] = {kind: dump(getattr(self, kind)) for kind in PARTS}
         return {**parts, "seed": self.seed}
 
     def record(self) -> dict[str, Any]:
@@ -178,8 +177,8 @@ def _empty(
         return model.network(input_shape, outputs, dict(codes))
 
 
-_PARTS = ("task", "model", "optimiser", "train")
-Parts = tuple[tasks.Task, models.Model, Optimiser, Course]
+_LARGEST_NETWORK = 2**44  # bytes
+_OF_SIZES = (RuntimeError, ArithmeticError, TypeError, ValueError, MemoryError)  # what torch raises of sizes
 
 
 def identity(config: dict[str, Any], fingerprint: str) -> str:
@@ -188,7 +187,7 @@ def identity(config: dict[str, Any], fingerprint: str) -> str:
     Fields at their default are left out, so that a new field with a neutral default changes no identity; who changes
     a default raises the entry's `version`.
     """
-    parts = dict(zip(_PARTS, restore(config), strict=True))
+    parts = dict(zip(PARTS, restore(config), strict=True))
     science = {kind: part.model_dump(mode="json", exclude_defaults=True) for kind, part in parts.items()}
     for kind, part in parts.items():
         science[kind] |= {"name": config[kind].get("name"), "version": part.version}
@@ -197,68 +196,18 @@ def identity(config: dict[str, Any], fingerprint: str) -> str:
 
 def restore(config: dict[str, Any]) -> Parts:
     """Task, model, optimiser and training of a config as :meth:`Run.config` gave it."""
-    task, model, optimiser = (named(kind, config[kind], "config") for kind in _PARTS[:3])
-    course = course_of(config["task"]).model_validate(config["train"])
+    task, model, optimiser = (named(kind, config.get(kind), "config") for kind in PARTS[:3])
+    course = validate(course_of(config["task"]), config.get("train"), "train", "config")
     return task, model, optimiser, course  # pyright: ignore[reportReturnType]  the tables hold just these classes
-
-
-def _dump(part: BaseModel) -> dict[str, Any]:
-    return part.model_dump(mode="json")
 
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
 
 
-def expand(study: Study, source: str = "study") -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every combination of grid × zip as (varied fields, the study's parts with them set), in the file's order."""
-    for kind in ("grid", "zip"):
-        for key, values in getattr(study, kind).items():
-            if not values:
-                raise UserError(f"{source}: {kind}.{key}: empty; give at least one value or take the line out")
-            if key.partition(".")[0] not in _PARTS:
-                raise UserError(f"{source}: {kind}.{key}: only fields of {', '.join(_PARTS)} can be varied")
-    if both := set(study.grid) & set(study.zip):
-        raise UserError(f"{source}: {', '.join(sorted(both))} stands in grid and in zip; leave it in one of them")
-    lengths = {key: len(values) for key, values in study.zip.items()}
-    if len(set(lengths.values())) > 1:
-        raise UserError(f"{source}: zip: lists of different length {lengths}; make them equal or use grid")
-    rows = list(zip(*study.zip.values(), strict=True)) if study.zip else [()]
-    expanded = []
-    for point in itertools.product(*study.grid.values()):
-        for row in rows:
-            varied = {**dict(zip(study.grid, point, strict=True)), **dict(zip(study.zip, row, strict=True))}
-            parts = {kind: copy.deepcopy(getattr(study, kind)) for kind in _PARTS}
-            for key, value in varied.items():
-                put(parts, key, value, source)
-            expanded.append((varied, parts))
-    return expanded
-
-
-def validated(study: Study, source: str = "study") -> list[tuple[dict[str, Any], Parts]]:
-    """Every combination of grid × zip as (varied fields, the configs with them set): all that holds without the data.
-
-    Raises:
-        UserError: A value that does not hold.
-    """
-    found: list[tuple[dict[str, Any], Parts]] = []
-    for varied, parts in expand(study, source):
-        task, model, optimiser = (named(kind, parts[kind], source) for kind in ("task", "model", "optimiser"))
-        train = validate(course_of(parts["task"]), parts["train"], "train", source)
-        varied = _as_read(varied, {"task": task, "model": model, "optimiser": optimiser, "train": train})
-        found.append((varied, (task, model, optimiser, train)))  # pyright: ignore  the tables hold just these classes
-    return found
-
-
-def _as_read(varied: dict[str, Any], parts: dict[str, BaseModel]) -> dict[str, Any]:
-    """The varied fields with the values the config made of them: YAML reads 1e-3, without a point, as text."""
-    found = {}
-    for key, value in varied.items():
-        place: Any = {kind: _dump(part) for kind, part in parts.items()}
-        for part in key.split("."):
-            place = place[part]
-        found[key] = value if isinstance(place, dict) else place
-    return found
+def _check_size(run: Run) -> None:
+    if run.snapshot_bytes > _LARGEST_NETWORK:
+        raise models.ModelError(f"got {run.parameters:,} parameters, more than any machine holds; give a smaller one")
 
 
 def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> list[Run]:
@@ -287,6 +236,10 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
             run = Run(task, model, optimiser, train, seed, varied, data, probes, study)
             try:
                 task.observed(runs.setdefault(run.id, run)._empty)  # it can be built for these data and this task
+                _check_size(run)
             except (models.ModelError, tasks.NetworkError) as error:
                 raise UserError(f"{source}: model {model.name}: {error}") from None
+            except _OF_SIZES as error:
+                problem = f"cannot be built: {one_line(error)}; give a smaller one"
+                raise UserError(f"{source}: model {model.name}: {problem}") from None
     return list(runs.values())

@@ -6,12 +6,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import layout
 from pipeline.calibrate import Estimate, estimate, side
 from pipeline.errors import UserError
 from pipeline.learning import initialise, training_of
+from pipeline.outlook import departing, outlook
 from pipeline.plan import Run, make_runs
 from pipeline.points import draw_points, inputs_of
 from pipeline.spec import Study, read_study
+from pipeline.storage import Storage
 from pipeline.subjects import observed
 from pipeline.units import clock, human
 from probes import kernel_plan
@@ -24,17 +27,29 @@ _MUCH = 0.2
 """Share of a kernel's work by layers without a rule from which on they are told of."""
 
 
-def tell(console: Console, path: Path, overrides: tuple[str, ...], scale: str | None, data_dir: Path | None) -> None:
-    """Expand, validate and calibrate a study and print its plan."""
+def tell(
+    console: Console,
+    path: Path,
+    overrides: tuple[str, ...],
+    scale: str | None,
+    data_dir: Path | None,
+    out: str | None = None,
+) -> None:
+    """Expand, validate and calibrate a study and print its plan, and what is still to be done in its output."""
     if data_dir is not None and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir}: not there; give the directory that holds the data sets")
     study = read_study(path, overrides, scale)
     runs = make_runs(study, data_dir, path.name)
+    storage = Storage.at(out or f"results/{study.name}")
+    there = outlook(storage, study, runs) if storage.exists(layout.PLAN) else None
     console.print(_runs_table(study, runs))
     for sentence in dict.fromkeys(run.data.source for run in runs):
         console.print(f"data      {sentence}", markup=False, highlight=False)
     for line in _lines(study, runs, estimate(study, runs)):
         console.print(line, markup=False, highlight=False)
+    departed = departing(storage, study, runs)
+    for line in [*there.lines(), *([departed] if departed else [])] if there else ["nothing there yet: all is to do"]:
+        console.print(f"output    {storage.uri}: {line}", markup=False, highlight=False)
     for run in _shapes(runs)[:_MOST_KERNELS]:
         console.print(f"\n{_kernel(run)}", markup=False, highlight=False)
 

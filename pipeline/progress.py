@@ -86,21 +86,28 @@ def summary(runs: list[RunProgress]) -> str:
     return f"{counts}; {taken} of {planned} snapshots, {measured} of {values} values measured{failed}"
 
 
-def table(runs: list[RunProgress], title: str = "") -> Table:
-    """The progress as a table for the terminal, what is going on first."""
+def table(runs: list[RunProgress], title: str = "", rows: int = _MOST_ROWS) -> Table:
+    """The progress as a table for the terminal, what is going on first, at most so many rows below the counts."""
     order = ["running", "measuring", "interrupted", "failed", "stopped", "waiting", "finished"]
-    grid = Table(title=title, title_justify="left", caption=summary(runs), caption_justify="left")
+    grid = Table(title=f"{title}\n{summary(runs)}".strip(), title_justify="left")
     for column in ("run", "state"):
         grid.add_column(column)
     for column in ("snapshots", "measured"):
         grid.add_column(column, justify="right")
-    shown = sorted(runs, key=lambda run: order.index(run.state))[:_MOST_ROWS]
+    shown = sorted(runs, key=lambda run: order.index(run.state))[: max(1, min(rows, _MOST_ROWS))]
     for run in shown:
         state = f"{run.state}: {run.cause}" if run.cause else run.state
         grid.add_row(
             run.name, state, f"{run.snapshots}/{run.planned_snapshots}", f"{run.measured}/{run.planned_values}"
         )
+    if len(runs) > len(shown):
+        grid.add_row("…", f"and {len(runs) - len(shown)} more", "", "")
     return grid
+
+
+def _room(console: Console, tables: int = 1) -> int:
+    """Rows for each of some tables on one screen, beside title, counts, head, frame and the row that says how many."""
+    return console.height // tables - 8
 
 
 def show(console: Console, store: Store, watch: bool) -> None:
@@ -112,18 +119,18 @@ def show(console: Console, store: Store, watch: bool) -> None:
         return
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(_page(store), refresh=True)
+            live.update(_page(store, _room(console)), refresh=True)
             if holder(store.storage) is None:
                 return
             time.sleep(_WATCH_SECONDS)
 
 
-def _page(store: Store) -> Table:
+def _page(store: Store, rows: int = _MOST_ROWS) -> Table:
     title = f"{store.name}, {holder(store.storage) or 'not running'}"
     if (at := pace.of_launch(store)) is not None:
         title += f"; {at.values_per_second:.2g} values a second"
         title += f", about {clock(at.seconds_left)} left" if at.seconds_left is not None else ""
-    return table(now(store), title)
+    return table(now(store), title, rows)
 
 
 @contextmanager
@@ -137,16 +144,21 @@ def shown(console: Console, several: bool = False) -> Iterator[Callable[[Store, 
     if not console.is_terminal:
         yield _Lines(console, several)
         return
+    stores: dict[str, Store] = {}
     pages: dict[str, Table] = {}
     with Live(console=console, refresh_per_second=4, transient=False) as live:
 
         def watch(store: Store, status: dict[str, Any]) -> None:
             runs = of_runs(store, status.get("measured", {}), status.get("failed", {}), live=True)
             trouble = f"  (storage: {status['trouble']})" if status.get("trouble") else ""
-            pages[store.storage.uri] = table(runs, title=f"{store.name}{trouble}")
+            stores[store.storage.uri] = store
+            room = _room(console, len(stores))
+            pages[store.storage.uri] = table(runs, title=f"{store.name}{trouble}", rows=room)
             live.update(Group(*pages.values()))
 
         yield watch
+        # What stays on the screen is how it ended, and not what the last look before that saw.
+        live.update(Group(*(table(now(store), store.name, _room(console, len(stores))) for store in stores.values())))
 
 
 class _Lines:

@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import subprocess
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,56 @@ def commit() -> tuple[str | None, bool | None]:
         return None, None
 
 
+@dataclass(frozen=True)
+class Repository:
+    """The state of a user's own repository.
+
+    Args:
+        root: Its top folder.
+        commit: That is checked out; None before the first.
+        dirty: Whether tracked files differ from it or Python files are not tracked; None if git takes too long to say.
+    """
+
+    root: str
+    commit: str | None
+    dirty: bool | None
+
+
+def repository(place: Path) -> Repository | None:
+    """The repository that a folder belongs to; None if it belongs to none, or git is not there.
+
+    In a copy that :func:`keep_commit` has marked it is the one that the copy was sent from.
+    """
+    marked = Path(__file__).resolve().parent / _COMMIT
+    if marked.exists():
+        kept = json.loads(marked.read_text()).get("repository")
+        return Repository(**kept) if kept else None
+    try:
+        root = Path(_git(place, "rev-parse", "--show-toplevel"))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+    except subprocess.SubprocessError:
+        return Repository(str(root), None, None)
+    try:
+        # Results that lie in the repository are no change of it: of what is not tracked only code counts.
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+        dirty = bool(changed or _git(root, "ls-files", "--others", "--exclude-standard", "--", "*.py"))
+    except subprocess.SubprocessError:
+        dirty = None
+    return Repository(str(root), head, dirty)
+
+
 def keep_commit(copy: Path) -> None:
-    """Mark a copy of this package, which leaves the history behind, with the commit that it is a copy of."""
+    """Mark a copy of this package, which leaves the history behind, with the commit that it is a copy of.
+
+    The repository of the working directory, which does not travel either, is kept with it.
+    """
     head, dirty = commit()
-    (copy / _COMMIT).write_text(json.dumps({"git_commit": head, "git_dirty": dirty}))
+    ours = repository(Path.cwd())
+    kept = {"git_commit": head, "git_dirty": dirty, "repository": asdict(ours) if ours else None}
+    (copy / _COMMIT).write_text(json.dumps(kept))
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -95,7 +142,9 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def gather(command: str, seeds: list[int], data: dict[str, str], started_at: float) -> dict[str, Any]:
+def gather(
+    command: str, seeds: list[int], data: dict[str, str], started_at: float, place: Path | None = None
+) -> dict[str, Any]:
     """All that ``provenance.json`` holds.
 
     Args:
@@ -103,12 +152,15 @@ def gather(command: str, seeds: list[int], data: dict[str, str], started_at: flo
         seeds: The study's seeds.
         data: Per task, the sentence that says which data were used.
         started_at: Seconds since 1970.
+        place: A folder in the user's repository; the working directory by default.
     """
     head, dirty = commit()
+    ours = repository(place or Path.cwd())
     return {
         "versions": versions(),
         "git_commit": head,
         "git_dirty": dirty,
+        "repository": asdict(ours) if ours else None,
         "machine": machine(),
         "started_at": started_at,
         "command": redacted(command),

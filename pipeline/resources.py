@@ -9,6 +9,7 @@ class _Pool(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_Count = Annotated[int, Field(ge=1, le=10_000)]  # of processes, or of CPUs for each
 _VALUE = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
 _KEY = r"^([a-z0-9.-]{1,253}/)?" + _VALUE
 Labels = dict[Annotated[str, Field(pattern=_KEY)], Annotated[str, Field(pattern="^" + _VALUE)]]
@@ -24,12 +25,12 @@ class TrainPool(_Pool):
     With `together`, seeds of a small network train in one pass where a trial is faster; numbers differ by rounding.
     """
 
-    groups: int = Field(default=1, ge=1)
-    workers: int = Field(default=1, ge=1)
-    cpu: int = Field(default=1, ge=1)
+    groups: _Count = 1
+    workers: _Count = 1
+    cpu: _Count = 1
     gpu: int = Field(default=0, ge=0, le=1)
-    env_runners: int = Field(default=0, ge=0)
-    learners: int = Field(default=0, ge=0)
+    env_runners: int = Field(default=0, ge=0, le=10_000)
+    learners: int = Field(default=0, ge=0, le=10_000)
     together: bool = True
     labels: Labels = {}
     checkpoint_seconds: float = Field(default=30.0, gt=0)
@@ -61,10 +62,10 @@ class ProbePool(_Pool):
     A kernel computed in pieces, for `memory_bytes`, may round differently.
     """
 
-    actors: int = Field(default=1, ge=1)
-    cpu: int = Field(default=1, ge=1)
+    actors: _Count = 1
+    cpu: _Count = 1
     gpu: float = Field(default=0, ge=0, le=1)
-    successors: int | None = Field(default=None, ge=0)
+    successors: int | None = Field(default=None, ge=0, le=10_000)
     labels: Labels = {}
     memory_bytes: int = Field(default=2**30, ge=2**20)  # what a kernel may take
 

@@ -25,7 +25,7 @@ class Schedule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["log"] | None = None
-    points: int | None = Field(default=None, ge=2)
+    points: int | None = Field(default=None, ge=2, le=100_000)
     every: Every | None = None
     at: tuple[Annotated[int, Field(ge=0)], ...] | None = None
 
@@ -37,6 +37,12 @@ class Schedule(BaseModel):
         if log and None in (self.kind, self.points):
             raise ValueError("a log schedule takes both kind and points: {kind: log, points: 40}")
         return self
+
+    def most(self, total: float, epoch_steps: int) -> float:
+        """How many steps `steps` gives at most, which takes no list of them."""
+        if self.every is not None:
+            return total / max(1, self.every.steps or (self.every.epochs or 1) * epoch_steps) + 2
+        return 2 + (len(self.at) if self.at is not None else self.points or 0)
 
     def steps(self, total: int, epoch_steps: int) -> list[int]:
         """The steps to probe at, ascending; a snapshot of step s has had s updates.

@@ -3,21 +3,21 @@
 ``read_study`` gives a :class:`Study`; :mod:`pipeline.plan` expands it into runs.
 """
 
-import re
-import types
-import typing
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models import MODELS
 from pipeline.errors import UserError, nearest
 from pipeline.optimisers import OPTIMISERS
 from pipeline.resources import Resources
 from pipeline.schedule import Schedule
+from pipeline.validation import validate
+from pipeline.yaml_text import YamlError, load
 from probes import VARIABLES
 from tasks import TASKS
 
@@ -25,10 +25,20 @@ from tasks import TASKS
 TABLES: dict[str, dict[str, Any]] = {"task": TASKS, "model": MODELS, "optimiser": OPTIMISERS}
 
 
+_Seed = Annotated[int, Field(ge=0, lt=2**63)]
+PARTS = ("task", "model", "optimiser", "train")
+
+
 def _all_in(table: Mapping[str, object], names: tuple[str, ...], what: str) -> tuple[str, ...]:
     for name in names:
         if name not in table:
             raise ValueError(f'{what} "{name}" unknown; {nearest(name, table)}')
+    return names
+
+
+def _once(names: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"each may stand once, got {', '.join(map(str, names))}")
     return names
 
 
@@ -40,9 +50,9 @@ class Kernel(_Part):
     """What one measurement takes the kernel of: `draws` kernels on `size` data points each (CV §4: 200 of 20)."""
 
     outputs: Literal["full", "traced", "summed"] = "full"
-    draws: int = Field(default=1, ge=1)
+    draws: int = Field(default=1, ge=1, le=100_000)
     size: int = Field(default=100, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: _Seed = 0
 
 
 class Probes(_Part):
@@ -63,10 +73,8 @@ class Probes(_Part):
 
     @field_validator("splits", "variables", "parts")
     @classmethod
-    def _once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) < len(names):
-            raise ValueError(f"each may stand once, got {', '.join(names)}")
-        return names
+    def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _once(names)
 
 
 class Report(_Part):
@@ -94,7 +102,11 @@ class Report(_Part):
 
 
 class Study(_Part):
-    """A study as written: task, model and optimiser are still open to `grid`, `zip` and `seeds`."""
+    """A study as written: task, model, optimiser and train are still open to `grid`, `zip` and `seeds`.
+
+    A part that `grid` or `zip` gives whole, or the name of, need not stand beside them. A study of more than `max_runs`
+    is taken for a mistake.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     task: dict[str, Any]
@@ -103,11 +115,33 @@ class Study(_Part):
     train: dict[str, Any]
     grid: dict[str, list[Any]] = {}
     zip: dict[str, list[Any]] = {}
-    seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = 1
+    seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[_Seed, ...], Field(min_length=1)] = 1
+    max_runs: int = Field(default=20_000, ge=1)
     probes: Probes = Probes()
     resources: Resources = Resources()
     report: Report = Report()
     scales: dict[str, dict[str, Any]] = {}
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        return seeds if isinstance(seeds, int) else _once(seeds)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given_by_the_grid(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        varied = {key for kind in ("grid", "zip") if isinstance(data.get(kind), dict) for key in map(str, data[kind])}
+        whole = [part for part in PARTS if {part, f"{part}.name"} & varied]
+        return {**{part: {} for part in whole}, **data}
+
+    @property
+    def runs(self) -> int:
+        """How many runs the study makes, where no two are the same."""
+        seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        rows = len(next(iter(self.zip.values()))) if self.zip else 1
+        return math.prod(map(len, self.grid.values())) * rows * seeds
 
     @property
     def seed_list(self) -> list[int]:
@@ -120,65 +154,6 @@ class Study(_Part):
         return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
 
 
-Config = TypeVar("Config", bound=BaseModel)
-
-
-def validate(cls: type[Config], data: Any, place: str, source: str) -> Config:
-    """`data` as `cls`, or a UserError that names the place, what was got and what is allowed there."""
-    try:
-        return cls.model_validate(data)
-    except ValidationError as error:
-        # Unknown keys first: a mistyped one explains why another is missing.
-        places = sorted(_by_place(error.errors()), key=lambda e: e["type"] != "extra_forbidden")[:3]
-        raise UserError("; ".join(_explain(cls, e, place, source) for e in places)) from None
-
-
-# What pydantic adds to the place of an error to say which of several allowed types it means, e.g. "literal['full']".
-_BRANCH = re.compile(r"constrained-|.*\[.*\]$")
-
-
-def _by_place(errors: list[Any]) -> list[Any]:
-    """Errors with their real places; what is said of each type a field allows becomes one error."""
-    found: list[Any] = []
-    for error in errors:
-        branches = [k for k, part in enumerate(error["loc"]) if _BRANCH.match(str(part))]
-        root = error["loc"][: branches[0]] if branches else error["loc"]
-        error = {**error, "loc": tuple(p for k, p in enumerate(error["loc"]) if k not in branches), "root": root}
-        other = found[-1] if found and branches and found[-1]["root"] == root else None
-        if other is None:
-            found.append(error)
-        elif len(error["loc"]) > len(other["loc"]):
-            found[-1] = error  # this type fits as a whole, and one of its items does not
-        elif len(error["loc"]) == len(other["loc"]):
-            other["msg"] += f" or {error['msg'].removeprefix('Input should be ')}"
-    return found
-
-
-def _explain(cls: type[BaseModel], error: Any, place: str, source: str) -> str:
-    where = ".".join([place] * bool(place) + [str(part) for part in error["loc"]])
-    got = repr(error["input"])
-    if error["type"] == "extra_forbidden":
-        owner = _class_at(cls, error["loc"][:-1])
-        allowed = nearest(str(error["loc"][-1]), owner.model_fields) if owner else "no such key here"
-        return f"{source}: {where}: unknown key; {allowed}"
-    if error["type"] == "missing":
-        return f"{source}: {where}: missing; every {place or 'study'} needs it"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{source}: {where}: got {got if len(got) < 80 else got[:77] + '…'}; {message[0].lower()}{message[1:]}"
-
-
-def _class_at(cls: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel] | None:
-    for part in loc:
-        field = cls.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-        inner = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
-        if not inner:
-            return None
-        cls = inner[0]
-    return cls
-
-
 def named(kind: str, data: Any, source: str) -> BaseModel:
     """The config of a task, model or optimiser: its class looked up by ``name`` in the explicit table."""
     table = TABLES[kind]
@@ -187,20 +162,6 @@ def named(kind: str, data: Any, source: str) -> BaseModel:
     if not isinstance(data["name"], str) or data["name"] not in table:
         raise UserError(f'{source}: {kind}.name: "{data["name"]}" unknown; {nearest(str(data["name"]), table)}')
     return validate(table[data["name"]], data, kind, source)
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f'"{key.value}" stands twice', key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def read_study(path: str | Path, overrides: tuple[str, ...] = (), scale: str | None = None) -> Study:
@@ -222,31 +183,33 @@ def read_study(path: str | Path, overrides: tuple[str, ...] = (), scale: str | N
 def parse_study(text: str, source: str, overrides: tuple[str, ...] = (), scale: str | None = None) -> Study:
     """The study in YAML text from `source`; see `read_study`."""
     try:
-        data = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"{source}: no YAML{line}: {getattr(error, 'problem', None) or 'not text'}") from None
+        data = load(text)
+    except YamlError as error:
+        raise UserError(f"{source}: no YAML{error}") from None
     if not isinstance(data, dict):
         raise UserError(f"{source}: {'empty' if data is None else 'no mapping'}; a study needs name, task, model, …")
     if scale is not None:
-        scales = data.get("scales") or {}
-        if scale not in scales:
-            raise UserError(f'{source}: scale "{scale}" unknown; {nearest(scale, scales) if scales else "it has none"}')
-        if not isinstance(scales, dict) or not isinstance(scales[scale], dict):
-            raise UserError(f"{source}: scales: expected a mapping for each scale, e.g. small: {{train.epochs: 1}}")
-        for key, value in scales[scale].items():
+        for key, value in _scale(data.get("scales") or {}, scale, source).items():
             _put(data, str(key), value, source)
     for override in overrides:
         key, found, value = override.partition("=")
         if not found or not key:
             raise UserError(f'override "{override}": expected key=value, e.g. train.epochs=5')
         try:
-            _put(data, key, yaml.safe_load(value), source)
-        except yaml.YAMLError as error:
-            problem = getattr(error, "problem", None) or "not text"
-            raise UserError(f'override "{override}": the value is no YAML: {problem}') from None
+            _put(data, key, load(value), source)
+        except YamlError as error:
+            raise UserError(f'override "{override}": the value is no YAML{error}') from None
     return validate(Study, data, "", source)
+
+
+def _scale(scales: Any, name: str, source: str) -> dict[str, Any]:
+    """What a scale sets."""
+    if not isinstance(scales, dict) or not all(isinstance(fields, dict) for fields in scales.values()):
+        raise UserError(f"{source}: scales: expected a mapping for each scale, e.g. small: {{train.epochs: 1}}")
+    if name not in scales:
+        allowed = nearest(name, map(str, scales)) if scales else "it has none"
+        raise UserError(f'{source}: scale "{name}" unknown; {allowed}')
+    return scales[name]
 
 
 def _put(data: dict[str, Any], key: str, value: Any, source: str) -> None:

@@ -27,6 +27,8 @@ from pipeline.redaction import secret_options
 _CANNOT = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NO_REPLACE = 1  # renameat2's flag
+_ONE_SLASH = re.compile(r"(s3|gs|gcs|hdfs|viewfs|abfss?|https?|file):(?!//)", re.IGNORECASE)
+_RETRY_SECONDS = 30  # after which Google's storage gives up; by itself after a quarter of an hour
 _TRIES = 10  # of reading a file that may change
 _TEMPORARY = re.compile(r"\.(\d+)-\d+$")  # process and thread of the writer, see `_staged`
 
@@ -45,11 +47,14 @@ class Storage:
         come from the environment, never from the URI: it is recorded with every result.
         """
         text = str(place).removeprefix("file://")
+        if match := _ONE_SLASH.match(text):
+            mend = f"a URI begins with {match[1]}://, such as s3://bucket/studies/mnist"
+            raise UserError(f'output "{text}": a folder "{match[1]}:"? {mend}')
         scheme, found, rest = text.partition("://")
         if not (rest if found else text).strip("/ "):
             raise UserError(f'output "{text}": no place; give a directory or a URI such as s3://bucket/studies/mnist')
         if not found:
-            return cls(str(Path(text).absolute()))
+            return cls(str((Path(text).expanduser() if text.startswith("~/") else Path(text)).absolute()))
         if "@" in rest.partition("/")[0]:
             raise UserError(f"output {scheme}://…: holds a name or key; leave it out and set it in the environment")
         if secrets := secret_options(rest):
@@ -177,8 +182,10 @@ class Storage:
                 return json.loads(self.read(name))
             except FileNotFoundError:
                 return default
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 problem = UserError(f"{self.path(name)}: damaged ({error}); restore it or remove it")
+            except IsADirectoryError:
+                raise UserError(f"{self.path(name)}: a directory, expected a file; remove it") from None
             except OSError as error:
                 problem = error
         assert problem is not None
@@ -215,6 +222,8 @@ def _text(value: Any) -> str:
 @lru_cache(maxsize=8)
 def _opened(uri: str) -> tuple[pafs.FileSystem, str]:
     """The file system behind a URI and the path there; kept, since a connection takes longer than what it carries."""
+    if uri.startswith(("gs://", "gcs://")) and "retry_limit_seconds=" not in uri:
+        uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds={_RETRY_SECONDS}"
     try:
         return pafs.FileSystem.from_uri(uri)
     except Exception as error:

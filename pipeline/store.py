@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline import layout, tables
+from pipeline import layout, records, tables
 from pipeline.compaction import compact
 from pipeline.counts import Counts, counts
 from pipeline.errors import UserError
 from pipeline.faults import Fault
 from pipeline.integrity import table_faults
+from pipeline.naming import labels, short
 from pipeline.storage import Storage
 from pipeline.tables import Parts
 from pipeline.wanted import Wanted, kinds, wanted
@@ -36,7 +37,7 @@ class Store:
         self.storage = storage
         if not storage.exists(layout.PLAN):
             raise UserError(f"{storage.uri}: no study here (no {layout.PLAN}); give the --out directory of a `run`")
-        self.plan: dict[str, Any] = storage.read_json(layout.PLAN)
+        self.plan: dict[str, Any] = records.read(storage, layout.PLAN, "plan")
         # Stores from before there was a schema have what the first one has.
         if (schema := self.plan.get("schema", 1)) > layout.SCHEMA:
             raise UserError(
@@ -54,6 +55,10 @@ class Store:
         """The config fields that the study varies, e.g. ``model.width``; the seed is not among them."""
         return self.plan["varied"]
 
+    def short(self, field: str) -> str:
+        """What a varied field is called in legends: its last part, e.g. ``width``, where that is unique."""
+        return short(field, self.varied)
+
     @property
     def runs(self) -> list[dict[str, Any]]:
         """The planned runs: ``run, name, seed, varied, config, steps, epoch_steps, schedule`` and more, as planned."""
@@ -70,15 +75,19 @@ class Store:
 
     def provenance(self) -> dict[str, Any]:
         """Versions, git commit, machine and data of the latest launch."""
-        return self.storage.read_json(layout.PROVENANCE, {})
+        return records.read(self.storage, layout.PROVENANCE, "provenance", {})
 
     def study_yaml(self) -> str:
         """The study as it was resolved for the latest launch."""
-        return self.storage.read(layout.STUDY).decode()
+        try:
+            return self.storage.read(layout.STUDY).decode()
+        except UnicodeDecodeError:
+            mend = "remove it and `run` the study again, which writes it anew"
+            raise UserError(f"{self.storage.path(layout.STUDY)}: damaged (not text); {mend}") from None
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
         """How each ended run ended, and what it cost; runs that have not ended are missing."""
-        found = {run["run"]: self.storage.read_json(layout.outcome(run["run"])) for run in self.runs}
+        found = {run["run"]: records.read(self.storage, layout.outcome(run["run"]), "outcome") for run in self.runs}
         return {run: outcome for run, outcome in found.items() if outcome is not None}
 
     def faults(self, table: str) -> list[Fault]:
@@ -184,7 +193,7 @@ class Store:
     def _whole(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
         """Rows of parts as a user wants them: one a key, with the study's and the runs' fields."""
         frame = self._join(self._settle(table, frame))
-        first = [*_FIRST, *self.varied] if table == "measurements" else []
+        first = [*_FIRST, *(field for field in self.varied if field not in _FIRST)] if table == "measurements" else []
         return frame.loc[:, first + [column for column in frame.columns if column not in first]]
 
     def _settle(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -225,15 +234,16 @@ class Store:
         by_run = {run["run"]: run for run in self.runs}
         codes, there = pd.factorize(frame["run"])
         joined = {name: [of(by_run[run]) for run in there] for name, of in columns.items()}
-        for field in self.varied:
-            values = dict(zip(by_run, _one_kind([run["varied"].get(field) for run in by_run.values()]), strict=True))
+        for field in self.varied:  # a task or model that varies as a whole takes the place of its name
+            told = labels([run["varied"].get(field) for run in by_run.values()])
+            values = dict(zip(by_run, _one_kind(told), strict=True))
             joined[field] = [values[run] for run in there]
         return frame.assign(**{name: pd.Series(values).array.take(codes) for name, values in joined.items()})
 
 
 def _and_order(table: str, columns: Iterable[str]) -> list[str]:
     """The columns of a table that are wanted, and those that say which of several rows of a key counts."""
-    needed = {*columns, *tables.KEYS[table], "run", "attempt", "recorded_at", "state"}
+    needed = {*columns, *tables.KEYS[table], "run", "attempt", "launch", "recorded_at", "state"}
     return [name for name in tables.SCHEMAS[table].names if name in needed]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import layout, provenance
+from pipeline import layout, provenance, records
 from pipeline.ending import Ended, ended, publish, track
 from pipeline.errors import GO_ON, Stopped, UserError
 from pipeline.execution import Work, execute, stop_at_failure
@@ -18,6 +18,7 @@ from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.ledger import Ledger
 from pipeline.mending import mend_tables, set_aside_snapshots
+from pipeline.outlook import check_held, departing, some_of
 from pipeline.plan import Run, make_runs
 from pipeline.planned import named, plan_record
 from pipeline.points import store_points
@@ -25,8 +26,6 @@ from pipeline.spec import Study
 from pipeline.storage import Storage
 from pipeline.store import Store
 from pipeline.tracking_uri import check_server, default_uri
-
-_MOST_NAMES = 5  # of runs, in a line
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Order:
     source: str
     out: str | Path
     asked: Asked | None = None  # to be measured on snapshots that are kept; then nothing is trained
+    place: Path | None = None  # of the study file: its repository is recorded; by default that of the working directory
 
 
 def run_studies(
@@ -77,6 +77,9 @@ def run_studies(
     planned = [_planned(order, data_dir, offline) for order in orders]
     if len({storage.uri for storage, _, _ in planned}) < len(planned):
         raise UserError(f"output {planned[0][0].uri}: asked for twice; give every study a name of its own")
+    for order, (storage, _, runs) in zip(orders, planned, strict=True):
+        if line := departing(storage, order.study, runs):
+            tell(f"{order.study.name}: {line}")
     with ExitStack() as stack:
         claims = [stack.enter_context(ExitStack()) for _ in planned]
         launches = [each.enter_context(claim(storage)) for each, (storage, _, _) in zip(claims, planned, strict=True)]
@@ -88,7 +91,7 @@ def run_studies(
             if order.asked is not None:
                 ask(storage, order.study, runs, order.asked, begun)
             layout.identify(storage)
-            told = [*_prepare(storage, launch, order.study, runs, command, begun, again)]
+            told = [*_prepare(storage, launch, order.study, runs, command, begun, again, order.place)]
             told += mend_tables(launch, Store(storage).plan)
             before = Store(storage).outcomes()
             todo, unread, faults = _missing(storage, runs, again, training=order.asked is None)
@@ -125,9 +128,7 @@ def _planned(order: Order, data_dir: Path | None, offline: bool) -> tuple[Storag
     runs = make_runs(order.study, data_dir, order.source)
     storage = Storage.at(order.out)
     storage.check_writable()
-    known = Store(storage).plan if storage.exists(layout.PLAN) else {}  # refused if a newer version wrote it
-    if (held := known.get("study", order.study.name)) != order.study.name:
-        raise UserError(f'output {storage.uri} holds the study "{held}", not "{order.study.name}"; give another --out')
+    check_held(storage, order.study)
     uri = None if offline else default_uri(storage)
     if uri is not None:
         check_server(uri)
@@ -141,15 +142,22 @@ def _chosen(runs: list[Run], names: Sequence[str]) -> set[str]:
 
 
 def _prepare(
-    storage: Storage, launch: Launch, study: Study, runs: list[Run], command: str, begun: float, again: set[str]
+    storage: Storage,
+    launch: Launch,
+    study: Study,
+    runs: list[Run],
+    command: str,
+    begun: float,
+    again: set[str],
+    place: Path | None,
 ) -> list[str]:
     """Put on storage what a launch needs there; a line about each file that was there and not what it should be."""
     storage.write(layout.STUDY, study.text().encode())
     data = {run.task.name: run.data.source for run in runs}
-    record = provenance.gather(command, study.seed_list, data, begun)
+    record = provenance.gather(command, study.seed_list, data, begun, place)
     storage.write_json(layout.PROVENANCE, record)
     storage.write_json(f"launches/{launch.epoch:06d}.provenance", record)
-    known = storage.read_json(layout.PLAN, {})
+    known = records.read(storage, layout.PLAN, "plan", {})
     retried = {key: known.get(key, {}) for key in ("retried", "retried_at")}
     retried["retried"] |= dict.fromkeys(sorted(again), launch.epoch)
     storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch, retried, read(storage)))
@@ -201,5 +209,4 @@ def _retrained(runs: Sequence[Run], todo: Container[str], before: Mapping[str, M
     names = [run.name for run in runs if run.id in todo and before.get(run.id, {}).get("state") == "finished"]
     if not names:
         return None
-    shown = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else "")
-    return f"retrain {shown}: a snapshot that is wanted now was not taken or not kept"
+    return f"retrain {some_of(names)}: a snapshot that is wanted now was not taken or not kept"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pipeline import layout, metrics
+from pipeline import layout, metrics, records
 from pipeline.loading import loading
 from pipeline.storage import Storage
 from pipeline.store import Store
@@ -187,7 +187,7 @@ class Tracker:
             self._look(client, f"tags.`{_RUN}` = '{run}'")  # another tracker of this study may have been quicker
         if run not in self._mirrors:
             record = self._records[run]
-            attempt = self.storage.read_json(f"runs/{run}/attempts/0001.json", {})
+            attempt = records.read(self.storage, f"runs/{run}/attempts/0001.json", "attempt", {})
             start = int(attempt["started_at"] * 1000) if attempt else None
             tags = self._tags(record)
             made = client.create_run(self._experiment, start, tags, run_name=record["name"])
@@ -201,9 +201,10 @@ class Tracker:
         tags = {_RUN: record["run"], _STORAGE: self.storage.uri, _TRAJECTORY: self._trajectory(record["run"])}
         tags |= {"study": self.store.name, "task": config["task"]["name"], "seed": record["seed"]}
         tags |= {"model": model.pop("name"), **model}
-        tags |= {key.rpartition(".")[2]: value for key, value in record["varied"].items()}
+        tags |= {self.store.short(key): value for key, value in record["varied"].items()}
         tags |= {"data": record["data"]["source"], "parameters": record["parameters"]}
         tags |= {"git_commit": provenance.get("git_commit") or "none", "git_dirty": provenance.get("git_dirty")}
+        tags |= {f"repository.{name}": value for name, value in (provenance.get("repository") or {}).items()}
         tags |= {f"version.{name}": version for name, version in provenance.get("versions", {}).items()}
         return {key: str(value) for key, value in tags.items()}
 

@@ -25,6 +25,11 @@ def default_uri(storage: Storage) -> str:
     if given := os.environ.get("MLFLOW_TRACKING_URI"):
         return given
     beside = storage.local.parent if storage.local else Path.cwd()
+    if strange := [sign for sign in "%?" if sign in str(beside)]:
+        raise UserError(
+            f"tracking: MLflow keeps no database below {beside}, for the {strange[0]} in it; set MLFLOW_TRACKING_URI, "
+            "give another --out or --offline"
+        )
     return f"sqlite:///{beside / 'mlflow.db'}"
 
 

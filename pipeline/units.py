@@ -1,6 +1,4 @@
-"""Numbers and configs as people read them."""
-
-from typing import Any
+"""Numbers as people read them."""
 
 
 def human(count: float) -> str:
@@ -10,13 +8,6 @@ def human(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
-
-
-def told(value: Any) -> str:
-    """A config's value as text; a mapping by its name and fields, e.g. ``sgd,lr=0.1,momentum=0.9``."""
-    if isinstance(value, dict):
-        return ",".join(told(field) if key == "name" else f"{key}={told(field)}" for key, field in value.items())
-    return str(value)
 
 
 def clock(seconds: float) -> str:

@@ -14,6 +14,7 @@ from pydantic import Field
 from tasks.base import DataError, Split, TaskData
 from tasks.published import Published
 from tasks.regression import Regression
+from tasks.text import plain
 
 FILE = "auto-mpg.data"
 HOME = "https://archive.ics.uci.edu/dataset/9/auto+mpg"
@@ -99,7 +100,7 @@ class AutoMpg(Regression, frozen=True):
 
 def _read_file(path: Path, published: Published) -> tuple[np.ndarray, str]:
     try:
-        content = path.read_bytes()
+        content = plain(path.read_bytes())
         lines = content.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}): put an undamaged copy there") from error

@@ -34,7 +34,7 @@ class FashionMnist(ImageTask, frozen=True):
     """
 
     name: Literal["fashion_mnist"] = "fashion_mnist"
-    pad: int = Field(default=0, ge=0)
+    pad: int = Field(default=0, ge=0, le=100)
 
     version: ClassVar[int] = 1
     published: ClassVar[Published] = Published(

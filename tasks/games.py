@@ -51,8 +51,8 @@ class Game(Task, frozen=True):
     random: different ones of `games` games for each split, of which `states` are drawn. `play_seed` says which games.
     """
 
-    states: int = Field(default=500, ge=1)
-    games: int = Field(default=10, ge=1)
+    states: int = Field(default=500, ge=1, le=1_000_000)
+    games: int = Field(default=10, ge=1, le=1_000_000)
     play_seed: int = Field(default=0, ge=0)
 
     score_name: ClassVar[str] = "return"

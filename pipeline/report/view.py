@@ -1,7 +1,7 @@
 """What the report reads of a study, loaded once: planned probes only, one position on the x axis per row."""
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -278,9 +278,7 @@ class View:
 
     def short(self, field: str) -> str:
         """A varied field by its last part, e.g. ``width`` for ``model.width``, where that is unique."""
-        tails = Counter(other.rpartition(".")[2] for other in self.varied)
-        tail = field.rpartition(".")[2]
-        return tail if tails[tail] == 1 else field
+        return self.store.short(field)
 
 
 def value_label(value: Any) -> str:

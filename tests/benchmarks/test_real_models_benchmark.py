@@ -41,7 +41,16 @@ def test_other_processes_work_and_end():
 
 
 def test_the_cost_of_the_check_is_told():
-    command = [sys.executable, COMMAND.with_name("kernel_check.py"), "--models", "gru", "--points", "2", "--rounds", "1"]
+    command = [
+        sys.executable,
+        COMMAND.with_name("kernel_check.py"),
+        "--models",
+        "gru",
+        "--points",
+        "2",
+        "--rounds",
+        "1",
+    ]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert printed.returncode == 0, printed.stderr
     head, line = printed.stdout.splitlines()

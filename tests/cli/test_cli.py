@@ -1,12 +1,15 @@
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from command_line import Command, Said
+from study_on_disk import spectrum_rows
 
 import pipeline
 from models import MODELS
@@ -74,7 +77,8 @@ def test_doctor(command: Command):
     said = command("doctor")
     lines = said.out.splitlines()
     # Packages that were upgraded since the installation are the machine's own affair.
-    assert [line for line in lines if not line.startswith("ok ") and "packages" not in line] == []
+    assert [line for line in lines if not line.startswith(("ok ", "–")) and "packages" not in line] == []
+    assert all("absent (optional)" in line for line in lines if line.startswith("–"))
     assert len(lines) >= 10
     assert (said.code, said.err) == (int("WRONG" in said.out), "")
 
@@ -97,6 +101,17 @@ def test_export(table: str, command: Command, finished: Path, tmp_path: Path):
         assert list(exported.columns) == list(stored.columns)
         plain = [column for column in stored if pd.api.types.is_numeric_dtype(stored[column])]
         pd.testing.assert_frame_equal(exported[plain], stored[plain], check_dtype=False)
+
+
+def test_lists_in_csv_are_whole_and_exact(command: Command, finished: Path, tmp_path: Path):
+    run = Store(Storage.at(finished)).runs[0]
+    rows = [{**row, "step": 3, "eigenvalues": np.geomspace(1, 1e-9, 3000) / 3} for row in spectrum_rows(run, 3)]
+    tables.write_part(Storage.at(finished), "spectra", rows, "hub")
+    for table, column in (("spectra", "eigenvalues"), ("profiles", "values"), ("measurements", "draw_values")):
+        stored = pipeline.load(finished, table)
+        assert command("export", finished, "--to", "a.csv", "--table", table).code == 0
+        exported = pd.read_csv("a.csv")
+        assert [json.loads(text) for text in exported[column]] == [list(values) for values in stored[column]]
 
 
 def test_export_takes_the_measurements_unless_told(command: Command, finished: Path):

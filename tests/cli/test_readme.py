@@ -7,26 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from math import prod
 from pathlib import Path
-from typing import ClassVar, Literal
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 import yaml
-from jaxtyping import Float64
-from pydantic import Field
-from torch import Tensor, nn
 
 import models
 import tasks
-from models import Model
 from pipeline.plan import make_runs
 from pipeline.spec import read_study
-from probes import VARIABLES, Variable, collective_variables
-from tasks import Split, Task, TaskData
+from probes import VARIABLES, collective_variables
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -155,11 +146,15 @@ def test_trainers_of_others_are_watched(library: str, tmp_path: Path):
 
 
 def test_the_study_is_one(tmp_path):
-    (study,) = blocks("yaml")
+    study, kinds = blocks("yaml")
     (tmp_path / "my.yaml").write_text(study)
     assert len(make_runs(read_study(tmp_path / "my.yaml"), None)) == 9
     assert len(make_runs(read_study(tmp_path / "my.yaml", scale="small"), None)) == 3
     assert {"workers", "cpu"} <= set(yaml.safe_load(study)["resources"]["train"])
+    parts = {key: value for key, value in yaml.safe_load(study).items() if key != "model"}
+    (tmp_path / "kinds.yaml").write_text(yaml.safe_dump({**parts, **yaml.safe_load(kinds), "seeds": 1}))
+    names = [run.name.split()[0] for run in make_runs(read_study(tmp_path / "kinds.yaml"), None)]
+    assert [f"{name}, " in f"{kinds.strip().splitlines()[1]}, " for name in names] == [True] * 6
 
 
 def test_the_notebook_code_runs():
@@ -169,17 +164,9 @@ def test_the_notebook_code_runs():
     assert namespace["kernel"].shape == (1000, 1000)
 
 
-# What the snippets of "Add a model, a task, a variable" leave to the file they would stand in.
-SURROUNDINGS = {
-    "ClassVar": ClassVar, "Literal": Literal, "Path": Path, "Field": Field, "F": F, "Float64": Float64, "Model": Model,
-    "Split": Split, "Task": Task, "TaskData": TaskData, "Tensor": Tensor, "Variable": Variable, "nn": nn, "np": np,
-    "prod": prod, "torch": torch,
-}  # fmt: skip
-
-
 def test_the_models_tasks_and_variables_can_be_added(monkeypatch, tmp_path):
     """Written as the README says, and with the one line in each table, a study can name them."""
-    namespace = dict(SURROUNDINGS)
+    namespace: dict = {}
     for block in blocks("python"):
         if re.search(r"class \w+\((Model|Task),|Variable\(", block):
             exec(block, namespace)

@@ -82,7 +82,7 @@ def test_an_output_that_cannot_be_written(refused, tmp_path):
 
 def test_an_output_that_holds_another_study(refused, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "plan.json").write_text('{"study": "better"}')
+    (tmp_path / "out" / "plan.json").write_text('{"study": "better", "varied": [], "runs": []}')
     assert 'holds the study "better", not "good"; give another --out' in refused(GOOD)
 
 

@@ -127,6 +127,7 @@ def write_plan(root: Path, *overrides: str) -> tuple[Storage, Row]:
     storage.write_json(layout.PLAN, plan)
     storage.write(layout.STUDY, b"name: quickstart\n")
     provenance = {"versions": {"torch": "2.14.1"}, "git_commit": "0123abcd" * 5, "git_dirty": False, "command": "run"}
+    provenance |= {"repository": {"root": "/home/me/mine", "commit": "4567cdef" * 5, "dirty": False}}
     machine = {"host": "node", "platform": "Linux", "processor": "x", "cores": 2, "memory_bytes": 16e9, "gpus": []}
     storage.write_json(layout.PROVENANCE, provenance | {"machine": machine, "started_at": START, "data": {}})
     return storage, plan

@@ -53,7 +53,8 @@ def test_data_that_are_damaged_and_data_that_are_absent(tmp_path: Path):
     assert "incomplete" in data.found
     assert "\n" not in data.found
     absent = by_name(tmp_path)["data of cifar10"]
-    assert (absent.good, absent.found.startswith("absent: no CIFAR-10 in ")) == (True, True)
+    assert (absent.good, absent.found.startswith("absent (optional): no CIFAR-10 in ")) == (True, True)
+    assert (absent.mark, data.mark) == ("–", "WRONG")
     nowhere = by_name(tmp_path / "none")["data"]
     assert (nowhere.good, "none: not there" in nowhere.found) == (False, True)
 

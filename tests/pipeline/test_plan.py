@@ -5,15 +5,18 @@ from typing import ClassVar, Literal
 
 import pytest
 import torch
-from study_on_disk import small_plan, small_study
+from study_on_disk import SMALL, small_plan, small_study
 from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.plan import Run, make_runs
+from pipeline.planned import plan_record
 from pipeline.snapshots import SnapshotBuffer, plain_state
-from pipeline.spec import Study, read_study
+from pipeline.spec import Study, parse_study, read_study
 from studies import shipped
 from tasks import TASKS, Split, Task, TaskData
+
+SMALL_DATA = tuple(field for field in SMALL if not field.startswith("grid"))
 
 
 def the_run(*overrides: str) -> Run:
@@ -49,7 +52,7 @@ def test_zip_alone_and_neither():
 
 
 def test_identical_runs_stand_once():
-    _, runs = small_study("grid.model.width=[3, 5, 3, 3.0]", "seeds=[0, 0]")
+    _, runs = small_study("grid.model.width=[3, 5, 3, 3.0]", "seeds=[0]")
     assert [run.name for run in runs] == ["width=3 seed=0", "width=5 seed=0"]
 
 
@@ -61,7 +64,7 @@ def test_varied_values_are_the_configs_and_not_the_files_text():
 def test_whole_parts_can_be_varied():
     _, runs = small_study("grid={model: [{name: mlp, width: 3}, {name: mlp, width: 5, init: ntk}]}")
     assert [run.model.init for run in runs] == ["lecun", "ntk"]
-    assert runs[1].varied == {"model": {"name": "mlp", "width": 5, "init": "ntk"}}
+    assert [run.varied for run in runs] == [{"model": "mlp-3"}, {"model": "mlp-5-ntk"}]
 
 
 def test_tasks_differ_in_their_data_and_probes():
@@ -216,7 +219,7 @@ def test_missing_data_are_told_with_the_study_and_the_task(tmp_path: Path):
 def test_runs_that_differ_by_whole_optimisers_have_names_of_plain_text():
     optimisers = "[{name: sgd, lr: 0.1}, {name: adam, lr: 0.001, schedule: {name: cosine, warmup: 1}}]"
     runs = small_study("grid={}", "model.width=4", f"zip={{optimiser: {optimisers}}}")[1]
-    names = ["optimiser=sgd,lr=0.1", "optimiser=adam,lr=0.001,schedule=cosine,warmup=1"]
+    names = ["optimiser=sgd-0.1", "optimiser=adam"]
     assert [run.name for run in runs] == [f"{name} seed={run.seed}" for name in names for run in runs[: len(runs) // 2]]
     assert [run.optimiser.lr for run in runs[:: len(runs) // 2]] == [0.1, 0.001]
     assert len({run.id for run in runs}) == len(runs)
@@ -237,3 +240,37 @@ def test_a_network_that_cannot_be_built_is_told_with_the_study_and_the_model():
         make_runs(study, None, "mine.yaml")
     padded = read_study(shipped()["quickstart"], ("grid={}", "model={name: vgg16, width: 1}", "task.pad=2"))
     assert make_runs(padded, None)[0].data.input_shape == (1, 32, 32)
+
+
+KINDS = "[{name: mlp, width: 3}, {name: cnn, width: 2}, {name: vit, dim: 4, depth: 1, patch: 7, heads: 2}]"
+
+
+def test_networks_of_different_kinds_stand_in_one_study_and_nothing_beside_them():
+    text = shipped()["quickstart"].read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(("model:", "grid:"))]
+    study = parse_study("\n".join([*lines, f"grid: {{model: {KINDS}}}"]), "mine.yaml", SMALL_DATA)
+    runs = make_runs(study, None)
+    assert [run.name for run in runs] == ["model=mlp-3 seed=0", "model=cnn-2 seed=0", "model=vit seed=0"]
+    assert [run.config()["model"]["name"] for run in runs] == ["mlp", "cnn", "vit"]
+    again = parse_study(study.text(), "study.yaml")
+    assert [run.id for run in make_runs(again, None)] == [run.id for run in runs]
+    assert plan_record(study, runs, 1)["varied"] == ["model"]
+
+
+@pytest.mark.parametrize("keys", [("model", "model.init"), ("model.init", "model")])
+def test_a_field_that_varies_lies_over_the_whole_part_whichever_comes_first(keys: tuple[str, str]):
+    values = {"model": "[{name: mlp, width: 3, init: he}, {name: mlp, width: 5}]", "model.init": "[lecun, ntk]"}
+    study, runs = small_study(f"grid={{{', '.join(f'{key}: {values[key]}' for key in keys)}}}")
+    assert {(run.model.width, run.model.init) for run in runs} == {(3, "lecun"), (3, "ntk"), (5, "lecun"), (5, "ntk")}
+    assert all(run.varied["model.init"] == run.model.init for run in runs)
+    assert study.grid["model"][0] == {"name": "mlp", "width": 3, "init": "he"}
+
+
+def test_a_task_that_varies_by_name_is_called_so():
+    _, runs = small_study("grid={task.name: [mnist], optimiser.name: [adam, sgd]}", "model.width=3")
+    assert [run.name for run in runs] == ["task=mnist optimiser=adam seed=0", "task=mnist optimiser=sgd seed=0"]
+
+
+def test_a_part_that_neither_stands_there_nor_varies_is_missing():
+    with pytest.raises(UserError, match=r"mine\.yaml: model: missing"):
+        parse_study("name: a\ntask: {}\noptimiser: {}\ntrain: {}\ngrid: {model.width: [3]}", "mine.yaml")

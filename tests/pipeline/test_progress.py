@@ -85,7 +85,7 @@ def test_the_table_shows_what_goes_on_first_and_counts_all(finished: Study, cons
     assert "24/24" in rows[1]
     assert "1 failed, 1 finished; 8 of 8 snapshots, 48 of 48 values measured" in text_of(console)
     many = progress.table(runs * 30)
-    assert many.row_count == 30
+    assert many.row_count == 31  # the last one says how many more there are
     assert "30 failed, 30 finished" in str(many.caption)
 
 
@@ -172,7 +172,7 @@ def test_the_last_words_after_trouble(tmp_path: Path, console: Console):
     assert "  failed: seed=0: NaN\n" in text
     assert "3 values could not be measured" in text
     assert f"take these up again:  tangentscope retry '{tmp_path}/a b'" in text
-    assert "9 values are NaN or infinite" in text
+    assert "9 values, losses or scores are NaN or infinite" in text
     assert "open MLflow" not in text  # nobody knows which experiment it would be
     assert f"MLflow is behind (connection refused); nothing is lost: tangentscope sync '{tmp_path}/a b'" in text
 

@@ -33,6 +33,11 @@ def complaint(folder: Path, *overrides: str, **changes: Any) -> str:
     return line
 
 
+# Twelve lines of ten aliases each, in lists and as merged mappings.
+TENS = {k: ", ".join([f"*a{k - 1}"] * 10) for k in range(1, 12)}
+BOMB = "\n".join([f"a0: &a0 [{', '.join('1' * 10)}]", *(f"a{k}: &a{k} [{ten}]" for k, ten in TENS.items())])
+MERGED_BOMB = "\n".join(["a0: &a0 {b: 1}", *(f"a{k}: &a{k} {{<<: [{ten}]}}" for k, ten in TENS.items())])
+
 # What to change in the quickstart, the place that the message starts with, and what else must stand in it.
 WRONG: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
     "top": (("sead=3",), "sead", ["unknown key", "report", 'did you mean "seeds"?']),
@@ -86,6 +91,28 @@ WRONG: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
     "seeds < 0": (("seeds=-1",), "seeds", ["got -1", "greater than or equal to 1"]),
     "a seed < 0": (("seeds=[0, -1]",), "seeds.1", ["got -1", "greater than or equal to 0"]),
     "no seeds": (("seeds=[]",), "seeds", ["got []", "at least 1"]),
+    "seed twice": (("seeds=[0, 0]",), "seeds", ["each may stand once, got 0, 0"]),
+    "a seed beyond": (("seeds=[9223372036854775807, 0.5]",), "seeds.1", ["got 0.5"]),
+    "many runs": (
+        ("grid.model.width=[1, 2]", "seeds=10001"),
+        "max_runs",
+        ["20,002 runs", "20,000 at most", "raise it"],
+    ),
+    "runs without end": (("seeds=999999999999999999",), "max_runs", ["got 3,999,999,999,999,999,996 runs"]),
+    "above its own bound": (("max_runs=3",), "max_runs", ["got 4 runs", "expected 3 at most"]),
+    "many draws": (("probes.kernel.draws=100001",), "probes.kernel.draws", ["got 100001", "100000"]),
+    "many points": (("probes.schedule.points=100001",), "probes.schedule.points", ["got 100001"]),
+    "always": (("probes.schedule={every: {steps: 1}}", "train.epochs=99999"), "probes.schedule", ["1,000,000 at most"]),
+    "kept always": (("probes.snapshots={every: {steps: 1}}", "train.epochs=99999"), "probes.snapshots", ["at most"]),
+    "evaluated always": (("train.evaluate_every=0.00001", "train.epochs=99999"), "train.evaluate_every", ["at most"]),
+    "a long training": (("train.epochs=1.0e+300",), "train: got", ["steps, expected 1,000,000,000 at most"]),
+    "a deep network": (("model.depth=10001",), "model.depth", ["got 10001", "10000"]),
+    "a wide network": (("grid={}", "model.width=4611686018427387904"), "model mlp", ["cannot be built", "smaller"]),
+    "a large network": (("grid={}", "model.width=100000000"), "model mlp", ["more than any machine holds"]),
+    "many workers": (("resources.train.workers=10001",), "resources.train.workers", ["got 10001"]),
+    "a rate beyond": (("optimiser.lr=1.0e+39",), "optimiser.lr", ["got 1e+39", "less than or equal to"]),
+    "a decay beyond": (("optimiser.weight_decay=1.0e+39",), "optimiser.weight_decay", ["got 1e+39"]),
+    "a wide margin": (("task.pad=101",), "task.pad", ["got 101"]),
     "log alone": (("probes.schedule={kind: log}",), "probes.schedule", ["{kind: log, points: 40}"]),
     "points alone": (("probes.schedule={points: 4}",), "probes.schedule", ["both kind and points"]),
     "one point": (("probes.schedule={kind: log, points: 1}",), "probes.schedule.points", ["got 1"]),
@@ -128,6 +155,17 @@ def test_three_wrong_places_are_told_at_once(tmp_path: Path):
         "no plain key": ("name: a\ngrid: {[1, 2]: [3]}", "mine.yaml: no YAML at line 2: a key must be plain text"),
         "control": ("name: \x01", "mine.yaml: no YAML: "),
         "number as key": ("3: 4", "mine.yaml: "),
+        "deep": ("name: " + "[" * 5000, "mine.yaml: no YAML: nested too deeply"),
+        "deeper than a study": ("name: " + "[" * 60 + "]" * 60, "nested too deeply, expected 50 levels at most"),
+        "deep and open": ("a: &a " + "{b: " * 60 + "1" + "}" * 60, "no YAML: nested too deeply"),
+        "anchor in itself": ("name: a\nscales: &x\n  small: *x", "no YAML at line 2: an anchor is used within itself"),
+        "anchor in its list": ("grid: {model.width: &x [1, *x]}", "no YAML at line 1: an anchor is used within itself"),
+        "aliases of aliases": (BOMB, "no YAML: got about 10^12 values once all aliases are written out"),
+        "merged aliases": (MERGED_BOMB, "values once all aliases are written out, expected 200,000 at most"),
+        "long": ("# " + "a" * 2_000_001, "no YAML: got 2,000,003 characters, expected 2,000,000 at most"),
+        "huge integer": ("name: a\nseeds: " + "9" * 30, "no YAML at line 2: an integer beyond 2**63 - 1"),
+        "integer of many digits": ("seeds: " + "9" * 9999, "no YAML at line 1: an integer beyond 2**63 - 1"),
+        "no such day": ("name: 2020-13-45", "mine.yaml: no YAML: month must be in 1..12"),
         "line end in a key": ('"a\\nb": 3', "a b: unknown key"),
     }.values(),
 )
@@ -150,6 +188,8 @@ def test_a_file_of_bytes_and_one_that_is_not_there(tmp_path: Path):
         ("train.epochs", "expected key=value, e.g. train.epochs=5"),
         ("=5", "expected key=value"),
         ("train.epochs=[1", "no YAML"),
+        ("train.epochs=" + "[" * 5000, "no YAML: nested too deeply"),
+        ("train.epochs=" + "9" * 30, "no YAML at line 1: an integer beyond"),
     ],
 )
 def test_an_override_that_is_none(override: str, said: str, tmp_path: Path):
@@ -178,6 +218,15 @@ def test_overrides_take_numbers_text_lists_and_mappings(tmp_path: Path):
     assert read(tmp_path, "grid={}").grid == {}
 
 
+def test_what_an_alias_stands_for_is_a_value_of_its_own(tmp_path: Path):
+    rest = {key: value for key, value in QUICKSTART.items() if key not in ("model", "grid")}
+    text = f"{yaml.safe_dump(rest)}model: &model {{name: mlp, width: 4}}\ngrid: {{model: [*model]}}\n"
+    text += "scales:\n  a: &fields {train.epochs: 1}\n  b: *fields\n"
+    study = read(tmp_path, "model.width=7", "scales.a={train.epochs: 2}", text=text)
+    assert (study.model["width"], study.grid["model"][0]["width"]) == (7, 4)
+    assert study.scales == {"a": {"train.epochs": 2}, "b": {"train.epochs": 1}}
+
+
 def test_an_overriding_value_may_hold_an_equals_sign(tmp_path: Path):
     assert "got 'a=b'" in complaint(tmp_path, "name=a=b")
 
@@ -196,6 +245,9 @@ def test_a_scale_lies_over_the_file_and_overrides_over_the_scale(tmp_path: Path)
         ({}, 'scale "smal" unknown; it has none'),
         (["smal"], "scales: expected a mapping"),
         ({"smal": 3}, "scales: expected a mapping"),
+        (3, "scales: expected a mapping"),
+        ("smal", "scales: expected a mapping"),
+        ({3: {"train.epochs": 1}}, 'scale "smal" unknown; allowed: 3'),
     ],
 )
 def test_a_scale_that_the_study_does_not_have(scales: Any, said: str, tmp_path: Path):
@@ -205,8 +257,6 @@ def test_a_scale_that_the_study_does_not_have(scales: Any, said: str, tmp_path: 
 def test_seeds_are_a_number_or_a_list(tmp_path: Path):
     assert read(tmp_path, "seeds=3").seed_list == [0, 1, 2]
     assert read(tmp_path, "seeds=[7, 0]").seed_list == [7, 0]
-    doubled = make_runs(read(tmp_path, "seeds=[7, 7]", "grid={}", "model.width=3"), None)
-    assert [run.seed for run in doubled] == [7]
 
 
 @pytest.mark.parametrize("form", ["kind: log, points: 9", "every: {epochs: 0.5}", "every: {steps: 9}", "at: [9]"])

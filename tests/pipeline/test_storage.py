@@ -237,3 +237,22 @@ def test_a_uri_with_a_key_in_it_is_refused():
     with pytest.raises(UserError, match=r"output s3://…: holds a name or key; leave it out") as refused:
         Storage.at("s3://me:secret@bucket/study")
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("place", ["s3:/x", "s3:x", "gs:/b/x", "HDFS:/x", "file:/tmp/x", "https:/x"])
+def test_a_uri_of_one_slash_is_no_folder(place: str):
+    with pytest.raises(UserError, match=rf'output "{place}": a folder ".+:"\? a URI begins with .+://'):
+        Storage.at(place)
+
+
+def test_a_folder_may_have_a_colon_and_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Storage.at("~/x").uri == f"{tmp_path}/x"
+    assert Storage.at("/a/s3:/x").uri == "/a/s3:/x"
+    assert Storage.at("run:3").local == Path("run:3").absolute()
+
+
+def test_a_file_system_that_is_not_installed_is_told_in_one_line():
+    for uri in ("hdfs://nowhere:9000/x", "viewfs://x/y", "ftp://a/b"):
+        with pytest.raises(UserError, match=f"storage {uri}: .*; give a local path or a URI pyarrow knows"):
+            Storage.at(uri).check_writable()

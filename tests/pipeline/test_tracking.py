@@ -25,6 +25,7 @@ def test_a_finished_study_is_an_experiment_of_finished_flat_runs(uri: str, name:
         assert "mlflow.parentRunId" not in run.data.tags
         wanted = {"study": name.removeprefix("name="), "task": "mnist", "model": "mlp", "seed": "0"}
         wanted |= {"width": str(record["varied"]["model.width"]), "tangentscope.run": record["run"]}
+        wanted |= {"repository.commit": "4567cdef" * 5, "repository.dirty": "False"}
         wanted |= {"git_commit": "0123abcd" * 5, "git_dirty": "False", "version.torch": "2.14.1"}
         assert {key: run.data.tags.get(key) for key in wanted} == wanted
         params = {"model.width": wanted["width"], "model.depth": "3", "optimiser.schedule.name": "constant"}

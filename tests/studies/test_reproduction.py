@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import app
-from pipeline.plan import validated
+from pipeline.expansion import validated
 from pipeline.spec import read_study
 from studies import shipped
 

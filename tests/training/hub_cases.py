@@ -20,7 +20,8 @@ NAMES = [SnapshotName(step, 1, f"{step:016x}") for step in (0, 4, 8)]
 
 
 def publish_plan(storage: GatedStorage, keep: str = "all", **compares: list[str]) -> None:
-    run = {"run": RUN, "seed": 0, "varied": {}, "probes": ["p"], "schedule": [0, 4, 8], "steps": 8, "epoch_steps": 4}
+    run = {"run": RUN, "name": "seed=0", "seed": 0, "varied": {}, "probes": ["p"], "schedule": [0, 4, 8]}
+    run |= {"steps": 8, "epoch_steps": 4}
     run["config"] = {"task": {"name": "points"}, "model": {"name": "dense"}}
     probe = {
         "probe": "p",

@@ -143,7 +143,7 @@ def test_what_the_trial_does_not_want_together_trains_alone(
 
 
 def test_a_run_that_ended_is_no_part_of_it(storage: Storage, runs: list[str], seeds: Any) -> None:
-    storage.write_json(layout.outcome(runs[0]), {"state": "finished"})
+    storage.write_json(layout.outcome(runs[0]), {"state": "finished", "ended_at": 1.0})
     storage.write(layout.stop(runs[1]), b"")
     seeds()
     assert states(storage, runs) == ["finished", "stopped", "finished"]

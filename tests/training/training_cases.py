@@ -105,7 +105,8 @@ class Choosy(Recorder):
 def publish_plan(storage: Storage, runs: tuple[str, ...] = (RUN,)) -> None:
     """As much of a plan as reading tables needs."""
     config = {"task": {"name": "points"}, "model": {"name": "dense"}}
-    records = [{"run": run, "seed": 0, "config": config, "varied": {}} for run in runs]
+    shape = {"name": "seed=0", "seed": 0, "config": config, "varied": {}, "steps": 0, "epoch_steps": 1, "schedule": [0]}
+    records = [{"run": run, **shape} for run in runs]
     storage.write_json(layout.PLAN, {"study": "tests", "varied": [], "runs": records})
 
 
