@@ -60,9 +60,10 @@ def counts(storage: Storage, plan: Mapping[str, Any]) -> dict[str, Counts]:
             continue
         if run not in replays:
             replays[run] = layout.replays(storage, run)
-        present = {step for step in steps if not layout.superseded(attempt, step, replays[run])}
+        if replays[run]:
+            steps = {step for step in steps if not layout.superseded(attempt, step, replays[run])}
         there = (measured if row["state"] == "measured" else failed)[run]
-        there[probe, variable] = there.get((probe, variable), set()) | present
+        there[probe, variable] = there[probe, variable] | steps if (probe, variable) in there else steps
     return {run["run"]: _counted(plan, run, measured[run["run"]], failed[run["run"]]) for run in plan["runs"]}
 
 

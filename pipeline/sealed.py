@@ -92,7 +92,7 @@ def _difference(file: str, metadata: dict[str, str], expected: Mapping[str, obje
     # Older versions wrote no seal.
     if _SEAL in metadata and metadata[_SEAL] != _seal_of(metadata):
         return Fault(file, "damaged", "its metadata are not what was written")
-    for key, value in {_CHECKSUM: metadata.get(_CHECKSUM), **expected}.items():
+    for key, value in {**expected, _CHECKSUM: expected.get(_CHECKSUM, metadata.get(_CHECKSUM))}.items():
         if (got := metadata.get(key, "nothing")) != str(value):
             return Fault(file, "foreign", f"its {key} is {got}, expected {value}")
     return None

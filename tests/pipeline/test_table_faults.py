@@ -65,8 +65,6 @@ def test_a_part_that_is_gone_is_told_until_its_rows_are_there_again(table: str, 
     line = f"{name}: missing ({gone} rows)"
     assert told(storage, table) == [f"{line}: not among these rows"]
     assert line in shown(storage)
-    write_report(storage)
-    assert line in storage.read(layout.REPORT).decode()
     Store(storage).publish("compact-000002")  # the next launch's end
     after = told(storage, table)
     assert len(after) == 1
@@ -75,6 +73,19 @@ def test_a_part_that_is_gone_is_told_until_its_rows_are_there_again(table: str, 
     Store(storage).publish("compact-000003")
     assert len(pipeline.load(storage.uri, table)) == rows
     assert Store(storage).faults(table) == []
+
+
+def test_the_report_says_what_is_missing(finished: Study):
+    storage, _ = finished
+    gone = tables.part_names(storage, "history")[0]
+    storage.remove(gone)
+    damaged = tables.part_names(storage, "snapshots")[0]
+    storage.write(damaged, b"PAR1")
+    write_report(storage)
+    page = storage.read(layout.REPORT).decode()
+    assert f'<li class="failed">{gone}: missing (4 rows)</li>' in page
+    assert f'<li class="failed">{damaged}: damaged (' in page
+    assert "Nothing: every run finished" not in page
 
 
 @pytest.mark.parametrize("table", tables.SCHEMAS)
