@@ -1,12 +1,15 @@
 """The commands of ``tangentscope`` that look at results, tidy up and pass on; `pipeline.cli` has the others."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 console = Console(soft_wrap=True)
 
@@ -42,13 +45,16 @@ def status(
     progress.show(console, Store(Storage.at(path)), watch)
 
 
-def report(path: str) -> None:
+def report(
+    path: str,
+    *overrides: Annotated[str, Parameter(help="What it shows, for once: report.figures=[curves], report.log_x=true.")],
+) -> None:
     """Make a study's figures and report anew from its tables."""
     from pipeline.report import write_report
     from pipeline.storage import Storage
 
     storage = Storage.at(path)
-    for name in write_report(storage):
+    for name in write_report(storage, overrides):
         say(storage.path(name))
 
 
@@ -78,7 +84,7 @@ def export(
 
     from pipeline.store import load
 
-    writers = {".parquet": lambda frame: frame.to_parquet(to), ".csv": lambda frame: frame.to_csv(to, index=False)}
+    writers = {".parquet": lambda frame: frame.to_parquet(to), ".csv": lambda frame: _write_csv(frame, to)}
     if to.suffix not in writers:
         raise UserError(f'export --to {to}: ending "{to.suffix}" unknown; give one of {", ".join(writers)}')
     with warnings.catch_warnings(record=True) as faults:
@@ -91,6 +97,15 @@ def export(
     except OSError as error:
         raise UserError(f"export --to {to}: {error.strerror or error}; give a file that can be written") from None
     say(f"{len(frame)} rows in {to}")
+
+
+_CSV_ROWS = 50_000  # made text of at a time
+
+
+def _write_csv(frame: "pd.DataFrame", to: Path) -> None:
+    with to.open("w", newline="") as file:
+        for first in range(0, max(1, len(frame)), _CSV_ROWS):
+            frame.iloc[first : first + _CSV_ROWS].to_csv(file, index=False, header=not first)
 
 
 def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = "studies") -> None:
