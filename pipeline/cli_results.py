@@ -47,13 +47,16 @@ def status(
     progress.show(console, Store(Storage.at(path)), watch)
 
 
-def report(path: str) -> None:
+def report(
+    path: str,
+    *overrides: Annotated[str, Parameter(help="What it shows, for once: report.figures=[curves], report.log_x=true.")],
+) -> None:
     """Make a study's figures and report anew from its tables."""
     from pipeline.report import write_report
     from pipeline.storage import Storage
 
     storage = Storage.at(path)
-    for name in write_report(storage):
+    for name in write_report(storage, overrides):
         say(storage.path(name))
 
 
@@ -83,10 +86,7 @@ def export(
 
     from pipeline.store import load
 
-    writers = {
-        ".parquet": lambda frame: frame.to_parquet(to),
-        ".csv": lambda frame: _without_lists(frame).to_csv(to, index=False),
-    }
+    writers = {".parquet": lambda frame: frame.to_parquet(to), ".csv": lambda frame: _write_csv(frame, to)}
     if to.suffix not in writers:
         raise UserError(f'export --to {to}: ending "{to.suffix}" unknown; give one of {", ".join(writers)}')
     with warnings.catch_warnings(record=True) as faults:
@@ -110,6 +110,15 @@ def _without_lists(frame: "pd.DataFrame") -> "pd.DataFrame":
         if frame[name].dtype == object and any(isinstance(value, np.ndarray) for value in frame[name]):
             changed[name] = [None if value is None else json.dumps(value.tolist()) for value in frame[name]]
     return changed
+
+
+_CSV_ROWS = 50_000  # made text of at a time
+
+
+def _write_csv(frame: "pd.DataFrame", to: Path) -> None:
+    with to.open("w", newline="") as file:
+        for first in range(0, max(1, len(frame)), _CSV_ROWS):
+            _without_lists(frame.iloc[first : first + _CSV_ROWS]).to_csv(file, index=False, header=not first)
 
 
 def ls(what: Literal["tasks", "models", "optimisers", "variables", "studies"] = "studies") -> None:

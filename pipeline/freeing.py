@@ -49,7 +49,7 @@ def _unwanted(store: Store, keep: Keep) -> Iterator[tuple[str, str, Notice | Non
     """Kind and name of each file; with the notice of those that leave a tombstone."""
     storage = store.storage
     ledger = Ledger(store.plan | {"keep": keep})
-    ledger.restore(store.measurements().to_dict("records"))
+    ledger.restore(store.recorded())
     outcomes = store.outcomes()
     for run in store.runs:
         present = layout.current_snapshots(storage, run["run"])

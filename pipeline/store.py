@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _FIRST = ["study", "run", "task", "model", "seed", "step", "epoch", "split", "outputs", "variable", "value", "stderr"]
 _FIRST += ["draws", "probe_seconds", "lag_seconds"]  # the first columns of measurements
+
+
+_RECORDED = ("run", "step", "checksum", "probe", "variable", "version", "compared_with", "state", "recorded_at")
 
 
 class Store:
@@ -101,6 +104,11 @@ class Store:
     def measurements(self) -> pd.DataFrame:
         """One row per (run, step, probe, variable), measured or failed; what one looks for first comes first."""
         return self._table("measurements")
+
+    def recorded(self) -> Iterator[dict[str, Any]]:
+        """Which measurements there are, row by row: what a ledger takes over, and no values."""
+        rows = self.table("measurements", _RECORDED).frame
+        return (dict(zip(_RECORDED, row, strict=True)) for row in rows.itertuples(index=False, name=None))
 
     def history(self) -> pd.DataFrame:
         """One row per (run, step, split, variable) with loss and score."""

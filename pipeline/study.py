@@ -173,7 +173,7 @@ def _missing(
     """
     store = Store(storage)
     ledger = Ledger(store.plan)
-    ledger.restore(store.measurements().to_dict("records"))
+    ledger.restore(store.recorded())
     outcomes, todo, unread, faults = store.outcomes(), [], 0, list[Fault]()
     for run in runs:
         outcome = outcomes.get(run.id)

@@ -45,7 +45,7 @@ class Hub:
         store = Store(self.storage)
         self.plan = store.plan
         self.ledger = Ledger(self.plan)
-        self.ledger.restore(store.measurements().to_dict("records"))
+        self.ledger.restore(store.recorded())
         self._delivered: list[tuple[int, Rows]] = []
         self._failed: list[dict[str, Any]] = []
         self._changed = asyncio.Condition()

@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,29 +11,35 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline import layout
 from pipeline.report import numbers, summaries
 from pipeline.report.claims import CLAIMS, FEWEST_SEEDS, Finding
+from pipeline.report.ends import values_at_end
 from pipeline.report.figures import FIGURES, FULL_WIDTH, Drawing, render
+from pipeline.report.options import options
 from pipeline.report.view import SPLITS, View
 from pipeline.storage import Storage
+from pipeline.store import Store
 
 _Made = TypeVar("_Made")
+_RUNS_FILE = "runs.csv"
+MOST_ROWS = 200  # of a table on the page; what is longer nobody reads, and a browser shows slowly
 _LARGEST_SVG = 600_000  # bytes; a curve of very many points is lighter as pixels
 
 
-def write_report(storage: Storage) -> list[str]:
+def write_report(storage: Storage, overrides: Sequence[str] = ()) -> list[str]:
     """Write ``report.html`` and its figures (PNG and PDF) from what is on a study's storage now.
 
     The study may still be going on: what is absent is said. The same data give the same figures, byte for byte.
 
     Args:
         storage: The study's storage.
+        overrides: ``report.key=value`` in place of what the study says.
 
     Returns:
         The names of the files written below the storage, the report first.
 
     Raises:
-        UserError: There is no study in `storage`.
+        UserError: There is no study in `storage`, or an override that does not hold.
     """
-    view = View(storage)
+    view = View(storage, options(Store(storage), overrides))
     drawings, notes = _drawings(view)
     names, images = [], []
     for drawing in drawings:
@@ -45,18 +51,31 @@ def write_report(storage: Storage) -> list[str]:
         width = drawing.figure.get_figwidth() / FULL_WIDTH
         images.append({"drawing": drawing, "uri": _data_uri(files), "width": width})
     storage.write(layout.REPORT, _page(view, images, notes).encode())
+    if len(view.runs) > MOST_ROWS:
+        names.append(_RUNS_FILE)
+        storage.write(_RUNS_FILE, summaries.runs_csv(view).encode())
+    _remove_stale(storage, names)
     return [layout.REPORT, *names]
+
+
+def _remove_stale(storage: Storage, names: Container[str]) -> None:
+    """Remove figures of an earlier report that this one does not have; what else lies beside them is somebody's own."""
+    for file in storage.list("figures"):
+        stem, _, kind = file.rpartition(".")
+        ours = kind in ("png", "pdf") and any(stem == name or stem.startswith(f"{name}-") for name in FIGURES)
+        if ours and f"figures/{file}" not in names:
+            storage.remove(f"figures/{file}")
 
 
 def _drawings(view: View) -> tuple[list[Drawing], list[str]]:
     """The figures the study asks for (all there are by default), and a note for each that cannot be drawn."""
-    asked = (view.plan.get("report") or {}).get("figures") or list(FIGURES)
+    asked = view.options.get("figures") or list(FIGURES)
     return _made(view, asked, FIGURES, "Figure", "not drawn: none of its variables has been measured")
 
 
 def _findings(view: View) -> tuple[list[Finding], list[str]]:
     """What came of the claims the study asks for, and a note for each that cannot be looked at."""
-    asked = (view.plan.get("report") or {}).get("claims") or []
+    asked = view.options.get("claims") or []
     return _made(view, asked, CLAIMS, "Claim", "not looked at: nothing that it speaks of has been measured")
 
 
@@ -109,6 +128,9 @@ def _page(view: View, images: list[dict[str, Any]], notes: list[str]) -> str:
         results_on=summaries.results_on(view),
         chosen=summaries.chosen_scores(view, rows),
         span=_span(view),
+        most_rows=MOST_ROWS,
+        runs_file=_RUNS_FILE,
+        ends=values_at_end(view),
         planned=summaries.planned_measurements(view),
         gaps=summaries.gaps(view),
         faults=view.faults,

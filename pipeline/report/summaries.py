@@ -1,7 +1,7 @@
 """What the report's tables say of each run: where it came from and ended up, what it cost, and what is not there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -115,6 +115,25 @@ def run_rows(view: View) -> list[RunRow]:
     return [_run_row(view, run) for run in view.runs]
 
 
+def runs_csv(view: View) -> str:
+    """What the tables of runs and of costs say, a line a run, as CSV."""
+    costs = {row.name: row for row in cost_rows(view)}
+    records = []
+    for row in run_rows(view):
+        flat = {"run": row.run, "name": row.name, "state": row.state, "parameters": row.parameters}
+        flat |= {"steps": row.steps, "reached": row.reached}
+        flat |= {f"loss_{split}": value for split, value in row.loss.items()}
+        flat |= {f"score_{split}": value for split, value in row.score.items()}
+        flat |= {"trace_start": row.trace_start, "trace_end": row.trace_end}
+        if row.regime:
+            flat |= {"entropy_start": row.regime.start, "entropy_minimum": row.regime.minimum}
+            flat |= {"entropy_end": row.regime.end, "regime": row.regime.label}
+        if row.name in costs:
+            flat |= {name: value for name, value in asdict(costs[row.name]).items() if name != "name"}
+        records.append(flat)
+    return pd.DataFrame(records).to_csv(index=False)
+
+
 def _run_row(view: View, run: dict[str, Any]) -> RunRow:
     way = results_on(view)
     entropy, trace = (view.curve(run, way[0], name, way[1]) if way else pd.DataFrame() for name in ("entropy", "trace"))
@@ -207,7 +226,8 @@ def _cost_row(view: View, run: dict[str, Any], probed: Mapping[str, pd.DataFrame
 
 def probings(view: View) -> pd.DataFrame:
     """A row per (run, step, probe): its variables share one kernel, so they share its seconds and its lag."""
-    longest = view.measured.sort_values("lag_seconds", kind="stable")
+    longest = view.measured[["run", "step", "probe", "lag_seconds", "probe_seconds"]]
+    longest = longest.sort_values("lag_seconds", kind="stable")
     return longest.drop_duplicates(subset=["run", "step", "probe"], keep="last")
 
 

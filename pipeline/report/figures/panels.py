@@ -17,6 +17,7 @@ from pipeline.report.figures.lines import DRAWS, MEAN, SEEDS, Curves, draw, span
 from pipeline.report.view import SPLITS, View
 
 _MOST = 8  # figures of one kind; a grid over three fields would bury the report
+_LONGEST = 32  # values in a legend; of more every so many-th
 _WIDTH = {1: 0.5, 2: 0.75, 3: 1.0}  # of the full width, by number of columns
 
 
@@ -115,6 +116,8 @@ def _legend(figure: Figure, view: View, facet: Facet, palette: dict[str, Any]) -
     labels = [label for label in palette if label in facet.groups]
     if facet.field is None or len(palette) < 2 or not labels:
         return
+    every = -(-len(labels) // _LONGEST)
+    labels = labels[::every]
     handles = [Line2D([], [], color=palette[label], linewidth=1.6, label=_plain(label)) for label in labels]
     longest = max(len(_plain(label)) for label in labels)
     fitting = max(1, int(figure.get_figwidth() * 13 / (longest + 6)))
