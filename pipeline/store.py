@@ -255,7 +255,7 @@ def _and_order(table: str, columns: Iterable[str]) -> list[str]:
     return [name for name in tables.SCHEMAS[table].names if name in needed]
 
 
-def _codes(column: pd.Series) -> np.ndarray:
+def _codes(column: Any) -> np.ndarray:
     """Numbers in the order of a column's values, which sort faster than text."""
     return np.asarray(column) if column.dtype.kind in "iu" else pd.factorize(column, sort=True)[0]
 

@@ -248,11 +248,11 @@ def gaps(view: View) -> list[Gap]:
     for frame in (view.numbers, view.history):
         keys = ["run", "split", "variable"]
         bad = frame.loc[np.isnan(column(frame, "value"))]
-        sizes = frame.groupby(keys, sort=False).size() if len(bad) else {}
+        sizes = dict(frame.groupby(keys, sort=False).size().items()) if len(bad) else {}
         for key, rows in bad.groupby(keys, sort=False):
             run, split, variable = cast(tuple[str, str, str], key)
             what = f"{variable.replace('_', ' ')}, {split}"
-            found.append(Gap(names[run], what, len(rows), int(sizes[key]), int(rows["step"].min())))
+            found.append(Gap(names[run], what, len(rows), sizes[key], int(column(rows, "step").min())))
     return found
 
 

@@ -112,7 +112,8 @@ class View:
         self.measurements = self._planned("measurements", _MEASUREMENTS)
         self.history = self._table("history", _HISTORY)
         self.snapshots = self._table("snapshots", _SNAPSHOTS)
-        self.options = options = self.plan.get("report") or {} if options is None else options
+        options = (self.plan.get("report") or {}) if options is None else options
+        self.options: Mapping[str, Any] = options
         epochs = [frame["epoch"].notna() for frame in (self.measurements, self.history)]
         # Reinforcement learning has no epochs: its steps are the only time there is.
         self.x = "epoch" if options.get("x", "epoch") == "epoch" and any(known.any() for known in epochs) else "step"
