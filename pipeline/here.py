@@ -61,6 +61,8 @@ async def _measure(launch: Launch, measurer: Measurer, wait: Wait) -> bool:
             wait(status)
             quicker_here = status["backlog"] < _WORTH_SECONDS
             await asyncio.wait([drained, working], timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()  # it ends before the hub closes by an error alone
     except BaseException:
         await hub.close()  # with what has been delivered; what is in hand is lost
         raise
