@@ -10,7 +10,7 @@ import ray
 
 from pipeline.cluster.losses import Carriers
 from pipeline.cluster.nodes import check_labels, refuse_labels
-from pipeline.errors import UserError, one_line
+from pipeline.errors import Lost, UserError, one_line
 from pipeline.interrupts import apart, same_handlers
 from pipeline.resources import Resources
 from pipeline.storage import Storage
@@ -76,8 +76,11 @@ def _connect(address: str | None, cpus: int, quiet: dict[str, Any]) -> None:
         # On fewer cores than that everything still runs, only in turns.
         own = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": _OBJECT_STORE_BYTES}
         # A file left by an earlier cluster would make a bare init look for that one: hence "local".
-        with apart():
-            ray.init(address="local", include_dashboard=False, **own, **quiet)
+        try:
+            with apart():
+                ray.init(address="local", include_dashboard=False, **own, **quiet)
+        except Exception as error:  # as on a machine that is too busy for it
+            raise Lost(f"it did not start: {one_line(error)}") from error
         return
     try:
         ray.init(address=address, **quiet)
