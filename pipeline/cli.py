@@ -212,9 +212,8 @@ def _launch(orders: "list[Order]", data_dir: Path | None, offline: bool, address
         if not isinstance(ended, Exception):
             closing.tell(console, str(order.out), ended)
             code |= bool(ended.failed or ended.failed_measurements or ended.missing or ended.interrupted)
-    for ended in found:
-        if isinstance(ended, Exception):
-            raise ended
+    if problems := [ended for ended in found if isinstance(ended, Exception)]:
+        raise next((each for each in problems if isinstance(each, Lost)), problems[0])  # with Ray all of them went
     return int(code)
 
 

@@ -16,7 +16,7 @@ import ray
 from ray._private import parameter, ray_constants, services, utils
 
 from pipeline.cluster.token import ensure_token
-from pipeline.errors import UserError, one_line
+from pipeline.errors import Lost, one_line
 from pipeline.interrupts import apart
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -30,7 +30,8 @@ def start(cpus: int) -> None:
     On fewer cores than that everything still runs, only in turns.
 
     Raises:
-        UserError: It did not start, or its token cannot be kept.
+        Lost: It did not start, as on a machine that is too busy for it.
+        UserError: Its token cannot be kept.
     """
     ensure_token()
     # An actor that looks out for nodes that are taken away: there is only this one, and it takes seconds to start.
@@ -42,8 +43,7 @@ def start(cpus: int) -> None:
             ray.init(address="local", include_dashboard=False, **own, **QUIET)
         except Exception as error:  # whatever Ray raises where a process of it does not come up
             ray.shutdown()
-            mend = "see its logs in /tmp/ray/session_latest/logs, and try again when the machine is less busy"
-            raise UserError(f"Ray did not start on this machine: {one_line(error)}; {mend}") from None
+            raise Lost(f"it did not start: {one_line(error)}; see its logs in /tmp/ray/session_latest/logs") from error
 
 
 def end() -> None:

@@ -45,6 +45,13 @@ def test_parts_are_written_and_read(planned: Study):
     assert len(tables.part_names(storage, "spectra")) == 1
 
 
+def test_the_latest_launchs_value_counts_whatever_its_clock_said(planned: Study):
+    """Also over a row from before rows said of which launch they are."""
+    for launch, value, clock in ((None, 1.0, 5e9), (1, 2.0, 4e9), (2, 3.0, 3e9)):
+        put(planned, 4, launch=launch, value=value, recorded_at=clock)
+    assert values(planned) == {4: {3.0}}
+
+
 def test_the_latest_profile_of_a_draw_and_variable_counts(planned: Study):
     storage, plan = planned
     run = plan["runs"][0]
