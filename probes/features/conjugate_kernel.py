@@ -64,7 +64,7 @@ def conjugate_kernels(
                 right = left if columns is rows else _entering(anatomy, batch.take(columns))
                 for name in _unlike(left, right, wanted):
                     if layers is not None:
-                        raise ValueError(_refusal(model, name, [one for one in wanted if one != name]))
+                        raise ValueError(_refusal(model, name, [layer for layer in wanted if layer != name]))
                     wanted.remove(name)
                     kernels.pop(name, None)
                 for name in wanted:

@@ -8,6 +8,7 @@ scaled; outputs less features times weight are then the same for all data points
 Shapes: N data points, O outputs, p features, R rows of the product, K of its columns.
 """
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def find_head(anatomy: Anatomy, batch: Batch, outputs: Tensor) -> Head:
     kind = type(anatomy.model).__name__
     while node.name() not in PRODUCTS:
         if node.name() not in MOVING | AFFINE:
-            raise NoLastLayerError(_advice(f"the outputs of {kind} come of {_told(node)}"))
+            raise NoLastLayerError(_advice(f"the outputs of {kind} come of {_operation(node)}"))
         place = _onward(graph, node, made, outputs, kind)
         path.append((node.name(), place))
         node = node.next_functions[place][0]
@@ -101,7 +102,7 @@ def find_head(anatomy: Anatomy, batch: Batch, outputs: Tensor) -> Head:
     weights = [place for place in product.places if (node, place) in made]
     if len(weights) != 1 or not product.is_matrix(node):
         why = "at several positions" if weights else "of which no factor is a parameter"
-        raise NoLastLayerError(_advice(f"the outputs of {kind} come of {_told(node)} {why}"))
+        raise NoLastLayerError(_advice(f"the outputs of {kind} come of {_operation(node)} {why}"))
     at = sum(product.places) - weights[0]
     uses = made[node, weights[0]]
     return Head(
@@ -134,14 +135,15 @@ def _onward(graph: Graph, node: Any, made: Made, outputs: Tensor, kind: str) -> 
         edges = [GradientEdge(*edge) for _, edge in places]
         seed = torch.rand(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs) + 0.5
         slopes = torch.autograd.grad([graph.root], edges, [seed], retain_graph=True, allow_unused=True)
-        places = [one for one, slope in zip(places, slopes, strict=True) if slope is not None and bool(slope.any())]
+        reached = [slope is not None and bool(slope.any()) for slope in slopes]
+        places = list(itertools.compress(places, reached))
     if len(places) > 1:
         raise NoLastLayerError(
-            f"the outputs of {kind} come of {len(places)} layers, joined by {_told(node)}, expected one last linear "
-            "layer: pick the outputs of one with output=, such as output=lambda outputs: outputs[:, :3]"
+            f"the outputs of {kind} come of {len(places)} layers, joined by {_operation(node)}, expected one last "
+            "linear layer: pick the outputs of one with output=, such as output=lambda outputs: outputs[:, :3]"
         )
     if not places:
-        raise NoLastLayerError(_advice(f"the outputs of {kind} come of {_told(node)}"))
+        raise NoLastLayerError(_advice(f"the outputs of {kind} come of {_operation(node)}"))
     return places[0][0]
 
 
@@ -167,8 +169,8 @@ def _selected(graph: Graph, node: Any, product: Product, place: int, outputs: Te
 
     def back(weights: Tensor) -> Tensor:  # [R, K]
         weights = weights.to(outputs).expand(points, width)
-        (found,) = torch.autograd.grad([graph.root], [GradientEdge(*edge)], [weights], retain_graph=True)
-        return product.results(found, place)
+        (slopes,) = torch.autograd.grad([graph.root], [GradientEdge(*edge)], [weights], retain_graph=True)
+        return product.results(slopes, place)
 
     slopes = back(torch.ones(1, 1))
     rows, columns = slopes.nonzero(as_tuple=True)
@@ -179,7 +181,7 @@ def _selected(graph: Graph, node: Any, product: Product, place: int, outputs: Te
     scales = slopes[index][:, column]
     if len(rows) != outputs.numel() or not torch.equal(index[point], rows) or not torch.equal(column[output], columns):
         raise NoLastLayerError(
-            f"a data point's outputs come of several rows of {_told(node)}, expected one: pick one position with "
+            f"a data point's outputs come of several rows of {_operation(node)}, expected one: pick one position with "
             "output=, such as output=lambda outputs: outputs[:, -1]"
         )
     if not bool(((scales - scales[0]).abs() <= 4 * torch.finfo(scales.dtype).eps * scales[0].abs()).all()):
@@ -193,13 +195,13 @@ def _selected(graph: Graph, node: Any, product: Product, place: int, outputs: Te
 def _numbers(count: int, digits_at: Callable[[Tensor], Tensor]) -> Tensor:
     """Which of ``count`` numbers stands at each of some places, of which ``digits_at`` gives one digit at a time."""
     numbers, value = torch.arange(count), 1
-    found = digits_at(numbers % DIGIT).double().round()
+    decoded = digits_at(numbers % DIGIT).double().round()
     while (value := value * DIGIT) < count:
-        found += value * digits_at(numbers // value % DIGIT).double().round()
-    return found.long()
+        decoded += value * digits_at(numbers // value % DIGIT).double().round()
+    return decoded.long()
 
 
-def _told(node: Any) -> str:
+def _operation(node: Any) -> str:
     """A node by the name of its operation, as torch's functions have it."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"Backward\d*$", "", node.name())).lower()
 
@@ -213,6 +215,6 @@ def _advice(got: str) -> str:
 
 def _changed(expected: str, node: Any) -> str:
     return (
-        f"a forward pass of more data points ends by {'nothing' if node is None else _told(node)}, one of two by "
+        f"a forward pass of more data points ends by {'nothing' if node is None else _operation(node)}, one of two by "
         f"{expected.partition('Backward')[0].lower()}: expected one way for all data points, remove branches on values"
     )

@@ -38,12 +38,13 @@ def deterministic_with(
     model: nn.Module, device: torch.device, wanted: Callable[[nn.Parameter], bool]
 ) -> Iterator[Anatomy]:
     """Inside, the network is a deterministic function, and the parameters that are wanted need gradients, no others."""
-    before = [(one, one.requires_grad) for one in model.parameters() if one.is_leaf]
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters() if parameter.is_leaf]
     try:
         for parameter, _ in before:
             parameter.requires_grad_(parameter.is_floating_point() and wanted(parameter))
         # TorchScript's optimised graphs would hide which operation used which parameter.
-        with _without_gradient_hooks(model), deterministic(model, device), torch.jit.optimized_execution(False):
+        plainly = torch.jit.optimized_execution(False)  # pyright: ignore[reportPrivateImportUsage]
+        with _without_gradient_hooks(model), deterministic(model, device), plainly:
             check_layers(model)
             yield Anatomy.of(model)
     finally:

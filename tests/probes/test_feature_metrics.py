@@ -17,6 +17,7 @@ from feature_brute_force import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import probes
 from probes import FEATURE_VARIABLES, FeatureMetrics, feature_metrics
@@ -223,3 +224,29 @@ def test_single_precision_tells_features_from_rounding():
     metrics = feature_metrics(linear(8, 2, dtype=torch.float32), (φ, None), (φ, None))
     assert (metrics["intensities"] > 0).sum() == 3
     assert metrics["utilisation_cumulative"][2] == pytest.approx(metrics["utilisation_cumulative"][-1])
+
+
+class Largest(TorchDispatchMode):
+    """Remembers how many numbers the largest tensor had that was made inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(tensor, Tensor):
+                self.numbers = max(self.numbers, tensor.numel())
+        return made
+
+
+def test_no_tensor_grows_faster_than_the_features():
+    """In particular none has a number for each pair of points."""
+    p, largest = 6, []
+    for n in (1000, 8000):
+        with Largest() as mode:
+            feature_metrics(linear(p, C), drawn(n, p, 1), drawn(n, p, 2))
+        largest.append(mode.numbers)
+    assert largest[1] <= 8 * largest[0]
+    assert largest[1] <= 2 * 8000 * p

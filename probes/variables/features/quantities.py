@@ -137,14 +137,14 @@ def sample(test_features: Features, sample_targets: Tensor | None) -> Sample:
 
     Outputs are those of the last layer in float64, so that they lie in the span of the features as precisely.
     """
-    found, n = test_features, len(test_features)
-    p, outputs = found.values.shape[1], len(found.bias)
+    n, p, outputs = len(test_features), test_features.values.shape[1], len(test_features.bias)
 
     def block(rows: slice) -> Tensor:
-        features = found.values[rows].double()
+        features = test_features.values[rows].double()
         constant = features.new_ones(len(features), 1)
         targets = constant[:, :0] if sample_targets is None else _functions(sample_targets[rows], outputs).to(constant)
-        return torch.cat([features, features @ found.weight.T + found.bias, constant, targets], 1)
+        learned = features @ test_features.weight.T + test_features.bias
+        return torch.cat([features, learned, constant, targets], 1)
 
     together = coordinates((block(rows) for rows in blocks_of(n, p + 2 * outputs)), n)
     features, learned, constant, targets = together.tensor_split([p, p + outputs, p + outputs + 1], 1)
@@ -193,16 +193,16 @@ def centred_features(sample: Sample, test_features: Features) -> Float64[Tensor,
 
 def class_features(train_features: Features, train_classes: Int64[Tensor, " n"]) -> ClassFeatures:
     """Class means, and how features scatter between and within classes along the directions of the means."""
-    found, n, C = train_features, len(train_features), len(train_features.bias)
+    values, n, C = train_features.values, len(train_features), len(train_features.bias)
     if C < 2:
         raise UndefinedError("there is one class, expected two at least")
     check_all_classes(train_classes, C, "training")
-    values, p = found.values, found.values.shape[1]
+    p = values.shape[1]
     classes = train_classes.to(values.device)
-    rows = list(blocks_of(n, p))
+    blocks = list(blocks_of(n, p))
     sums = torch.zeros(C, p, dtype=torch.float64, device=values.device)
-    for some in rows:
-        sums.index_add_(0, classes[some], values[some].double())
+    for rows in blocks:
+        sums.index_add_(0, classes[rows], values[rows].double())
     means = sums / torch.bincount(classes, minlength=C)[:, None]
     spread = means - means.mean(0)
     axes, sizes, _ = torch.linalg.svd(spread.T, full_matrices=False)
@@ -212,8 +212,8 @@ def class_features(train_features: Features, train_classes: Int64[Tensor, " n"])
     resolved = sizes > max(C, p) * torch.finfo(torch.float64).eps * sizes[0]
     axes, sizes = axes[:, resolved][:, : C - 1], sizes[resolved][: C - 1]
     within = torch.zeros(p, len(sizes), dtype=torch.float64, device=values.device)
-    for some in rows:
-        off = values[some].double() - means[classes[some]]
+    for rows in blocks:
+        off = values[rows].double() - means[classes[rows]]
         within += off.T @ (off @ axes)
     return ClassFeatures(means, spread, axes, sizes, within / n)
 
@@ -226,15 +226,15 @@ def check_all_classes(classes: Int64[Tensor, " n"], count: int, split: str) -> N
         raise UndefinedError(f"no {split} data point is of class {which} (of {count}): draw points of every class")
 
 
-def _finite(found: Features, split: str) -> Features:
-    good = torch.isfinite(found.values).all(1) & torch.isfinite(found.outputs).all(1)
+def _finite(features: Features, split: str) -> Features:
+    good = torch.isfinite(features.values).all(1) & torch.isfinite(features.outputs).all(1)
     if not bool(good.all()):
         first = int((~good).nonzero()[0, 0])
         raise UndefinedError(
-            f"features or outputs of {int((~good).sum())} of {len(found)} {split} data points are not finite, "
+            f"features or outputs of {int((~good).sum())} of {len(features)} {split} data points are not finite, "
             f"point {first} the first: look at its inputs and at the network's parameters"
         )
-    return found
+    return features
 
 
 def _functions(targets: Tensor, outputs: int) -> Float64[Tensor, "n D"]:
