@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import nn
+from torch import Tensor, nn
 
 from models.base import Model, ModelError
 
@@ -47,6 +47,6 @@ def single_output(model: str, outputs: int) -> None:
         raise ModelError(f"{model} has one output, got a task with {outputs}: choose another task or model")
 
 
-def numbers(parameter: object) -> np.ndarray:
+def numbers(parameter: Tensor) -> np.ndarray:
     """A network's parameter in float64."""
-    return parameter.detach().cpu().double().numpy()  # pyright: ignore
+    return parameter.detach().cpu().double().numpy()

@@ -125,7 +125,10 @@ def stage_overlap(scale: ArrayLike, initial: ArrayLike, faster: ArrayLike, slowe
 
 
 def printed_stage_overlap(scale: ArrayLike, initial: ArrayLike, faster: ArrayLike, slower: ArrayLike) -> np.ndarray:
-    """Nam eq. 3.13 as printed, with E_{i+1} − E_i above the line: 1 − ε, which no small start makes small."""
+    """Nam eq. 3.13 with the exponent as printed, E_{i+1} − E_i above the line: 1 − ε, which no small start makes small.
+
+    Arguments as in `stage_overlap`.
+    """
     faster, slower = np.asarray(faster, float), np.asarray(slower, float)
     return _overlap(scale, initial, (slower - faster) / (faster + slower))
 

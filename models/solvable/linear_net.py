@@ -40,7 +40,7 @@ class LinearNet(Solvable, frozen=True):
     size: float = Field(default=0.01, gt=0)
 
     version: ClassVar[int] = 1
-    source: ClassVar[str] = "Nam eq. 3.15, A.39; deeper: Saxe et al. 2014, eq. 15"
+    source: ClassVar[str] = "Nam eq. 3.15, A.39; deeper: Saxe et al. 2014, arXiv 1312.6120"
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
         """From `[n, *input_shape]` to `[n, outputs]`, with parameters `linear_1.weight` (W_1ᵀ) and so on.
