@@ -50,3 +50,9 @@ def single_output(model: str, outputs: int) -> None:
 def numbers(parameter: Tensor) -> np.ndarray:
     """A network's parameter in float64."""
     return parameter.detach().cpu().double().numpy()
+
+
+def draw(parameter: Tensor, std: float) -> None:
+    """Draw a new parameter from N(0, std²)."""
+    if not parameter.is_meta:  # nothing to draw; torch would import its compiler to do it
+        nn.init.normal_(parameter, std=std)
