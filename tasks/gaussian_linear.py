@@ -31,8 +31,8 @@ class GaussianLinear(Regression, frozen=True):
     variances: tuple[float, ...] = ()
     apart: bool = False
     exact: bool = True
-    train_size: int = Field(default=1000, ge=1)
-    test_size: int = Field(default=1000, ge=1)
+    train_size: int = Field(default=1000, ge=1, le=10_000_000)
+    test_size: int = Field(default=1000, ge=1, le=10_000_000)
     data_seed: int = Field(default=0, ge=0, lt=2**32)
 
     version: ClassVar[int] = 1

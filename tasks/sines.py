@@ -31,15 +31,15 @@ class Sines(Regression, frozen=True):
     """
 
     name: Literal["sines"] = "sines"
-    features: int = Field(default=10, ge=1)
+    features: int = Field(default=10, ge=1, le=100_000)
     intensities: Literal["power", "plateau", "equal"] = "power"
     exponent: float = -4.0
-    leading: int = Field(default=5, ge=1)
-    frequency: int = Field(default=1, ge=1)
+    leading: int = Field(default=5, ge=1, le=100_000)
+    frequency: int = Field(default=1, ge=1, le=100_000)
     noise: float = Field(default=0.0, ge=0)
     random_labels: bool = False
-    train_size: int = Field(default=4, ge=1)
-    test_size: int = Field(default=1000, ge=1)
+    train_size: int = Field(default=4, ge=1, le=10_000_000)
+    test_size: int = Field(default=1000, ge=1, le=10_000_000)
     data_seed: int = Field(default=0, ge=0, lt=2**32)
 
     version: ClassVar[int] = 1

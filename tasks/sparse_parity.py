@@ -44,16 +44,16 @@ class SparseParity(Task, frozen=True):
     """
 
     name: Literal["sparse_parity"] = "sparse_parity"
-    skills: int = Field(default=5, ge=1)
-    bits: int = Field(default=32, ge=1)
-    relevant: int = Field(default=3, ge=1)
+    skills: int = Field(default=5, ge=1, le=100_000)
+    bits: int = Field(default=32, ge=1, le=100_000)
+    relevant: int = Field(default=3, ge=1, le=100_000)
     alpha: float = Field(default=0.6, gt=0)
     scale: float = Field(default=5.0, gt=0)
-    train_size: int = Field(default=10_000, ge=1)
-    test_size: int = Field(default=10_000, ge=1)
+    train_size: int = Field(default=10_000, ge=1, le=10_000_000)
+    test_size: int = Field(default=10_000, ge=1, le=10_000_000)
     balanced_test: bool = False
     inputs: Literal["bits", "skills", "bases"] = "bits"
-    functions: int = Field(default=4, ge=1)
+    functions: int = Field(default=4, ge=1, le=100_000)
     data_seed: int = Field(default=0, ge=0, lt=2**32)
 
     version: ClassVar[int] = 1
@@ -127,7 +127,8 @@ class SparseParity(Task, frozen=True):
         bits = random.randint(0, 2, (len(skills), self.bits))
         places = (skills[:, None] * self.relevant + np.arange(self.relevant)) % self.bits
         signs = 1 - 2 * (np.take_along_axis(bits, places, 1).sum(1) % 2)
-        chosen = np.eye(self.skills, dtype=np.float32)[skills]
+        chosen = np.zeros((len(skills), self.skills), np.float32)
+        chosen[np.arange(len(skills)), skills] = 1
         if self.inputs == "bits":
             inputs = np.concatenate([chosen, bits], 1)
         elif self.inputs == "skills":

@@ -24,8 +24,8 @@ class Step(Regression, frozen=True):
     """
 
     name: Literal["step"] = "step"
-    train_size: int = Field(default=1000, ge=1)
-    test_size: int = Field(default=1000, ge=2, multiple_of=2)
+    train_size: int = Field(default=1000, ge=1, le=10_000_000)
+    test_size: int = Field(default=1000, ge=2, le=10_000_000, multiple_of=2)
     data_seed: int = Field(default=0, ge=0, lt=2**32)
 
     version: ClassVar[int] = 1

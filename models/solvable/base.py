@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import nn
+from torch import Tensor, nn
 
 from models.base import Model, ModelError
 
@@ -47,6 +47,12 @@ def single_output(model: str, outputs: int) -> None:
         raise ModelError(f"{model} has one output, got a task with {outputs}: choose another task or model")
 
 
-def numbers(parameter: object) -> np.ndarray:
+def numbers(parameter: Tensor) -> np.ndarray:
     """A network's parameter in float64."""
-    return parameter.detach().cpu().double().numpy()  # pyright: ignore
+    return parameter.detach().cpu().double().numpy()
+
+
+def draw(parameter: Tensor, std: float) -> None:
+    """Draw a new parameter from N(0, std²)."""
+    if not parameter.is_meta:  # nothing to draw; torch would import its compiler to do it
+        nn.init.normal_(parameter, std=std)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.solvable.base import Solvable, numbers, single_output
+from models.solvable.base import Solvable, draw, numbers, single_output
 from models.solvable.modes import grown, log_growth, over, sigmoidal
 
 
@@ -37,7 +37,7 @@ class DiagonalLinear(Solvable, frozen=True):
         single_output(self.name, outputs)
         network = _Diagonal(prod(input_shape))
         for layer in network.parameters():
-            nn.init.normal_(layer, std=self.size) if self.init == "normal" else nn.init.constant_(layer, self.size)
+            draw(layer, self.size) if self.init == "normal" else nn.init.constant_(layer, self.size)
         return network
 
     def solution(
@@ -125,7 +125,10 @@ def stage_overlap(scale: ArrayLike, initial: ArrayLike, faster: ArrayLike, slowe
 
 
 def printed_stage_overlap(scale: ArrayLike, initial: ArrayLike, faster: ArrayLike, slower: ArrayLike) -> np.ndarray:
-    """Nam eq. 3.13 as printed, with E_{i+1} − E_i above the line: 1 − ε, which no small start makes small."""
+    """Nam eq. 3.13 with the exponent as printed, E_{i+1} − E_i above the line: 1 − ε, which no small start makes small.
+
+    Arguments as in `stage_overlap`.
+    """
     faster, slower = np.asarray(faster, float), np.asarray(slower, float)
     return _overlap(scale, initial, (slower - faster) / (faster + slower))
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import nn
 
-from models.solvable.base import Solvable, numbers
+from models.solvable.base import Solvable, draw, numbers
 from models.solvable.modes import exponential, over
 
 
@@ -29,7 +29,7 @@ class Linear(Solvable, frozen=True):
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
         """From `[n, *input_shape]` to `[n, outputs]`; the parameter is `linear.weight`, θᵀ."""
         layer = nn.Linear(prod(input_shape), outputs, bias=False)
-        nn.init.normal_(layer.weight, std=self.std) if self.std else nn.init.zeros_(layer.weight)
+        draw(layer.weight, self.std) if self.std else nn.init.zeros_(layer.weight)
         return nn.Sequential(OrderedDict(flatten=nn.Flatten(), linear=layer))
 
     def solution(

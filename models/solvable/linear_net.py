@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import nn
 
 from models.base import ModelError
-from models.solvable.base import Solvable, numbers
+from models.solvable.base import Solvable, draw, numbers
 from models.solvable.modes import expit, logit, over, sigmoidal, starting_logits
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
@@ -40,7 +40,7 @@ class LinearNet(Solvable, frozen=True):
     size: float = Field(default=0.01, gt=0)
 
     version: ClassVar[int] = 1
-    source: ClassVar[str] = "Nam eq. 3.15, A.39; deeper: Saxe et al. 2014, eq. 15"
+    source: ClassVar[str] = "Nam eq. 3.15, A.39; deeper: Saxe et al. 2014, arXiv 1312.6120"
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
         """From `[n, *input_shape]` to `[n, outputs]`, with parameters `linear_1.weight` (W_1ᵀ) and so on.
@@ -55,8 +55,8 @@ class LinearNet(Solvable, frozen=True):
         layers = [nn.Linear(fan_in, fan_out, bias=False) for fan_in, fan_out in pairwise(sizes)]
         if self.init == "normal":
             for layer in layers:
-                nn.init.normal_(layer.weight, std=self.size)
-        else:
+                draw(layer.weight, self.size)
+        elif not layers[0].weight.is_meta:
             _align(layers, modes, self.size)
         named = OrderedDict((f"linear_{number}", layer) for number, layer in enumerate(layers, start=1))
         return nn.Sequential(OrderedDict(flatten=nn.Flatten(), **named))

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.base import ModelError
-from models.solvable.base import Solvable, numbers, single_output
+from models.solvable.base import Solvable, draw, numbers, single_output
 from models.solvable.modes import grown, log_growth, over
 
 
@@ -46,7 +46,7 @@ class ScalarNet(Solvable, frozen=True):
             )
         network = _Scalar(self.width, self.normalisation)
         for layer in network.parameters():
-            nn.init.normal_(layer, std=self.size)
+            draw(layer, self.size)
             if self.init == "signs":
                 layer.data = torch.sign(layer.data) * self.size
         return network

@@ -112,7 +112,7 @@ def test_calibration_on_a_single_skill():
 @pytest.mark.parametrize("functions", [3, 4, 7, 12])
 def test_equation_5_9_emergence_over_width(functions: int):
     case = CASES["bases"]._replace(fields={"size": 0.3, "functions": functions})
-    (*_, last) = gradient_flow(case.network(), case.loss(), [0, 60]).networks()
+    (*_, last) = gradient_flow(case.network(), case.loss(), [0, 20]).networks()
     predicted = strengths_over_width(functions, 3, 5.0, nodes=4)
     learned = case.strengths(last)
     np.testing.assert_allclose(learned, predicted[: len(learned)], atol=1e-6)
