@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline import layout
+from pipeline.given import Given
 from pipeline.plan import Run
 from pipeline.spec import Kernel
 from pipeline.storage import Storage
@@ -15,7 +16,7 @@ from probes import draw_indices
 from tasks import Split
 
 
-def draw_points(split: Split, kernel: Kernel) -> dict[str, Tensor]:
+def draw_points(split: Split | Given, kernel: Kernel) -> dict[str, Tensor]:
     """The points that a kernel is taken of.
 
     Returns:
