@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,17 @@ def commit() -> tuple[str | None, bool | None]:
         return head, bool(_git(root, "status", "--porcelain"))
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+def script() -> dict[str, Any]:
+    """The script that runs, or where it would be, with the commit of its checkout and whether files differ from it."""
+    main = Path(sys.argv[0] or ".").resolve()
+    folder = main.parent if main.is_file() else Path.cwd()
+    try:
+        head, dirty = _git(folder, "rev-parse", "HEAD"), bool(_git(folder, "status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):
+        head, dirty = None, None
+    return {"path": str(main), "git_commit": head, "git_dirty": dirty}
 
 
 def keep_commit(copy: Path) -> None:

@@ -29,6 +29,10 @@ from pipeline.snapshots import SnapshotBuffer, checksum, parameters_of, plain_st
 _OVERLAP_BYTES = 4 * 2**20  # of less, the copy is done before another thread is awake
 
 
+class ShapesError(UserError):
+    """A network has other parameters or buffers than at the beginning of its recording."""
+
+
 class Differs(Exception):  # noqa: N818  a state of the training, not a mistake
     """An attempt that keeps the earlier ones has turned out to be another training."""
 
@@ -56,7 +60,7 @@ class Recorder:
         resumed_at: Step of the checkpoint that training resumes from, 0 at a fresh start.
         module: The network, for the buffers' shapes.
         notify: Called in the thread with a Notice for each snapshot on storage.
-        tell: Called with what a user should know of the snapshots, in the thread or in training.
+        tell: Called in the thread with what a user should know of the snapshots, and with one word for its kind.
         keeps_earlier: Whether this attempt must not take the place of an earlier one from which it turns out to
             differ: it then ends with `Differs`, and has published no row beyond the last step at which both agreed.
     """
@@ -70,7 +74,7 @@ class Recorder:
         resumed_at: int,
         module: nn.Module,
         notify: Callable[[Notice], None] = lambda notice: None,
-        tell: Callable[[str], None] = lambda line: None,
+        tell: Callable[[str, str], None] = lambda line, kind: None,
         keeps_earlier: bool = False,
     ) -> None:
         self.launch, self.run, self.attempt, self.epoch_steps = launch, run, attempt, epoch_steps
@@ -118,7 +122,7 @@ class Recorder:
             about: What else the file's metadata are to say.
 
         Raises:
-            UserError: The network has other parameters or buffers than at the beginning.
+            ShapesError: The network has other parameters or buffers than at the beginning.
         """
         self.settle()
         self._raise()
@@ -184,7 +188,7 @@ class Recorder:
             return
         first = next(n for n in (*present, *self._shapes) if present.get(n) != self._shapes.get(n))
         got, expected = present.get(first, "nothing"), self._shapes.get(first, "nothing")
-        raise UserError(f"the network has changed its shape: {first}: got {got}, expected {expected} as at its start")
+        raise ShapesError(f"the network has changed its shape: {first}: got {got}, expected {expected} as at its start")
 
     def _at(self, step: int) -> dict[str, Any]:
         return {"run": self.run, "attempt": self.attempt, "step": step, "epoch": step / self.epoch_steps}
@@ -241,7 +245,8 @@ class Recorder:
             if self._diverges(step, name):
                 if self._keeps_earlier:
                     raise Differs(f"from step {step} on this training is another than the one recorded here before")
-                self._tell(f"from step {step} on this training is another than before, and takes its place")
+                line = f"from step {step} on this training is another than before, and takes its place"
+                self._tell(line, "differs")
                 record = {"after_step": self._agreed_until}
                 self.launch.storage.write_json(f"runs/{self.run}/replays/{self.attempt:04d}.json", record)
                 self._earlier = {}
@@ -252,7 +257,8 @@ class Recorder:
         if earlier is not None and earlier.checksum == name.checksum:
             self._agreed_until = max(self._agreed_until, step)
         if self._latest is not None and self._latest[0] < step and self._latest[1] == name.checksum:
-            self._tell(f"the snapshots of steps {self._latest[0]} and {step} are the same to the last bit")
+            line = f"the snapshots of steps {self._latest[0]} and {step} are the same to the last bit"
+            self._tell(f"{line}: is the network that is recorded the one that is trained?", "same")
         self._latest = step, name.checksum
         size = buffer.bytes
         self._free.put(buffer)

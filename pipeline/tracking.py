@@ -190,6 +190,9 @@ class Tracker:
         tags |= {key.rpartition(".")[2]: value for key, value in record["varied"].items()}
         tags |= {"data": record["data"]["source"], "parameters": record["parameters"]}
         tags |= {"git_commit": provenance.get("git_commit") or "none", "git_dirty": provenance.get("git_dirty")}
+        if script := provenance.get("script"):  # of a loop of the user's own
+            tags |= {"script": script["path"], "script_commit": script["git_commit"] or "none"}
+            tags |= {"script_dirty": script["git_dirty"]}
         tags |= {f"version.{name}": version for name, version in provenance.get("versions", {}).items()}
         return {key: str(value) for key, value in tags.items()}
 
