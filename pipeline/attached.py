@@ -6,266 +6,228 @@
 ...         train_one_step(model, inputs, targets)
 """
 
-import copy
-import logging
+import pickle
 import shlex
 import sys
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from pipeline import layout, provenance
-from pipeline.ending import publish
-from pipeline.errors import Stopped, UserError, one_line
-from pipeline.interrupts import interruptible
+from pipeline.asking import as_text, asked_probes, check_rank, plain_config, whole
+from pipeline.errors import UserError, one_line
+from pipeline.given import Given, as_given
 from pipeline.launch import Launch, claim
 from pipeline.layout import Notice
 from pipeline.mending import mend_tables
-from pipeline.planned import attached_record
+from pipeline.planned import Training, attached_record
 from pipeline.points import draw_points, keep_points
-from pipeline.recorder import Recorder
-from pipeline.redaction import redacted
+from pipeline.portable import portable
+from pipeline.rehearsal import rehearse, same_function, two_points
 from pipeline.resources import Resources
-from pipeline.snapshots import unwrapped
+from pipeline.snapshots import frozen_in, plain_state, unwrapped
 from pipeline.spec import Probes, validate
 from pipeline.storage import Storage
-from pipeline.store import Store
 from pipeline.subjects import Attached, Loss
+from pipeline.taking import Attempt
+from pipeline.telling import Teller
 from pipeline.tracking_uri import check_server, default_uri
-from pipeline.training import peak_memory
-from probes import givens_of
-from tasks import Split
-
-if TYPE_CHECKING:
-    from pipeline.cluster.scheduler import Crew
-
-_LOG = logging.getLogger(__name__)
-# For the measurements left over by a loop that failed; less than `tangentscope stop` waits for the launch to end.
-_PATIENCE_SECONDS = 60.0
-
-Points = tuple[Tensor, Tensor]
-"""Inputs [n, ...] and targets [n, ...]."""
+from pipeline.trainings import Place, discard, place
+from pipeline.value_names import Names
+from pipeline.wanted import told_apart
+from pipeline.watching import Watch, close_in
+from probes import VARIABLES
+from probes.kernels.checks import Chosen
+from probes.kernels.output import Output
 
 
-class Watch:
-    """Call it in every step with the number of updates made so far. A step that is left out has no snapshot."""
+@dataclass(frozen=True)
+class _Watched:
+    """What was asked for, checked."""
 
-    def __init__(self, launch: Launch, record: Mapping[str, Any], module: nn.Module, hub: Any) -> None:
-        self._launch, self._record, self._module, self._hub = launch, record, module, hub
-        self._schedule = frozenset(record["schedule"])
-        self._recorder: Recorder | None = None
-        self.step: int | None = None
-
-    def __call__(self, step: int, **values: float | Tensor) -> None:
-        """Take a snapshot if the schedule has `step`, and record values by name; ``test_loss`` is the test split's.
-
-        Raises:
-            UserError: Steps that go back, or on beyond the end.
-            Stopped: Somebody asked for it (`tangentscope stop`).
-        """
-        if not 0 <= step <= self._record["steps"] or (self.step is not None and step < self.step):
-            raise UserError(
-                f"watch({step}) after {'nothing' if self.step is None else self.step}, expected steps that rise from 0 "
-                f"to {self._record['steps']}: give the number of updates made, and attach() the right number of steps"
-            )
-        again, self.step = step == self.step, step
-        if self._recorder is None:
-            self._recorder = self._begin(step)
-        for name, value in values.items():
-            split, _, rest = name.partition("_")
-            at = (split, rest) if split in ("train", "test") and rest else ("train", name)
-            self._recorder.row(step, *at, float(value.detach() if isinstance(value, Tensor) else value))
-        if step in self._schedule and not again:
-            self._recorder.snapshot(step, self._module)
-        if self._recorder.stopping:
-            raise Stopped(f"stopped on request after {step} of {self._record['steps']} steps")
-
-    def _begin(self, step: int) -> Recorder:
-        run, storage = self._record["run"], self._launch.storage
-        attempt = 1 + len([name for name in storage.list(f"runs/{run}/attempts") if name.endswith(".json")])
-        self.start: dict[str, Any] = {
-            "attempt": attempt,
-            "launch": self._launch.epoch,
-            "started_at": time.time(),
-            "resumed_at": step,
-        }
-        self.start |= {"host": provenance.host(), "checkpoint": None}
-        self._launch.check()
-        storage.write_json(f"runs/{run}/attempts/{attempt:04d}.json", self.start)
-
-        def notify(notice: Notice) -> None:
-            self._hub.notice.remote(notice)
-
-        recorder = Recorder(self._launch, run, attempt, self._record["epoch_steps"], step, self._module, notify)
-        return recorder.__enter__()
-
-    def end(self, error: BaseException | None) -> None:
-        """Wait until all is on storage, and say there how the training ended; interrupted, it has not."""
-        last = self._record["steps"]
-        if error is None and self.step == last - 1:
-            self(last)  # the last update was made after the last call
-        if self._recorder is None and isinstance(error, Exception):
-            self._recorder, self.step = self._begin(0), 0  # it failed before the first call
-        if self._recorder is None:
-            return
-        self._recorder.__exit__(None if error is None else type(error), error)
-        if error is not None and not isinstance(error, Exception):
-            return
-        if error is None and self.step == last:
-            outcome = {"state": "finished", "cause": None}
-        elif error is None or isinstance(error, Stopped):
-            outcome = {"state": "stopped", "cause": f"the loop ended after {self.step} of {last} steps"}
-        else:
-            told = redacted("".join(traceback.format_exception(error)))
-            outcome = {"state": "failed", "cause": one_line(error), "traceback": told}
-        ended, began = time.time(), float(self.start["started_at"])
-        outcome |= {key: self.start[key] for key in ("attempt", "started_at", "host")}
-        outcome |= {"ended_at": ended, "seconds": ended - began, "workers": 1, "steps": self.step}
-        copied, waited = sum(self._recorder.copy_seconds), self._recorder.wait_seconds
-        outcome |= {"copy_seconds": copied, "wait_seconds": waited}
-        outcome |= {"training_seconds": ended - began - copied - waited}
-        outcome |= {"snapshots": len(self._recorder.copy_seconds), "peak_memory": peak_memory()}
-        outcome |= {"device": str(next(self._module.parameters()).device)}
-        self._launch.check()
-        self._launch.storage.write_json(layout.outcome(self._record["run"]), outcome)
+    training: Training
+    splits: Mapping[str, Given]
+    probes: Probes
+    pools: Resources
+    subject: Attached
 
 
-@contextmanager
 def attach(
     model: nn.Module,
     out: str | Path,
     *,
     steps: int,
-    train: Points,
-    test: Points | None = None,
+    train: Any,
+    test: Any = None,
     loss: Loss | None = None,
     variables: Sequence[str] = ("trace", "entropy", "effective_rank"),
     schedule: Mapping[str, Any] | None = None,
     kernel: Mapping[str, Any] | None = None,
+    output: Output = None,
+    parameters: Chosen = None,
     epoch_steps: int | None = None,
     name: str = "attached",
+    seed: int = 0,
+    config: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
     resources: Mapping[str, Any] | None = None,
     offline: bool = False,
     address: str | None = None,
-) -> Iterator[Watch]:
-    """Watch a training loop: snapshots of `model` are measured in Ray actors beside it while the block runs.
+    quiet: bool = False,
+) -> Watch:
+    """Watch a training loop: snapshots of `model` are measured in Ray actors beside it while it goes on.
 
-    Of several workers that train together, only rank 0 attaches. Leaving the block waits for the last measurements;
-    after an exception for a minute at most, then that goes on unchanged. An interrupt (Ctrl-C) is not kept waiting.
+    What does not hold is refused here, after a measurement on two points, which leaves the network as it is. Later
+    troubles are told as warnings, and never end the loop. Of several workers that train together, only rank 0
+    attaches. A process that is connected to a Ray already, such as a worker of Ray Train, uses that one.
+
+    Leaving the ``with`` block, or `Watch.close`, waits for the last measurements; after an exception for a minute at
+    most, then that goes on unchanged. An interrupt (Ctrl-C) is not kept waiting.
 
     Args:
         model: The network that the loop changes, also wrapped (DDP, compile).
-        out: Results: a directory or storage URI, of this training alone.
+        out: Results: a directory or storage URI. Trainings of other `seed` or `config` may stand there beside it.
         steps: Updates in the whole training.
-        train, test: Points that kernels are taken of; targets may be anything where no variable needs them.
-        loss: Of each point from outputs and targets, as variables that need it want it.
+        train, test: Points that kernels are taken of: inputs [n, ...] and targets [n, ...], or a TensorDataset. Inputs
+            are what the network takes: a tensor, an array, a dict or tuple of such, or graphs. Targets may be anything
+            where no variable needs them, or None.
+        loss: Of outputs and targets, as variables that need it want it; it is called with one point at a time.
         variables, schedule, kernel: As under ``probes`` in a study file.
+        output, parameters: Which of what the network returns the kernel is of, and of which parameters; as for
+            `probes.tangent_kernel`.
         epoch_steps: Updates in an epoch; given, they make the horizontal axis epochs instead of steps.
         name: Of the study, and of the MLflow experiment.
+        seed, config: Of the training, for the record: they tell it from others in `out`, and become parameters in
+            MLflow. `config` holds what JSON can hold.
+        overwrite: Take the place of what `out` holds of the same seed and config, if that is another training.
         resources: As in a study file.
         offline, address: As for ``tangentscope run``.
+        quiet: Say only what goes wrong.
 
     Raises:
         UserError: Anything that does not hold, before the loop begins.
-        Stopped: On SIGINT, SIGTERM or SIGHUP while it waits at the end, or where storage takes nothing; what was done
-            is kept.
     """
-    if steps < 1:
-        raise UserError(
-            f"attach(): steps: got {steps}, expected at least 1: the number of updates in the whole training"
-        )
-    splits = {split: _points(split, given) for split, given in (("train", train), ("test", test)) if given is not None}
-    asked = {"splits": [*splits], "variables": [*variables]}
-    asked |= {key: dict(value) for key, value in (("schedule", schedule), ("kernel", kernel)) if value is not None}
-    probes = validate(Probes, asked, "", "attach()")
+    check_rank()
+    teller = Teller(quiet)
+    whole("steps", steps, least=1, of="the number of updates in the whole training")
+    whole("seed", seed, least=0, of="the random seed of the training")
+    if epoch_steps is not None:
+        whole("epoch_steps", epoch_steps, least=1, of="the number of updates in an epoch")
+    network = unwrapped(model)
+    splits = {
+        split: as_given(split, points, network)
+        for split, points in (("train", train), ("test", test))
+        if points is not None
+    }
+    probes = asked_probes(splits, variables, schedule, kernel, int(steps), loss is not None)
     pools = validate(Resources, dict(resources or {}), "resources", "attach()")
-    for split, points in splits.items():
-        if probes.kernel.size > len(points):
-            got = f"got {probes.kernel.size} points in a draw, but {split} has {len(points)}"
-            raise UserError(f"attach(): kernel.size: {got}; lower it or give more points")
-    if needy := [each for each in variables if loss is None and givens_of(each) & {"residual", "output_hessian"}]:
-        raise UserError(f"attach(): {needy[0]} needs the loss of each point; pass loss=, or leave it out")
+    further: dict[str, Any] = {"seed": int(seed)} if seed else {}
+    written = plain_config(config)
+    further |= {"config": written} if written else {}
+    further |= {"frozen": frozen} if (frozen := frozen_in(network)) else {}
+    further |= {
+        key: as_text(value) for key, value in (("output", output), ("parameters", parameters)) if value is not None
+    }
+    subject = Attached(portable(network), loss, output, parameters, splits["train"].form)
+    training = Training(name, network, int(steps), epoch_steps, int(seed), written, further)
+    on_gpu = bool(pools.probe.gpu) and torch.cuda.is_available()
+    rehearse(subject, splits, probes.kernel, probes.variables, torch.device("cuda" if on_gpu else "cpu"))
+    if wrong := same_function(network, subject, two_points(splits["train"])):
+        raise UserError(
+            f"attach(): {wrong}; attach in the state that is trained (network.train()), if it merges weights"
+        )
+    watched = _Watched(training, splits, probes, pools, subject)
     storage = Storage.at(out)
     storage.check_writable()
     uri = None if offline else default_uri(storage)
     if uri is not None:
         check_server(uri)
-    from pipeline.cluster.connection import connected
+    close_in(storage.uri, teller)
+    return _begin(watched, model, storage, uri, address, overwrite, teller)
+
+
+def _begin(
+    watched: _Watched,
+    model: nn.Module,
+    storage: Storage,
+    uri: str | None,
+    address: str | None,
+    overwrite: bool,
+    teller: Teller,
+) -> Watch:
+    from pipeline.cluster.joining import joined, patient
     from pipeline.cluster.scheduler import Crew  # loads Ray
 
-    with claim(storage) as launch, connected(address, [(pools, storage)]):
-        plan = attached_record(name, unwrapped(model), steps, epoch_steps, splits, probes, launch.epoch)
-        _prepare(launch, plan, splits, probes)
-        subject = Attached(copy.deepcopy(unwrapped(model)).cpu(), loss)
-        crew = Crew(launch, pools, uri, lambda status: None, subject=subject)
+    training, pools, subject = watched.training, watched.pools, watched.subject
+    with ExitStack() as held:
+        launch = held.enter_context(claim(storage))
+        plan = attached_record(training, watched.splits, watched.probes, launch.epoch)
+        where = place(storage, plan, plain_state(training.module), overwrite)
+        was_there = held.enter_context(joined(address, pools, storage))
+        _prepare(launch, where, watched, teller)
+        room = patient(pools, was_there, teller.say)
+        try:
+            crew = Crew(launch, pools, uri, room, subject=subject)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            mend = "keep what cannot travel (files, locks, loaders) out of the network, loss= and output="
+            raise UserError(
+                f"attach(): network or loss cannot travel to probers ({one_line(error)}); {mend}"
+            ) from error
+        held.callback(crew.leave)
         crew.probers.check()
-        watch = Watch(launch, plan["runs"][0], model, crew.hub)
-        try:
+
+        def notify(notice: Notice) -> None:
             try:
-                yield watch
-            except BaseException as error:
-                _settle(error, watch, crew, launch)
-                raise
-            with interruptible() as interrupt:
-                watch.end(None)
-                crew.drain(lambda status: interrupt.check())
-                publish(storage, launch)
-        finally:
-            crew.finish_tracking()
+                crew.hub.notice.remote(notice)
+            except Exception as error:  # snapshots are kept, and measured once there is a cluster again
+                teller.warn(f"the Ray cluster is gone ({one_line(error)}); snapshots are still kept", "cluster")
+
+        suffixes = told_apart({probe["probe"]: probe for probe in where.plan["probes"]})
+        measured = {f"{name}{suffix}" for name in VARIABLES for suffix in ("", *suffixes.values())}
+        points = two_points(watched.splits["train"])
+
+        def check() -> str | None:
+            return same_function(model, subject, points)
+
+        attempt = Attempt(launch, where, model, notify, Names(measured, teller), teller, check)
+        size, snapshots = f"{where.run['parameters']:,} parameters", f"{len(where.run['schedule'])} snapshots"
+        teller.say(
+            f"{type(training.module).__name__} with {size}, {snapshots} up to step {training.steps}; at the end the "
+            f"report is {storage.path(layout.REPORT)}"
+        )
+        return Watch(launch, crew, attempt, where.run, teller, held.pop_all())
 
 
-def _settle(error: BaseException, watch: Watch, crew: "Crew", launch: Launch) -> None:
-    """Keep what there is of a loop that `error` has ended; what goes wrong with that becomes a note on it."""
-    failed = isinstance(error, Exception)  # else interrupted: whoever did that does not want to wait
-    until = time.monotonic() + (_PATIENCE_SECONDS if failed else 0.0)
-    with interruptible() as interrupt:
-
-        def wait(status: dict[str, Any]) -> None:
-            interrupt.check()
-            if time.monotonic() > until:
-                raise Stopped("snapshots are left to be measured; run the loop again to have them measured")
-
-        if failed:
-            _LOG.warning("%s: measuring its last snapshots first; Ctrl-C skips that", one_line(error))
-        try:
-            watch.end(error)
-            try:
-                crew.drain(wait)
-            except Stopped as early:
-                error.add_note(str(early))
-                crew.dismiss()
-            publish(launch.storage, launch)
-        except Exception as trouble:
-            error.add_note(one_line(trouble))
-
-
-def _points(name: str, given: Points) -> Split:
-    try:
-        return Split(*given)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"attach(): {name}: {error}; give (inputs, targets)") from None
-
-
-def _prepare(launch: Launch, plan: dict[str, Any], splits: Mapping[str, Split], probes: Probes) -> None:
-    storage, run = launch.storage, plan["runs"][0]
-    known = Store(storage).runs if storage.exists(layout.PLAN) else [run]  # refused if a newer version wrote it
-    if [each["run"] for each in known] != [run["run"]]:
-        raise UserError(f"output {storage.uri} holds another training; give another directory")
-    for probe in plan["probes"]:
-        split = splits[probe["split"]].to("cpu")
-        if fault := keep_points(storage, probe, partial(draw_points, split, probes.kernel)):
-            _LOG.warning("%s; drawn again from the points given", fault)
-    data = {plan["study"]: run["data"]["source"]}
-    storage.write_json(layout.PROVENANCE, provenance.gather(shlex.join(sys.argv), [0], data, time.time()))
+def _prepare(launch: Launch, where: Place, watched: _Watched, teller: Teller) -> None:
+    storage, run = launch.storage, where.run
     layout.identify(storage)
-    for line in mend_tables(launch, plan):
-        _LOG.warning("%s", line)
+    for replaced in where.replaced:
+        if replaced != run["run"]:
+            discard(storage, replaced)
+    probes = {probe["probe"]: probe for probe in where.plan["probes"]}
+    for probe in (probes[each] for each in run["probes"]):
+        split = watched.splits[probe["split"]].to("cpu")
+        if fault := keep_points(storage, probe, partial(draw_points, split, watched.probes.kernel)):
+            teller.warn(f"{fault}; drawn again from the points given")
+    for line in mend_tables(launch, where.plan):
+        teller.warn(line)
+    data = {where.plan["study"]: run["data"]["source"]}
+    seeds = sorted({each["seed"] for each in where.plan["runs"]})
+    script = Path(sys.argv[0] or ".").resolve()
+    folder = script.parent if script.is_file() else Path.cwd()
+    record = provenance.gather(shlex.join(sys.argv), seeds, data, time.time(), folder)
+    record |= {"trainings": {each["name"]: each["config"].get("config", {}) for each in where.plan["runs"]}}
+    storage.write_json(layout.PROVENANCE, record)
     # Running the loop again is the retry: what failed before is measured anew.
-    storage.write_json(layout.PLAN, plan | {"retried": {run["run"]: launch.epoch}})
-    storage.remove(layout.outcome(run["run"]))
+    retried = where.plan.get("retried", {}) | {run["run"]: launch.epoch}
+    storage.write_json(layout.PLAN, where.plan | {"retried": retried})
+    storage.remove(layout.stop(run["run"]))
+    if not where.kept:
+        storage.remove(layout.outcome(run["run"]))

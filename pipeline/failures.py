@@ -18,6 +18,11 @@ def state_of(error: Exception | None) -> str:
     return INTERRUPTED if error is None or isinstance(error, (OSError, UserError)) else FAILED
 
 
+def retries(plan: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Since when failures count, by run, as a plan has it: since a launch, or in older plans since a time."""
+    return {key: dict(plan.get(key, {})) for key in ("retried", "retried_at")}
+
+
 def stands(row: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
     """Whether a row of something that was not measured keeps it from being tried: it failed since the latest retry.
 

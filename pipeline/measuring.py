@@ -1,25 +1,30 @@
 """Measuring one snapshot: from its file to rows. No Ray here: an actor calls it, a test and a notebook can too."""
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline import layout
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.layout import SnapshotName
 from pipeline.ledger import Job, compared_with
-from pipeline.points import inputs_of, read_points
-from pipeline.snapshots import read_snapshot
+from pipeline.points import read_points
+from pipeline.snapshots import FROZEN, load_state, plain_state, read_snapshot, shapes_of
 from pipeline.storage import Storage
 from pipeline.subjects import Planned, Subject
 from pipeline.tables import Rows
 from pipeline.training import peak_memory
 from pipeline.wanted import kinds
 from probes import VARIABLES, Measurement, measure
+
+_OF_THE_MACHINE = (MemoryError, torch.OutOfMemoryError)  # failures after which another try may do
+_OF_DRAW = ("run", "attempt", "step", "epoch", "checksum", "probe", "split", "outputs", "part")
 
 
 @dataclass
@@ -46,55 +51,90 @@ class Measurer:
     _points: dict[str, tuple[Any, dict[str, Tensor]]] = field(default_factory=dict)  # inputs, and all as stored
 
     def measure(self, job: Job) -> Rows:
-        """Rows of the tables ``measurements``, ``spectra`` and ``profiles`` for all that the job wants."""
+        """Rows of the tables ``measurements``, ``spectra`` and ``profiles`` for all that the job wants.
+
+        What cannot be measured has rows that say so, if anything else can be.
+        """
         run = next(run for run in self.plan["runs"] if run["run"] == job.run)
-        probes = kinds(self.plan)
-        loss = self.subject.loss(run)
         module, metadata = self.load(run, job.name)
         earlier = {way: self._earlier(run, name, way) for way, name in job.earlier.items()}
         rows: Rows = {"measurements": [], "spectra": [], "profiles": []}
-        for probe_id, variables in job.wanted.items():
-            probe, (inputs, points) = probes[probe_id], self._read_points(probe_id)
-            part = probe.get("part")  # plans on storage that know of no parts have none
-            begun = time.perf_counter()
-            result = measure(
-                self.subject.observed(run, module, part),
-                inputs,
-                points["draws"],
-                probe["outputs"],
-                variables,
-                targets=points["targets"],
-                loss=loss,
-                **{role: self.subject.observed(run, network, part) for role, network in earlier.items()},
-                step=job.name.step,
-                previous_step=job.earlier["previous"].step if "previous" in earlier else None,
-                memory_bytes=self.memory_bytes,
-            )
-            seconds = time.perf_counter() - begun
-            about = {"run": job.run, "attempt": job.name.attempt, "step": job.name.step}
-            about |= {"epoch": job.name.step / run["epoch_steps"], "checksum": job.name.checksum, "probe": probe_id}
-            about |= {"split": probe["split"], "outputs": probe["outputs"], "part": part}
-            when = self._when(float(metadata["taken_at"]))
-            rows["measurements"] += [
-                about
-                | _statistics(result, name)
-                | {"compared_with": compared_with(self.plan["compares"].get(name, ()), job.earlier)}
-                | {"draws": probe["draws"], "size": probe["size"], "probe_seconds": seconds}
-                | when
-                for name in variables
-            ]
-            rows["spectra"] += [
-                about | {"draw": draw, "eigenvalues": values.tolist()} for draw, values in enumerate(result.eigenvalues)
-            ]
-            rows["profiles"] += [
-                about
+        causes: dict[str, Exception] = {}
+        for probe in job.wanted:
+            try:
+                of_probe = self._of_probe(run, job, probe, module, earlier, float(metadata["taken_at"]))
+            except _OF_THE_MACHINE:
+                raise
+            except Exception as error:
+                causes[probe] = error
+                continue
+            for table, found in of_probe.items():
+                rows[table].extend(found)
+        if len(causes) == len(job.wanted):
+            raise next(iter(causes.values()))
+        for probe, error in causes.items():
+            about = self._about(run, job, kinds(self.plan)[probe], float(metadata["taken_at"]), 0.0)
+            rows["measurements"] += [about | _failure(name, one_line(error)) for name in job.wanted[probe]]
+        return rows
+
+    def _of_probe(
+        self,
+        run: Mapping[str, Any],
+        job: Job,
+        probe_id: str,
+        module: nn.Module,
+        earlier: Mapping[str, nn.Module],
+        taken_at: float,
+    ) -> Rows:
+        variables, probe = job.wanted[probe_id], kinds(self.plan)[probe_id]
+        inputs, points = self._read_points(probe_id)
+        part = probe.get("part")  # plans on storage that know of no parts have none
+        begun = time.perf_counter()
+        measure_here = partial(
+            measure,
+            self.subject.observed(run, module, part),
+            inputs,
+            points["draws"],
+            probe["outputs"],
+            targets=points.get("targets"),
+            loss=self.subject.loss(run),
+            **{role: self.subject.observed(run, network, part) for role, network in earlier.items()},
+            step=job.name.step,
+            previous_step=job.earlier["previous"].step if "previous" in earlier else None,
+            output=self.subject.output,
+            parameters=self.subject.parameters,
+            memory_bytes=self.memory_bytes,
+        )
+        result, refused = _measured(measure_here, variables)
+        about = self._about(run, job, probe, taken_at, time.perf_counter() - begun)
+        of_draw = {key: about[key] for key in _OF_DRAW}
+        compared = {name: compared_with(self.plan["compares"].get(name, ()), job.earlier) for name in variables}
+        statistics = {
+            name: _failure(name, refused[name]) if name in refused else _statistics(result, name) for name in variables
+        }
+        return {
+            "measurements": [about | statistics[name] | {"compared_with": compared[name]} for name in variables],
+            "spectra": [
+                of_draw | {"draw": draw, "eigenvalues": values.tolist()}
+                for draw, values in enumerate(result.eigenvalues)
+            ],
+            "profiles": [
+                of_draw
                 | {"draw": draw, "variable": name, "version": VARIABLES[name].version, "values": values.tolist()}
-                | {"recorded_at": when["recorded_at"]}
+                | {"recorded_at": about["recorded_at"]}
                 for name, profile in result.profiles.items()
                 if name not in result.reasons
                 for draw, values in enumerate(profile)
-            ]
-        return rows
+            ],
+        }
+
+    def _about(
+        self, run: Mapping[str, Any], job: Job, probe: Mapping[str, Any], taken_at: float, seconds: float
+    ) -> dict[str, Any]:
+        about = {"run": job.run, "attempt": job.name.attempt, "step": job.name.step}
+        about |= {"epoch": job.name.step / run["epoch_steps"], "checksum": job.name.checksum, "probe": probe["probe"]}
+        about |= {"split": probe["split"], "outputs": probe["outputs"], "part": probe.get("part")}
+        return about | {"draws": probe["draws"], "size": probe["size"], "probe_seconds": seconds} | self._when(taken_at)
 
     def load(
         self, run: Mapping[str, Any], name: SnapshotName, role: str = "present"
@@ -107,9 +147,12 @@ class Measurer:
         if self._run != run["run"]:
             self._run, self._networks, self._loaded = run["run"], {}, {}
         if role not in self._networks:
-            self._networks[role] = self.subject.network(run).to(self.device).eval()
+            self._networks[role] = self.subject.network(run).to(self.device)
+            for part in self._networks[role].modules():  # not by eval(), in which layers may merge their weights
+                part.training = False
         module = self._networks[role]
         _fill(module, state, layout.snapshot(run["run"], name))
+        _freeze(module, metadata.get(FROZEN))
         self._loaded[role] = name
         return module, metadata
 
@@ -121,7 +164,7 @@ class Measurer:
         if probe not in self._points:
             read = read_points(self.storage, probe)
             points = {name: tensor.to(self.device) for name, tensor in read.items()}
-            self._points[probe] = inputs_of(points), points
+            self._points[probe] = self.subject.inputs(points), points
         return self._points[probe]
 
     def _when(self, taken_at: float) -> dict[str, Any]:
@@ -131,7 +174,7 @@ class Measurer:
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], file: str) -> None:
     """Load a state; UserError if it is another network's."""
-    shapes, found = ({name: tuple(t.shape) for name, t in each.items()} for each in (module.state_dict(), state))
+    shapes, found = shapes_of(plain_state(module)), shapes_of(state)
     if differing := sorted(name for name in shapes.keys() | found.keys() if shapes.get(name) != found.get(name)):
         first = differing[0]
         told = f"{first}: got {found.get(first, 'nothing')}, expected {shapes.get(first, 'nothing')}"
@@ -139,17 +182,53 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], file: str) -> None:
             f"{file}: a snapshot of another architecture ({len(differing)} tensors differ, e.g. {told}); remove it and "
             "run the study again"
         )
-    module.load_state_dict(state)
+    load_state(module, state)
+
+
+def _freeze(module: nn.Module, names: str | None) -> None:
+    """Have the parameters need gradients that did when the snapshot was taken; files from before do not say."""
+    if names is not None:
+        frozen = {*json.loads(names)}
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            parameter.requires_grad_(name not in frozen)
+
+
+def _measured(measure_here: Callable[..., Measurement], variables: Sequence[str]) -> tuple[Measurement, dict[str, str]]:
+    """A measurement of the variables that can be measured, and why the others cannot.
+
+    Raises:
+        Exception: None can.
+    """
+    try:
+        return measure_here(variables=variables), {}
+    except _OF_THE_MACHINE:
+        raise
+    except Exception:
+        refused: dict[str, str] = {}
+        for name in variables if len(variables) > 1 else ():
+            try:
+                measure_here(variables=[name])
+            except _OF_THE_MACHINE:
+                raise
+            except Exception as cause:
+                refused[name] = one_line(cause)
+        if not refused or len(refused) == len(variables):
+            raise
+        return measure_here(variables=[name for name in variables if name not in refused]), refused
 
 
 def _statistics(result: Measurement, name: str) -> dict[str, Any]:
     about = {"variable": name, "version": VARIABLES[name].version, "state": "measured", "cause": None}
     about |= {"clipped_mass": float(result.clipped_mass.mean())}
     if name in result.reasons:
-        nothing = {"value": float("nan"), "stderr": None, "draw_values": None, "length": None}
-        return about | {"state": "failed", "cause": result.reasons[name]} | nothing
+        return about | _failure(name, result.reasons[name])
     if name in result.profiles:
         nothing = {"value": None, "stderr": None, "draw_values": None}
         return about | nothing | {"length": result.profiles[name].shape[1]}
     numbers = {"value": result.mean(name), "stderr": result.stderr(name), "draw_values": result.values[name].tolist()}
     return about | numbers | {"length": None}
+
+
+def _failure(name: str, cause: str) -> dict[str, Any]:
+    nothing = {"value": float("nan"), "stderr": None, "draw_values": None, "length": None}
+    return {"variable": name, "version": VARIABLES[name].version, "state": "failed", "cause": cause, **nothing}

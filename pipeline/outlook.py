@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline import layout
 from pipeline.errors import UserError
+from pipeline.failures import retries
 from pipeline.further import read
 from pipeline.layout import Notice
 from pipeline.ledger import Ledger
@@ -54,8 +55,8 @@ def outlook(storage: Storage, study: Study, runs: Sequence[Run]) -> Outlook:
     """
     check_held(storage, study)
     store = Store(storage)
-    retried = store.plan.get("retried_at", {})
-    store.plan = plan_record(study, list(runs), store.plan.get("launch", 0), retried, read(storage))
+    launch = store.plan.get("launch", 0)
+    store.plan = plan_record(study, list(runs), launch, retries(store.plan), read(storage))
     ledger = Ledger(store.plan)
     ledger.restore(store.measurements().to_dict("records"))
     outcomes = store.outcomes()

@@ -3,20 +3,49 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from pipeline import layout
 from pipeline.errors import UserError, nearest
+from pipeline.given import Given, constants_of
 from pipeline.plan import Probe, Run
 from pipeline.sealed import checksum
 from pipeline.snapshots import plain_state
 from pipeline.spec import Probes, Report, Study
 from probes import VARIABLES, givens_of, layer_names
-from tasks import Split
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a user says of a training in a loop of their own.
+
+    module: the network, without what may be wrapped around it.
+    epoch_steps: updates in an epoch, None where epochs mean nothing.
+    config: whatever else tells it from other trainings, as JSON can hold it.
+    further: more that its identity hangs on; what is as usual is not in it, so that ids stay what they were.
+    """
+
+    name: str
+    module: nn.Module
+    steps: int
+    epoch_steps: int | None
+    seed: int
+    config: Mapping[str, Any]
+    further: Mapping[str, Any]
+
+    @property
+    def run_name(self) -> str:
+        """The config's plain values and the seed, e.g. ``lr=0.1 seed=1``; the name where there is neither."""
+        plain = [f"{key}={value}" for key, value in self.config.items() if isinstance(value, str | int | float)]
+        words = [*plain, *([f"seed={self.seed}"] if plain or self.seed else [])]
+        return " ".join(words)[:_NAME_LENGTH] or self.name
+
 
 _EARLIER = ("initial", "previous")  # networks of its run with which a variable can compare
+_NAME_LENGTH = 100
 
 
 def plan_record(
@@ -63,32 +92,34 @@ def named(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mappi
     return [known[name] for name in names]
 
 
-def attached_record(
-    name: str,
-    module: nn.Module,
-    steps: int,
-    epoch_steps: int | None,
-    splits: Mapping[str, Split],
-    probes: Probes,
-    launch: int,
-) -> dict[str, Any]:
-    """Of one training in a loop of the user's own. Its id tells trainings apart by shapes, length and data."""
-    axis, epoch_steps = ("epoch", epoch_steps) if epoch_steps else ("step", 1)
+def attached_record(training: Training, splits: Mapping[str, Given], probes: Probes, launch: int) -> dict[str, Any]:
+    """Of one training in a loop of the user's own.
+
+    Its id tells trainings apart by name, shapes, length, data, seed and config, and by what the kernel is of.
+    """
+    module, steps = training.module, training.steps
+    axis, epoch_steps = ("epoch", training.epoch_steps) if training.epoch_steps else ("step", 1)
     state = plain_state(module)
     fingerprint = _fingerprint(splits)
     shapes = {key: [str(tensor.dtype), *tensor.shape] for key, tensor in state.items()}
-    known = {"attached": name, "state": shapes, "steps": steps, "epoch_steps": epoch_steps, "data": fingerprint}
+    known = {"attached": training.name, "state": shapes, "steps": steps, "epoch_steps": epoch_steps}
+    known |= {"data": fingerprint, **training.further}
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
     kinds = [Probe(split, probes.kernel, fingerprint, probes.variables) for split in splits]
     parts = {"task": "attached", "model": type(module).__name__, "optimiser": "attached"}
-    run = {"run": digest, "name": name, "seed": 0, "varied": {}, "steps": steps, "epoch_steps": epoch_steps}
-    run |= {"config": {kind: {"name": part} for kind, part in parts.items()} | {"seed": 0}}
+    run = {"run": digest, "name": training.run_name, "seed": training.seed, "varied": {}}
+    run |= {
+        "steps": steps,
+        "epoch_steps": epoch_steps,
+        "config": {kind: {"name": part} for kind, part in parts.items()},
+    }
+    run["config"] |= {"seed": training.seed} | ({"config": dict(training.config)} if training.config else {})
     run |= {"parameters": sum(parameter.numel() for parameter in module.parameters()), "batch_size": 1}
     run |= {"schedule": probes.schedule.steps(steps, epoch_steps), "evaluations": [], "score": "score"}
     run |= {"probes": [kind.id for kind in kinds], "layers": list(layer_names(module))}
     run |= {"data": {"source": "points given to attach()", "fingerprint": fingerprint}}
     run["data"] |= {split: len(points) for split, points in splits.items()}
-    about = {"study": name, "launch": launch, "varied": []}
+    about = {"study": training.name, "launch": launch, "varied": []}
     about |= {"report": Report(figures=("curves",), x=axis).model_dump(mode="json")}
     measured = _measured(probes.keep, probes.variables, [kind.record() for kind in kinds])
     return about | measured | {"runs": [run]}
@@ -106,8 +137,11 @@ def _measured(keep: str, names: Sequence[str], kinds: Sequence[Mapping[str, Any]
     }
 
 
-def _fingerprint(splits: Mapping[str, Split]) -> str:
+def _fingerprint(splits: Mapping[str, Given]) -> str:
     tensors: dict[str, Tensor] = {}
+    constants: list[str] = []
     for name, split in splits.items():
         tensors |= {f"{name}.{part}": tensor.cpu() for part, tensor in split.tensors().items()}
-    return checksum(tensors)
+        constants += constants_of(split.inputs)
+    digest = checksum(tensors)
+    return digest if not constants else hashlib.sha256(" ".join([digest, *constants]).encode()).hexdigest()[:16]

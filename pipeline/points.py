@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline import layout, sealed
 from pipeline.errors import UserError
 from pipeline.faults import Fault, set_aside
+from pipeline.given import Given
 from pipeline.plan import Probe, Run
 from pipeline.spec import Kernel
 from pipeline.storage import Storage
@@ -16,7 +17,7 @@ from probes import draw_indices
 from tasks import Split
 
 
-def draw_points(split: Split, kernel: Kernel) -> dict[str, Tensor]:
+def draw_points(split: Split | Given, kernel: Kernel) -> dict[str, Tensor]:
     """The points that a kernel is taken of.
 
     Returns:

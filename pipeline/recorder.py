@@ -20,12 +20,21 @@ from torch import Tensor, nn
 
 from pipeline import layout, tables
 from pipeline.checkpoints import seal_checkpoint
+from pipeline.errors import UserError
 from pipeline.launch import Launch
 from pipeline.layout import Notice, SnapshotName
 from pipeline.sealed import checksum
-from pipeline.snapshots import SnapshotBuffer, parameters_of, plain_state, seal_snapshot
+from pipeline.snapshots import SnapshotBuffer, parameters_of, plain_state, seal_snapshot, shapes_of
 
 _OVERLAP_BYTES = 4 * 2**20  # of less, the copy is done before another thread is awake
+
+
+class ShapesError(UserError):
+    """A network has other parameters or buffers than at the beginning of its recording."""
+
+
+class Differs(Exception):  # noqa: N818  a state of the training, not a mistake
+    """An attempt that keeps the earlier ones has turned out to be another training."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,9 @@ class Recorder:
         resumed_at: Step of the checkpoint that training resumes from, 0 at a fresh start.
         module: The network, for the buffers' shapes.
         notify: Called in the thread with a Notice for each snapshot on storage.
+        tell: Called in the thread with what a user should know of the snapshots, and with one word for its kind.
+        keeps_earlier: Whether this attempt must not take the place of an earlier one from which it turns out to
+            differ: it then ends with `Differs`, and has published no row beyond the last step at which both agreed.
     """
 
     def __init__(
@@ -62,17 +74,21 @@ class Recorder:
         resumed_at: int,
         module: nn.Module,
         notify: Callable[[Notice], None] = lambda notice: None,
+        tell: Callable[[str, str], None] = lambda line, kind: None,
+        keeps_earlier: bool = False,
     ) -> None:
         self.launch, self.run, self.attempt, self.epoch_steps = launch, run, attempt, epoch_steps
         self.stopping = False  # set by the thread once somebody asks the launch or the run to stop
         self.checkpointing = False  # whether a checkpoint is on its way to storage
         self.copy_seconds: list[float] = []  # that training waited for each snapshot's copy
         self.wait_seconds = 0.0
-        self._notify = notify
+        self._notify, self._tell, self._keeps_earlier = notify, tell, keeps_earlier
         self._earlier = {name.step: name for name in layout.current_snapshots(launch.storage, run)}
         self._agreed_until = resumed_at
         self._free: queue.SimpleQueue[SnapshotBuffer] = queue.SimpleQueue()
+        self._latest: tuple[int, str] | None = None  # step and checksum of the snapshot published last
         state = plain_state(module)
+        self._shapes = shapes_of(state)
         for _ in range(2):
             self._free.put(SnapshotBuffer(state))
         self._copier = ThreadPoolExecutor(1, "copier")
@@ -94,17 +110,25 @@ class Recorder:
         if kind is None:
             self._raise()
 
-    def snapshot(self, step: int, module: nn.Module, overlap: bool = False) -> None:
+    def snapshot(
+        self, step: int, module: nn.Module, overlap: bool = False, about: Mapping[str, str] | None = None
+    ) -> None:
         """Take a snapshot after `step` updates. Holds training up for one copy, longer only if storage is behind.
 
         Args:
             step: Updates made.
             module: The network.
             overlap: Copy large parameters while training goes on; `settle` must be called before they change.
+            about: What else the file's metadata are to say.
+
+        Raises:
+            ShapesError: The network has other parameters or buffers than at the beginning.
         """
         self.settle()
         self._raise()
         begun = time.perf_counter()
+        state = plain_state(module)
+        self._check_shapes(state)
         while True:
             try:
                 buffer = self._free.get(timeout=1.0)
@@ -113,7 +137,6 @@ class Recorder:
                 self._raise()  # the thread has died: nobody will ever give a buffer back
         waited = time.perf_counter() - begun
         begun = time.perf_counter()
-        state = plain_state(module)
         late: dict[str, Tensor] = {}
         if overlap and buffer.bytes > _OVERLAP_BYTES:
             # A forward pass changes buffers, such as batch norm's; from a GPU the bus is faster than a thread is awake.
@@ -124,7 +147,7 @@ class Recorder:
         self.copy_seconds.append(copied)
         self.wait_seconds += waited
         cost = {"copy_seconds": copied, "wait_seconds": waited, "taken_at": time.time()}
-        self._copying = _Copying(done, cost, lambda: self._publish_snapshot(step, buffer, cost))
+        self._copying = _Copying(done, cost, lambda: self._publish_snapshot(step, buffer, cost, about or {}))
         if not late:
             self.settle()
 
@@ -158,6 +181,14 @@ class Recorder:
         self._raise()
         self.checkpointing = True
         self._work.put(lambda: self._publish_checkpoint(step, state))
+
+    def _check_shapes(self, state: Mapping[str, Tensor]) -> None:
+        present = shapes_of(state)
+        if present == self._shapes:
+            return
+        first = next(n for n in (*present, *self._shapes) if present.get(n) != self._shapes.get(n))
+        got, expected = present.get(first, "nothing"), self._shapes.get(first, "nothing")
+        raise ShapesError(f"the network has changed its shape: {first}: got {got}, expected {expected} as at its start")
 
     def _at(self, step: int) -> dict[str, Any]:
         return {"run": self.run, "attempt": self.attempt, "step": step, "epoch": step / self.epoch_steps}
@@ -195,12 +226,15 @@ class Recorder:
 
     def _flush(self) -> None:
         for table, rows in self._rows.items():
-            if rows:
+            ready = [row for row in rows if not self._keeps_earlier or row["step"] <= self._agreed_until]
+            if ready:
                 self.launch.check()
-                tables.write_part(self.launch.storage, table, rows, f"{self.run}-{self.attempt:04d}")
-                rows.clear()
+                tables.write_part(self.launch.storage, table, ready, f"{self.run}-{self.attempt:04d}")
+                rows[:] = rows[len(ready) :]  # steps rise
 
-    def _publish_snapshot(self, step: int, buffer: SnapshotBuffer, cost: dict[str, float]) -> None:
+    def _publish_snapshot(
+        self, step: int, buffer: SnapshotBuffer, cost: dict[str, float], about: Mapping[str, str]
+    ) -> None:
         begun = time.perf_counter()
         name = SnapshotName(step, self.attempt, checksum(buffer.tensors))
         earlier = self._earlier.get(step)
@@ -209,13 +243,21 @@ class Recorder:
         else:
             self.launch.check()
             if self._diverges(step, name):
+                if self._keeps_earlier:
+                    raise Differs(f"from step {step} on this training is another than the one recorded here before")
+                line = f"from step {step} on this training is another than before, and takes its place"
+                self._tell(line, "differs")
                 record = {"after_step": self._agreed_until}
                 self.launch.storage.write_json(f"runs/{self.run}/replays/{self.attempt:04d}.json", record)
                 self._earlier = {}
-            data = seal_snapshot(self.run, name, buffer.tensors, cost["taken_at"])
+            data = seal_snapshot(self.run, name, buffer.tensors, {**about, "taken_at": cost["taken_at"]})
             self.launch.storage.write(layout.snapshot(self.run, name), data)
         if earlier is not None and earlier.checksum == name.checksum:
             self._agreed_until = max(self._agreed_until, step)
+        if self._latest is not None and self._latest[0] < step and self._latest[1] == name.checksum:
+            line = f"the snapshots of steps {self._latest[0]} and {step} are the same to the last bit"
+            self._tell(f"{line}: is the network that is recorded the one that is trained?", "same")
+        self._latest = step, name.checksum
         size = buffer.bytes
         self._free.put(buffer)
         written = time.perf_counter() - begun

@@ -11,6 +11,7 @@ from pipeline import layout, provenance, records
 from pipeline.ending import Ended, ended, publish, track
 from pipeline.errors import GO_ON, Stopped, UserError
 from pipeline.execution import Work, execute, stop_at_failure
+from pipeline.failures import retries
 from pipeline.faults import Fault
 from pipeline.further import Asked, ask, read
 from pipeline.interrupts import interruptible
@@ -157,8 +158,7 @@ def _prepare(
     record = provenance.gather(command, study.seed_list, data, begun, place)
     storage.write_json(layout.PROVENANCE, record)
     storage.write_json(f"launches/{launch.epoch:06d}.provenance", record)
-    known = records.read(storage, layout.PLAN, "plan", {})
-    retried = {key: known.get(key, {}) for key in ("retried", "retried_at")}
+    retried = retries(records.read(storage, layout.PLAN, "plan", {}))
     retried["retried"] |= dict.fromkeys(sorted(again), launch.epoch)
     storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch, retried, read(storage)))
     return store_points(storage, runs)

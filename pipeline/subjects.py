@@ -7,7 +7,11 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from pipeline.given import in_form
 from pipeline.plan import restore
+from pipeline.points import inputs_of
+from probes.kernels.checks import Chosen
+from probes.kernels.output import Output
 from tasks import Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -39,6 +43,20 @@ class Subject(Protocol):
         """A network of its own for each call; its parameters are of no account."""
         ...
 
+    @property
+    def output(self) -> Output:
+        """Which of what networks return is meant, see `probes.tangent_kernel`."""
+        ...
+
+    @property
+    def parameters(self) -> Chosen:
+        """Which of the parameters that need gradients the kernel is of; None for all."""
+        ...
+
+    def inputs(self, points: Mapping[str, Tensor]) -> Any:
+        """The inputs among points that were drawn, as networks take them."""
+        ...
+
     def observed(self, run: Mapping[str, Any], network: nn.Module, part: str | None = None) -> nn.Module:
         """What the kernel is of: `network`, one made around it, or a part of the outputs of these."""
         ...
@@ -51,6 +69,13 @@ class Subject(Protocol):
 @dataclass(frozen=True)
 class Planned:
     """Runs of a study file: model and task out of the tables."""
+
+    output: Output = None
+    parameters: Chosen = None
+
+    def inputs(self, points: Mapping[str, Tensor]) -> Any:
+        """A tensor, or a mini-batch of graphs."""
+        return inputs_of(points)
 
     def network(self, run: Mapping[str, Any]) -> nn.Module:
         """As the run's model builds it."""
@@ -69,14 +94,24 @@ class Planned:
 
 @dataclass(frozen=True)
 class Attached:
-    """A network that a user trains. It travels to probers through Ray, and is never read from storage."""
+    """A network that a user trains. It travels to probers through Ray, and is never read from storage.
+
+    form: the structure that its inputs have, without rows, as `Given.form` has it.
+    """
 
     module: nn.Module
     loss_of_points: Loss | None
+    output: Output = None
+    parameters: Chosen = None
+    form: Any = None
 
     def network(self, run: Mapping[str, Any]) -> nn.Module:
         """A copy."""
         return copy.deepcopy(self.module)
+
+    def inputs(self, points: Mapping[str, Tensor]) -> Any:
+        """In their form."""
+        return inputs_of(points) if self.form is None else in_form(self.form, points)
 
     def observed(self, run: Mapping[str, Any], network: nn.Module, part: str | None = None) -> nn.Module:
         """All of the network's outputs."""

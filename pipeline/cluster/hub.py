@@ -44,6 +44,7 @@ class Hub:
         self._groups: set[int] = set()  # that have asked
         store = Store(self.storage)
         self.plan = store.plan
+        self._at_rest = {run["run"] for run in self.plan["runs"] if run.get("at_rest")}
         self.ledger = Ledger(self.plan)
         self.ledger.restore(store.recorded())
         self._delivered: list[tuple[int, Rows]] = []
@@ -88,7 +89,9 @@ class Hub:
         await self._free([(notice.run, notice.name.step)])
 
     async def rescan(self, run: str) -> None:
-        """Look for snapshots of a run whose notice was lost."""
+        """Look for snapshots of a run whose notice was lost. One at rest is not measured: its network is not here."""
+        if run in self._at_rest:
+            return
         names = await asyncio.to_thread(layout.current_snapshots, self.storage, run)
         async with self._changed:
             for name in names:

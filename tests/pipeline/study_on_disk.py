@@ -144,7 +144,9 @@ def write_study(root: Path, *overrides: str) -> tuple[Storage, Row]:
             tables.write_part(storage, "history", history_rows(run, step), run["run"])
             tables.write_part(storage, "snapshots", [snapshot_row(run, step)], run["run"])
             name = SnapshotName(step, 1, checksum(step))
-            storage.write(layout.snapshot(run["run"], name), seal_snapshot(run["run"], name, {}, START + step))
+            storage.write(
+                layout.snapshot(run["run"], name), seal_snapshot(run["run"], name, {}, {"taken_at": START + step})
+            )
         storage.write_json(f"runs/{run['run']}/attempts/0001.json", {"attempt": 1, "started_at": START})
         storage.write_json(layout.outcome(run["run"]), outcome())
     return storage, plan

@@ -1,0 +1,69 @@
+"""A crew without Ray: what probers would measure is measured in this process, when the loop has ended."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import cloudpickle
+
+from pipeline import layout, tables
+from pipeline.errors import one_line
+from pipeline.launch import Launch
+from pipeline.layout import Notice
+from pipeline.ledger import Ledger
+from pipeline.measuring import Measurer
+from pipeline.store import Store
+from pipeline.subjects import Subject
+
+
+class InProcess:
+    """Stands in for `pipeline.cluster.scheduler.Crew`."""
+
+    latest: "InProcess"
+
+    def __init__(self, launch: Launch, resources: Any, uri: str | None, wait: Callable[..., None], subject: Subject):
+        self.launch, self.subject = launch, cloudpickle.loads(cloudpickle.dumps(subject))
+        self.notices: list[Notice] = []
+        self.hub = SimpleNamespace(notice=SimpleNamespace(remote=self.notice))
+        self.probers = SimpleNamespace(check=lambda: None)
+        self.ended: list[str] = []
+        InProcess.latest = self
+
+    def notice(self, notice: Notice) -> None:
+        self.notices.append(notice)
+
+    def drain(self, wait: Callable[[dict[str, Any]], None]) -> None:
+        store = Store(self.launch.storage)
+        ledger, measurer = Ledger(store.plan), Measurer(store.storage, store.plan, subject=self.subject)
+        ledger.restore(store.measurements().to_dict("records"))
+        for run in (run["run"] for run in store.runs if not run.get("at_rest")):
+            for name in layout.current_snapshots(store.storage, run):
+                ledger.notice(Notice(run, name))
+        while (job := ledger.take("here")) is not None:
+            wait({"waiting": len(ledger.waiting), "in_hand": 1})
+            try:
+                rows = measurer.measure(job)
+            except Exception as error:
+                failed = ledger.give_back(job.ticket, one_line(error))
+                tables.write_part(store.storage, "measurements", [row | {"recorded_at": 0.0} for row in failed], "here")
+                continue
+            for table, of_table in rows.items():
+                tables.write_part(store.storage, table, of_table, "here")
+            ledger.settle(job.ticket, rows["measurements"])
+
+    def dismiss(self) -> None:
+        self.ended.append("dismissed")
+
+    def finish_tracking(self) -> tuple[None, None]:
+        self.ended.append("tracked")
+        return None, None
+
+    def leave(self) -> None:
+        self.ended.append("left")
+
+
+@contextmanager
+def no_ray(*args: Any) -> Iterator[bool]:
+    """Stands in for `pipeline.cluster.joining.joined`."""
+    yield False
