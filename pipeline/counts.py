@@ -53,7 +53,7 @@ def counts(storage: Storage, plan: Mapping[str, Any]) -> dict[str, Counts]:
     failed: dict[str, dict[tuple[str, str], set[int]]] = {run["run"]: {} for run in plan["runs"]}
     replays: dict[str, dict[int, int]] = {}
     for (run, attempt, probe, variable, version, *end), steps in tally_of(storage, "measurements").items():
-        row = dict(zip(("run", "state", "launch", "recorded_at"), (run, *end), strict=True))
+        row: dict[str, Any] = dict(zip(("run", "state", "launch", "recorded_at"), (run, *end), strict=True))
         if run not in measured or versions.get(variable) != version:
             continue
         if row["state"] != "measured" and not stands(row, plan):

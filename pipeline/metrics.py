@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pandas as pd
+from pandas.util import hash_pandas_object
 
 from pipeline import tables
 from pipeline.store import Store
@@ -28,7 +29,7 @@ def points(store: Store, table: str, rows: pd.DataFrame) -> pd.DataFrame:
         names = told_apart(store.plan)
         rows = rows.loc[rows["probe"].isin(list(names))]
         without = tables.without_number(rows)
-        additions = rows["probe"].map(names)
+        additions = [names[str(probe)] for probe in rows["probe"]]
     else:
         rows, without, additions = rows.assign(probe=""), np.zeros(len(rows), dtype=bool), ""
     keys = (rows["split"] + "/" + rows["variable"] + additions).astype("category")
@@ -47,5 +48,5 @@ def mark(rows: pd.DataFrame) -> str:
     Args:
         rows: Columns ``key, step, value``, each key and step once.
     """
-    numbers = pd.util.hash_pandas_object(rows[["key", "step", "value"]].astype({"key": str}), index=False)
+    numbers = hash_pandas_object(rows[["key", "step", "value"]].astype({"key": str}), index=False)
     return f"{len(rows)}-{int(numbers.to_numpy().sum(dtype=np.uint64)):016x}"

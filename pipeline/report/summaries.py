@@ -227,7 +227,7 @@ def _cost_row(view: View, run: dict[str, Any], probed: Mapping[str, pd.DataFrame
 def probings(view: View) -> pd.DataFrame:
     """A row per (run, step, probe): its variables share one kernel, so they share its seconds and its lag."""
     longest = view.measured[["run", "step", "probe", "lag_seconds", "probe_seconds"]]
-    longest = longest.sort_values("lag_seconds", kind="stable")
+    longest = longest.sort_values(by=["lag_seconds"], kind="stable")
     return longest.drop_duplicates(subset=["run", "step", "probe"], keep="last")
 
 
@@ -248,7 +248,7 @@ def gaps(view: View) -> list[Gap]:
     for frame in (view.numbers, view.history):
         keys = ["run", "split", "variable"]
         bad = frame.loc[np.isnan(column(frame, "value"))]
-        sizes = dict(frame.groupby(keys, sort=False).size().items()) if len(bad) else {}
+        sizes = {key: len(rows) for key, rows in frame.groupby(keys, sort=False)} if len(bad) else {}
         for key, rows in bad.groupby(keys, sort=False):
             run, split, variable = cast(tuple[str, str, str], key)
             what = f"{variable.replace('_', ' ')}, {split}"

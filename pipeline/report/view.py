@@ -112,13 +112,14 @@ class View:
         self.measurements = self._planned("measurements", _MEASUREMENTS)
         self.history = self._table("history", _HISTORY)
         self.snapshots = self._table("snapshots", _SNAPSHOTS)
-        options = (self.plan.get("report") or {}) if options is None else options
-        self.options: Mapping[str, Any] = options
+        self.options: Mapping[str, Any] = (self.plan.get("report") or {}) if options is None else options
         epochs = [frame["epoch"].notna() for frame in (self.measurements, self.history)]
         # Reinforcement learning has no epochs: its steps are the only time there is.
-        self.x = "epoch" if options.get("x", "epoch") == "epoch" and any(known.any() for known in epochs) else "step"
-        self.log_x = bool(options.get("log_x", False))
-        if options.get("x") == "episode" and EPISODES in set(self.history["variable"]):
+        self.x = (
+            "epoch" if self.options.get("x", "epoch") == "epoch" and any(known.any() for known in epochs) else "step"
+        )
+        self.log_x = bool(self.options.get("log_x", False))
+        if self.options.get("x") == "episode" and EPISODES in set(self.history["variable"]):
             self.x = "episode"
         for frame in (self.measurements, self.history):
             frame["x"] = self._positions(frame)
