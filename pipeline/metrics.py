@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pandas as pd
-from pandas.util import hash_pandas_object
 
 from pipeline import tables
 from pipeline.store import Store
@@ -48,5 +47,6 @@ def mark(rows: pd.DataFrame) -> str:
     Args:
         rows: Columns ``key, step, value``, each key and step once.
     """
-    numbers = hash_pandas_object(rows[["key", "step", "value"]].astype({"key": str}), index=False)
+    points = rows[["key", "step", "value"]].astype({"key": str})
+    numbers = pd.util.hash_pandas_object(points, index=False)  # pyright: ignore[reportAttributeAccessIssue]  loaded lazily
     return f"{len(rows)}-{int(numbers.to_numpy().sum(dtype=np.uint64)):016x}"

@@ -226,7 +226,7 @@ def _cost_row(view: View, run: dict[str, Any], probed: Mapping[str, pd.DataFrame
 
 def probings(view: View) -> pd.DataFrame:
     """A row per (run, step, probe): its variables share one kernel, so they share its seconds and its lag."""
-    longest = view.measured[["run", "step", "probe", "lag_seconds", "probe_seconds"]]
+    longest = pd.DataFrame(view.measured[["run", "step", "probe", "lag_seconds", "probe_seconds"]])
     longest = longest.sort_values(by=["lag_seconds"], kind="stable")
     return longest.drop_duplicates(subset=["run", "step", "probe"], keep="last")
 
