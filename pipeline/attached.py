@@ -189,7 +189,7 @@ def _begin(
             except Exception as error:  # snapshots are kept, and measured once there is a cluster again
                 teller.warn(f"the Ray cluster is gone ({one_line(error)}); snapshots are still kept", "cluster")
 
-        suffixes = told_apart({probe["probe"]: probe for probe in where.plan["probes"]})
+        suffixes = told_apart(where.plan)
         measured = {f"{name}{suffix}" for name in VARIABLES for suffix in ("", *suffixes.values())}
         points = two_points(watched.splits["train"])
 
