@@ -68,7 +68,7 @@ def ended(store: Store, begun: float, uri: str | None, experiment: str | None, t
     names = {run["run"]: run["name"] for run in store.runs}
     states = [outcome["state"] for outcome in outcomes.values()]
     failed = {names[run]: outcome["cause"] for run, outcome in outcomes.items() if outcome["state"] == "failed"}
-    measurements = store.table("measurements", ("state", "value", "length", "compared_with")).frame
+    measurements = store.table("measurements", ("state", "cause", "value", "length", "compared_with")).frame
     measured = measurements.loc[(measurements["state"] == "measured") & ~tables.without_number(measurements)]
     return Ended(
         states.count("finished"),

@@ -30,7 +30,8 @@ _FIRST = ["study", "run", "task", "model", "seed", "step", "epoch", "split", "ou
 _FIRST += ["draws", "probe_seconds", "lag_seconds"]  # the first columns of measurements
 
 
-_RECORDED = ("run", "step", "checksum", "probe", "variable", "version", "compared_with", "state", "recorded_at")
+_RECORDED = ("run", "step", "checksum", "probe", "variable", "version", "compared_with", "state")
+_RECORDED += ("launch", "recorded_at")
 
 
 class Store:
