@@ -28,7 +28,7 @@ def points(store: Store, table: str, rows: pd.DataFrame) -> pd.DataFrame:
         names = told_apart(store.plan)
         rows = rows.loc[rows["probe"].isin(list(names))]
         without = tables.without_number(rows)
-        additions = [names[str(probe)] for probe in rows["probe"]]
+        additions = pd.Series([names[str(probe)] for probe in rows["probe"]], index=rows.index, dtype=str)
     else:
         rows, without, additions = rows.assign(probe=""), np.zeros(len(rows), dtype=bool), ""
     keys = (rows["split"] + "/" + rows["variable"] + additions).astype("category")

@@ -154,7 +154,7 @@ def shown(console: Console, several: bool = False) -> Iterator[Callable[[Store, 
             stores[store.storage.uri] = store
             room = _room(console, len(stores))
             pages[store.storage.uri] = table(runs, title=f"{store.name}{trouble}", rows=room)
-            live.update(Group(*pages.values()))
+            live.update(Group(*pages.values()), refresh=True)
 
         yield watch
         # What stays on the screen is how it ended, and not what the last look before that saw.

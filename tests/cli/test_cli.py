@@ -271,8 +271,10 @@ def test_an_interrupt_is_no_traceback(
 
 def test_a_mistake_of_ours_is_a_traceback(command: Command, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pipeline.listing.entries", lambda what: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        command("ls")
+    found = command("ls")
+    assert found.code == 1
+    assert found.err.startswith("Traceback")
+    assert "ZeroDivisionError" in found.err
 
 
 def in_a_shell(line: str) -> subprocess.CompletedProcess:

@@ -86,7 +86,7 @@ def test_the_table_shows_what_goes_on_first_and_counts_all(finished: Study, cons
     assert "1 failed, 1 finished; 8 of 8 snapshots, 48 of 48 values measured" in text_of(console)
     many = progress.table(runs * 30)
     assert many.row_count == 31  # the last one says how many more there are
-    assert "30 failed, 30 finished" in str(many.caption)
+    assert "30 failed, 30 finished" in str(many.title)
 
 
 def test_without_a_terminal_each_change_is_a_plain_line(finished: Study, console: Console):
@@ -115,6 +115,7 @@ def test_on_a_terminal_there_is_one_table(finished: Study):
         watch(Store(finished[0]), {"measured": {}, "trouble": "No space left"})
     assert "quickstart  (storage: No space left)" in text_of(console)
     assert "2 measuring" in text_of(console)
+    assert text_of(console).rindex("2 finished; 8 of 8 snapshots, 48 of 48") > text_of(console).rindex("No space left")
 
 
 def test_the_snapshots_of_a_trajectory_that_was_left_are_not_counted(finished: Study):

@@ -73,7 +73,7 @@ def test_what_has_failed_or_was_stopped_waits_for_a_retry(finished: Study, state
     storage.write_json(layout.outcome(ended), outcome(state, "said so"))
     storage.write(layout.stop(ended), b"")
     storage.write(layout.checkpoint(ended, 3, 1), b"state")
-    todo, unread = study._missing(storage, small_study()[1], {ended, other} if again else set())
+    todo, unread, _ = study._missing(storage, small_study()[1], {ended, other} if again else set())
     assert (todo, unread) == ([ended] if again else [], 0)
     assert storage.exists(layout.outcome(ended)) != again
     assert storage.exists(layout.stop(ended)) != again
@@ -86,7 +86,7 @@ def test_snapshots_of_a_failed_run_are_measured_all_the_same(finished: Study):
     run = plan["runs"][0]["run"]
     rewrite_measurements(storage, plan, lambda row: None if (row["run"], row["step"]) == (run, 2) else row)
     storage.write_json(layout.outcome(run), outcome("failed", "NaN"))
-    assert study._missing(storage, small_study()[1]) == ([], 1)
+    assert study._missing(storage, small_study()[1]) == ([], 1, [])
 
 
 def test_a_retry_is_of_runs_that_there_are():
@@ -102,9 +102,9 @@ def test_failed_measurements_are_tried_again_by_a_retry_only(tmp_path: Path):
     run = plan["runs"][0]["run"]
     failed = {"state": "failed"}
     rewrite_measurements(storage, plan, lambda row: row | (failed if (row["run"], row["step"]) == (run, 2) else {}))
-    assert study._missing(storage, small_study()[1]) == ([], 0)
+    assert study._missing(storage, small_study()[1]) == ([], 0, [])
     storage.write_json(layout.PLAN, plan | {"retried": {run: 2}})
-    assert study._missing(storage, small_study()[1], {run}) == ([], 1)
+    assert study._missing(storage, small_study()[1], {run}) == ([], 1, [])
 
 
 def test_with_fail_fast_one_failure_stops_everything(finished: Study):

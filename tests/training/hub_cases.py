@@ -59,13 +59,14 @@ def on_loop(storage: GatedStorage, test: Callable[[Hub], Awaitable[Any]]) -> Any
 def rows_of(job: Job, variables: tuple[str, ...] | None = None) -> Rows:
     ways = {"distance": ("initial",), "velocity": ("previous",)}
     about = {"run": job.run, "attempt": 1, "step": job.name.step, "checksum": job.name.checksum, "probe": "p"}
+    about |= {"epoch": float(job.name.step), "split": "train", "outputs": "full"}
     rows = [
         about
-        | {"variable": name, "version": 1, "value": 1.0, "state": "measured"}
+        | {"variable": name, "version": 1, "value": 1.0, "state": "measured", "recorded_at": 1.0}
         | {"compared_with": compared_with(ways.get(name, ()), job.earlier)}
         for name in variables or job.wanted["p"]
     ]
-    profiles = [about | {"draw": 0, "variable": "trace", "version": 1, "values": [1.0]}]
+    profiles = [about | {"draw": 0, "variable": "trace", "version": 1, "values": [1.0], "recorded_at": 1.0}]
     return {"measurements": rows, "spectra": [about | {"draw": 0, "eigenvalues": [1.0]}], "profiles": profiles}
 
 

@@ -1,5 +1,6 @@
 """A few snapshots are measured in the launch's own process: the same rows, each once, and what fails fails alike."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,26 @@ def test_what_cannot_be_measured_fails_with_its_cause(trained: Finished, monkeyp
     assert set(frame["cause"]) == {"ValueError: no kernel of this"}
 
 
-def test_a_launch_that_is_stopped_keeps_what_was_measured(trained: Finished):
+def test_a_launch_that_is_stopped_keeps_what_was_measured(trained: Finished, monkeypatch: pytest.MonkeyPatch):
+    stopped, measure = threading.Event(), Measurer.measure
+    jobs: list[Any] = []
+
+    def one(self: Measurer, job: Any) -> Any:
+        jobs.append(job)
+        if len(jobs) > 1:
+            stopped.wait(60.0)
+        return measure(self, job)
+
     def stop(status: dict[str, Any]) -> None:
-        if sum(status["measured"].values()) or status["in_hand"]:
+        if sum(status["measured"].values()):
             raise Stopped("SIGINT: stopped")
 
+    monkeypatch.setattr(Measurer, "measure", one)
     with claim(trained.storage) as launch:
         with pytest.raises(Stopped, match="SIGINT"):
             here.measured_here(launch, ProbePool(), stop)
+        stopped.set()
+        assert len(Store(trained.storage).measurements()) == len(jobs[0].wanted) * len(VARIABLES)
         assert here.measured_here(launch, ProbePool(), no_wait)
     assert values(Store(trained.storage).measurements()) == by_a_prober(trained)
 
