@@ -53,10 +53,12 @@ def report(
 ) -> None:
     """Make a study's figures and report anew from its tables."""
     from pipeline.report import write_report
+    from pipeline.report_options import options
     from pipeline.storage import Storage
+    from pipeline.store import Store
 
     storage = Storage.at(path)
-    for name in write_report(storage, overrides):
+    for name in write_report(storage, options(Store(storage), overrides)):
         say(storage.path(name))
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -39,6 +39,15 @@ def labels(values: Sequence[Any]) -> list[Any]:
         if len(set(map(_key, found))) == len(set(map(_key, values))):
             return found
     return [_key(value) if isinstance(value, Mapping) else value for value in values]
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """A config's fields by their dotted names, each with its value."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _differing(value: Mapping[str, Any], fields: Sequence[str], among: Sequence[Mapping[str, Any]]) -> list[str]:

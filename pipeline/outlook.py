@@ -10,6 +10,7 @@ from pipeline.failures import retries
 from pipeline.further import read
 from pipeline.layout import Notice
 from pipeline.ledger import Ledger
+from pipeline.naming import flat
 from pipeline.plan import Run
 from pipeline.planned import plan_record
 from pipeline.spec import Study
@@ -120,17 +121,9 @@ def _values(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """The values that each field of some configs has, as text."""
     found: dict[str, list[str]] = {}
     for config in configs:
-        for field, value in _flat(config):
+        for field, value in flat(config):
             found.setdefault(field, []).append(str(value))
     return {field: list(dict.fromkeys(values)) for field, values in found.items()}
-
-
-def _flat(config: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{place}{key}.")
-        else:
-            yield f"{place}{key}", value
 
 
 def _told(values: Sequence[str] | None) -> str:

@@ -9,8 +9,7 @@ it has: what is whole is not looked at again.
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,10 @@ import pandas as pd
 
 from pipeline import layout, metrics, records
 from pipeline.loading import loading
+from pipeline.naming import flat
 from pipeline.storage import Storage
 from pipeline.store import Store
+from pipeline.tracking_mirror import RUN, STORAGE, TRAJECTORY, Mirror, tags_of
 from pipeline.tracking_report import describe, send_report
 from pipeline.tracking_uri import signed_in, sqlite_file
 
@@ -39,26 +40,12 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 TRAININGS = "tags.`tangentscope.run` != ''"
 """MLflow's filter for the runs that are trainings, and not the report."""
 
-_RUN, _STORAGE, _TRAJECTORY = "tangentscope.run", "tangentscope.storage", "tangentscope.trajectory"
 _MARK = "tangentscope.sent"
-_NONFINITE, _FAILURE = "nonfinite.", "failure"
+_FAILURE = "failure"
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 _BATCH = 800  # points in one call, which takes a thousand of points, params and tags together
 _PARAMS, _PARAM_LIMIT = 100, 6000
 _PAGE = 1000  # runs
-
-
-@dataclass
-class _Mirror:
-    """What MLflow has of a run; `sent` has its points, once they have been asked for."""
-
-    id: str
-    trajectory: str
-    status: str = "RUNNING"
-    tags: dict[str, str] = field(default_factory=dict)
-    params: set[str] = field(default_factory=set)
-    sent: dict[tuple[str, int], float] | None = None
-    seen: list[pd.DataFrame] = field(default_factory=list)  # rows of the store's that MLflow has, for its mark
 
 
 class Tracker:
@@ -77,7 +64,7 @@ class Tracker:
         self._records = {run["run"]: run for run in self.store.runs}
         self._client: MlflowClient | None = None
         self._experiment = ""
-        self._mirrors: dict[str, _Mirror] = {}
+        self._mirrors: dict[str, Mirror] = {}
         self._ended: set[str] = set()
         self._seen: dict[str, set[str]] = {"history": set(), "measurements": set()}
         self._measured: dict[str, set[tuple]] = defaultdict(set)
@@ -165,15 +152,15 @@ class Tracker:
         while token != "":
             page = client.search_runs([self._experiment], which, max_results=_PAGE, page_token=token)
             for each in page:
-                run = each.data.tags[_RUN]
-                if each.data.tags.get(_STORAGE) != self.storage.uri or run not in self._records:
+                run = each.data.tags[RUN]
+                if each.data.tags.get(STORAGE) != self.storage.uri or run not in self._records:
                     continue
-                trajectory = each.data.tags.get(_TRAJECTORY, "")
+                trajectory = each.data.tags.get(TRAJECTORY, "")
                 if trajectory != self._trajectory(run):
                     client.delete_run(each.info.run_id)
                     continue
                 tags, params = dict(each.data.tags), set(each.data.params)
-                self._mirrors[run] = _Mirror(each.info.run_id, trajectory, each.info.status, tags, params)
+                self._mirrors[run] = Mirror(each.info.run_id, trajectory, each.info.status, tags, params)
             token = page.token or ""
 
     def _artifact_location(self) -> str | None:
@@ -181,32 +168,18 @@ class Tracker:
         file = sqlite_file(self.uri)
         return (file.parent / "mlartifacts" / self.store.name).absolute().as_uri() if file else None
 
-    def _mirror(self, client: "MlflowClient", run: str) -> _Mirror:
+    def _mirror(self, client: "MlflowClient", run: str) -> Mirror:
         """MLflow's run of a training, made if there is none."""
         if run not in self._mirrors:
-            self._look(client, f"tags.`{_RUN}` = '{run}'")  # another tracker of this study may have been quicker
+            self._look(client, f"tags.`{RUN}` = '{run}'")  # another tracker of this study may have been quicker
         if run not in self._mirrors:
             record = self._records[run]
             attempt = records.read(self.storage, f"runs/{run}/attempts/0001.json", "attempt", {})
             start = int(attempt["started_at"] * 1000) if attempt else None
-            tags = self._tags(record)
+            tags = tags_of(self.store, record, self._trajectory(run))
             made = client.create_run(self._experiment, start, tags, run_name=record["name"])
-            self._mirrors[run] = _Mirror(made.info.run_id, tags[_TRAJECTORY], tags=tags, sent={})
+            self._mirrors[run] = Mirror(made.info.run_id, tags[TRAJECTORY], tags=tags, sent={})
         return self._mirrors[run]
-
-    def _tags(self, record: Mapping[str, Any]) -> dict[str, str]:
-        provenance = self.store.provenance()
-        config = record["config"]
-        model = dict(config["model"])
-        tags = {_RUN: record["run"], _STORAGE: self.storage.uri, _TRAJECTORY: self._trajectory(record["run"])}
-        tags |= {"study": self.store.name, "task": config["task"]["name"], "seed": record["seed"]}
-        tags |= {"model": model.pop("name"), **model}
-        tags |= {self.store.short(key): value for key, value in record["varied"].items()}
-        tags |= {"data": record["data"]["source"], "parameters": record["parameters"]}
-        tags |= {"git_commit": provenance.get("git_commit") or "none", "git_dirty": provenance.get("git_dirty")}
-        tags |= {f"repository.{name}": value for name, value in (provenance.get("repository") or {}).items()}
-        tags |= {f"version.{name}": version for name, version in provenance.get("versions", {}).items()}
-        return {key: str(value) for key, value in tags.items()}
 
     def _take(self, client: "MlflowClient", run: str, rows: pd.DataFrame, outcome: Mapping[str, Any] | None) -> bool:
         """Send what MLflow has not of a run, and end it if it is complete; False if it has other values."""
@@ -224,7 +197,7 @@ class Tracker:
     def _send(
         self,
         client: "MlflowClient",
-        mirror: _Mirror,
+        mirror: Mirror,
         run: str,
         rows: pd.DataFrame,
         outcome: Mapping[str, Any] | None,
@@ -246,11 +219,11 @@ class Tracker:
             mirror.status = "RUNNING"
         fresh = [point for point in finite if (point.key, point.step) not in sent]
         mirror.seen.append(rows)
-        tags = self._nonfinite(mirror, rows)
+        tags = mirror.nonfinite(rows)
         tags[_MARK] = metrics.mark(pd.concat(mirror.seen).drop_duplicates(["key", "step"], keep="last"))
         params = [
             Param(metrics.clean(key), str(value)[:_PARAM_LIMIT])
-            for key, value in _flat(self._records[run]["config"])
+            for key, value in flat(self._records[run]["config"])
             if metrics.clean(key) not in mirror.params
         ]
         chunks = [fresh[k : k + _BATCH] for k in range(0, len(fresh), _BATCH)] or [[]]
@@ -262,22 +235,13 @@ class Tracker:
         mirror.tags |= tags
         return True
 
-    def _points(self, client: "MlflowClient", mirror: _Mirror) -> dict[tuple[str, int], float]:
+    def _points(self, client: "MlflowClient", mirror: Mirror) -> dict[tuple[str, int], float]:
         """The points that MLflow has of a run."""
         if mirror.sent is None:
             keys = client.get_run(mirror.id).data.metrics
             history = (point for key in keys for point in client.get_metric_history(mirror.id, key))
             mirror.sent = {(point.key, point.step): point.value for point in history}
         return mirror.sent
-
-    def _nonfinite(self, mirror: _Mirror, rows: pd.DataFrame) -> dict[str, str]:
-        """Tags that say from which step on a curve has points that charts cannot show."""
-        bad = rows.loc[~np.isfinite(rows["value"])].sort_values("step").drop_duplicates("key")
-        tags = {
-            _NONFINITE + key: f"{value} at step {step}"
-            for key, value, step in zip(bad["key"], bad["value"], bad["step"], strict=True)
-        }
-        return {key: tag for key, tag in tags.items() if key not in mirror.tags}
 
     def _end_if_complete(self, client: "MlflowClient", run: str, outcome: Mapping[str, Any]) -> None:
         if run not in self._records or run in self._ended:
@@ -321,14 +285,6 @@ def _make_database(uri: str) -> None:
         made = Path(scratch) / file.name
         mlflow.MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments()
         Storage.at(file.parent).create(file.name, made.read_bytes())  # unless another launch was quicker
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def check(uri: str) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline import layout
 from pipeline.errors import UserError
 from pipeline.failures import retries
+from pipeline.naming import flat
 from pipeline.sealed import checksum
 from pipeline.storage import Storage
 from pipeline.store import Store
@@ -152,22 +153,14 @@ def _joined(known: Mapping[str, Any], plan: dict[str, Any], others: list[dict[st
     ids = {probe for run in runs for probe in run["probes"]}
     ours = {probe["probe"] for probe in plan["probes"]}
     probes = [*(each for each in known.get("probes", ()) if each["probe"] in ids - ours), *plan["probes"]]
-    configs = [dict(_flat(run["config"].get("config", {}), "config.")) for run in runs]
+    configs = [dict(flat(run["config"].get("config", {}), "config.")) for run in runs]
     fields = list(dict.fromkeys(key for config in configs for key in config))
     varied = [key for key in fields if len({repr(config.get(key)) for config in configs}) > 1]
     runs = [
         run | {"varied": {key: config.get(key) for key in varied}} for run, config in zip(runs, configs, strict=True)
     ]
-    ids = {each["run"] for each in others}
+    at_rest = {each["run"] for each in others}
     retried = {
-        key: {run: since for run, since in by_run.items() if run in ids} for key, by_run in retries(known).items()
+        key: {run: since for run, since in by_run.items() if run in at_rest} for key, by_run in retries(known).items()
     }
     return plan | {"varied": varied, "probes": probes, "runs": runs, **retried}
-
-
-def _flat(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +13,8 @@ from pipeline.report import numbers, summaries
 from pipeline.report.claims import CLAIMS, FEWEST_SEEDS, Finding
 from pipeline.report.ends import values_at_end
 from pipeline.report.figures import FIGURES, FULL_WIDTH, Drawing, render
-from pipeline.report.options import options
 from pipeline.report.view import SPLITS, View
 from pipeline.storage import Storage
-from pipeline.store import Store
 
 _Made = TypeVar("_Made")
 _RUNS_FILE = "runs.csv"
@@ -24,22 +22,22 @@ MOST_ROWS = 200  # of a table on the page; what is longer nobody reads, and a br
 _LARGEST_SVG = 600_000  # bytes; a curve of very many points is lighter as pixels
 
 
-def write_report(storage: Storage, overrides: Sequence[str] = ()) -> list[str]:
+def write_report(storage: Storage, options: Mapping[str, Any] | None = None) -> list[str]:
     """Write ``report.html`` and its figures (PNG and PDF) from what is on a study's storage now.
 
     The study may still be going on: what is absent is said. The same data give the same figures, byte for byte.
 
     Args:
         storage: The study's storage.
-        overrides: ``report.key=value`` in place of what the study says.
+        options: What to show, in place of what the study says.
 
     Returns:
         The names of the files written below the storage, the report first.
 
     Raises:
-        UserError: There is no study in `storage`, or an override that does not hold.
+        UserError: There is no study in `storage`.
     """
-    view = View(storage, options(Store(storage), overrides))
+    view = View(storage, options)
     drawings, notes = _drawings(view)
     names, images = [], []
     for drawing in drawings:

@@ -13,9 +13,9 @@ from torch import nn
 import pipeline
 from pipeline import progress
 from pipeline.errors import UserError
+from pipeline.naming import flat
 from pipeline.storage import Storage
 from pipeline.store import Store
-from pipeline.tracking import _flat
 
 INPUTS, LABELS = torch.linspace(-1, 1, 24).reshape(8, 3), torch.arange(8) % 2
 
@@ -159,7 +159,7 @@ def test_each_has_its_own_outcome_progress_and_parameters(train, tmp_path) -> No
     store = Store(Storage.at(tmp_path / "mine"))
     assert [run["name"] for run in store.runs] == ["lr=0.5 seed=0", "lr=0.5 seed=3"]
     assert [run.state for run in progress.now(store)] == ["finished", "finished"]
-    assert dict(_flat(store.runs[1]["config"]))["config.lr"] == 0.5
+    assert dict(flat(store.runs[1]["config"]))["config.lr"] == 0.5
     assert sorted(pipeline.load(tmp_path / "mine")["seed"].unique()) == [0, 3]
     provenance = store.provenance()
     assert provenance["seeds"] == [0, 3]

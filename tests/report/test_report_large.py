@@ -9,6 +9,8 @@ from synthetic_study import a_run, write_study
 from pipeline.errors import UserError
 from pipeline.report import ends, page, write_report
 from pipeline.report.view import View
+from pipeline.report_options import options
+from pipeline.store import Store
 
 NO_FIGURE = {"figures": ["layer_traces"]}  # which were not measured
 
@@ -47,11 +49,11 @@ def test_figures_that_are_asked_for_no_more_are_removed_and_others_stay(tmp_path
     write_report(storage)
     storage.write("figures/mine.png", b"a figure of my own")
     assert {"curves.png", "effective_rank.png"} <= set(storage.list("figures"))
-    write_report(storage, ["report.figures=[effective_rank]"])
+    write_report(storage, options(Store(storage), ["report.figures=[effective_rank]"]))
     assert storage.list("figures") == ["effective_rank.pdf", "effective_rank.png", "mine.png"]
 
 
 @pytest.mark.parametrize("override", ["figures=[curves]", "report.figure=[curves]", "report.x=week", "report.x=[", "x"])
 def test_an_override_that_does_not_hold(override: str, tmp_path: Path):
     with pytest.raises(UserError, match=r"override|command line"):
-        write_report(write_study(tmp_path, [a_run()]), [override])
+        options(Store(write_study(tmp_path, [a_run()])), [override])
