@@ -4,6 +4,7 @@ import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache, partial
 from operator import is_
 from typing import Any
@@ -166,8 +167,8 @@ def places_in(value: Any) -> Iterator[Place]:
 
 
 def attributes_of(owner: object) -> Iterator[Place]:
-    """An object's attributes."""
-    if hasattr(owner, "__dict__"):
+    """An object's attributes; of a weak proxy none, which stands for an object that belongs to somebody else."""
+    with suppress(AttributeError):  # a proxy says that it has what its object has
         yield Mapping(object.__getattribute__(owner, "__dict__"))
     if (slots := Attributes.of_slots(owner)) is not None:
         yield slots

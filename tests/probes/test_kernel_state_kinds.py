@@ -5,6 +5,7 @@ import inspect
 import random
 import types
 import warnings
+import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -244,6 +245,22 @@ def test_modules_that_guard_their_attributes():
     assert not steps.any()
     assert not calls.any()
     assert not hasattr(model, "later")
+
+
+class Trainer:
+    """Owns a network, and lets itself be called."""
+
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize("owner", [Trainer(), Trainer, nn.Linear(2, 2)], ids=["object", "class", "module"])
+def test_a_weak_proxy_of_what_owns_the_network(owner: Any):
+    """As trainers leave one in the modules that they train: it says that it has the attributes of its object."""
+    model, points = net(ordinary), inputs()
+    expected = brute_force_kernel(model, points, "full")
+    model.trainer = weakref.proxy(owner)
+    assert relative_error(tangent_kernel(model, points), expected) < 1e-5
+    assert type(model.trainer) in weakref.ProxyTypes
 
 
 def test_lazy_modules_and_hooks_are_left_alone():
