@@ -118,7 +118,7 @@ def keep_cause(launch: Launch, attempt: Attempt, rank: int, outcome: Mapping[str
 def _deaths(launch: Launch, earlier: Sequence[Mapping[str, Any]], start: int) -> int:
     """How often a run was current when its worker group died, in this launch.
 
-    What ended a start of the group, such as the death of Ray Train's controller, took the run along that was current:
+    What ended a start of the group, a death beside its workers, took the run along that was current:
     no blame of its own. Nor of what ended an earlier launch.
     """
     starts = [record.get("start", 0) for record in earlier if record.get("launch") == launch.epoch]

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 import psutil
 import ray
 import ray.exceptions
-from ray._private import state
-from ray.core.generated import gcs_pb2
 from ray.train import ControllerError
-from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from pipeline.errors import Lost, one_line
 
@@ -70,23 +67,9 @@ def lost_with_ray() -> Iterator[None]:
 
 
 def starts_again(error: Exception) -> bool:
-    """Whether a worker group is started again after what ended it: the death of its controller, not of its workers.
+    """Whether a worker group is started again after what ended it: a death beside its workers, not of one of them.
 
     Ray Train starts dead workers again by itself, and gives up when that has been in vain for each run. What is no
     death would come again.
     """
     return isinstance(error, (ray.exceptions.RayActorError, ControllerError))
-
-
-def free_reserved_by_the_dead() -> None:
-    """Free what this job's dead actors had reserved of the cluster; Ray does so only when the whole job has ended.
-
-    Without Ray Train's own actor for it, which takes a processor for three seconds to start. What it asks Ray for is
-    private: no public call tells who has reserved what.
-    """
-    job = ray.get_runtime_context().get_job_id()
-    dead = {actor for actor, record in state.actors().items() if record["State"] == "DEAD"}
-    for record in state.state._connect_and_get_accessor().get_placement_group_table():
-        group = gcs_pb2.PlacementGroupTableData.FromString(record)  # pyright: ignore[reportAttributeAccessIssue]
-        if group.creator_job_id.hex() == job and group.creator_actor_id.hex() in dead:
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))

@@ -16,7 +16,7 @@ from pipeline.cluster.controller import Trainer
 from pipeline.cluster.group import Group, train_group
 from pipeline.cluster.hub import Hub
 from pipeline.cluster.loopback import LoopbackConfig, alone
-from pipeline.cluster.losses import free_reserved_by_the_dead, starts_again
+from pipeline.cluster.losses import starts_again
 from pipeline.cluster.probers import SURVIVE, Probers
 from pipeline.cluster.tracker import TrackerActor
 from pipeline.errors import Lost, no_room, one_line
@@ -167,11 +167,6 @@ class Crew:
                 if not starts_again(error) or start == _STARTS - 1:
                     causes.append(one_line(error))
                     return
-            try:
-                free_reserved_by_the_dead()
-            except ray.exceptions.RayError as error:
-                causes.append(one_line(error))
-                return
 
     def _trainer(self, number: int, start: int, data_dir: str | None) -> Trainer:
         train, storage = self.resources.train, self.launch.storage

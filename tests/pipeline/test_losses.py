@@ -15,14 +15,14 @@ from pipeline.errors import Lost
 @pytest.mark.parametrize(
     ("error", "again"),
     [
-        (ray.exceptions.ActorDiedError(), True),  # the controller
+        (ray.exceptions.ActorDiedError(), True),
         (ray.exceptions.ActorUnavailableError("no answer", None), True),
         (ControllerError(RuntimeError("no placement group")), True),
         (WorkerGroupError("workers died too often", {0: RuntimeError()}), False),
         (ValueError("a mistake of the code"), False),
     ],
 )
-def test_a_group_starts_again_where_its_controller_died(error: Exception, again: bool):
+def test_a_group_starts_again_after_a_death_beside_its_workers(error: Exception, again: bool):
     assert starts_again(error) == again
 
 

@@ -69,7 +69,6 @@ OF_OURS: dict[str, Callable] = {
     "tracker": titled("ray::TrackerActor"),
 }
 OF_RAY: dict[str, Callable] = {
-    "controller": titled("ray::TrainController"),
     "dashboard agent": titled("ray::DashboardAgent"),
     "environment agent": titled("ray::RuntimeEnvAgent"),
     "control store": titled("/gcs/gcs_server"),

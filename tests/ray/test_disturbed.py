@@ -75,20 +75,6 @@ def test_killing_a_training_worker_and_a_prober_loses_and_doubles_nothing(launch
         assert len(steps) == len(set(steps)) > 0
 
 
-def test_the_death_of_what_carries_a_run_is_not_the_runs(launch, straight, tmp_path):
-    """Of Ray Train's controller, which takes its workers along: the launch starts the group again."""
-    hit = launch(tmp_path / "small", "--offline", **LONG)
-    hit.until(lambda: half_trained(hit))
-    (controller,) = hit.descendants("ray::TrainController")
-    controller.kill()
-    hit.finish()
-    attempts = [hit.storage.read_json(f"runs/{the_run(hit)}/attempts/{number:04d}.json") for number in (1, 2)]
-    assert [(attempt["launch"], attempt["start"]) for attempt in attempts] == [(1, 0), (1, 1)]
-    assert attempts[1]["resumed_at"] > 0
-    same_numbers(hit, straight)
-
-
-@pytest.mark.slow  # tests/pipeline/test_carrying.py has the rule itself
 def test_a_launch_starts_another_ray_where_its_own_has_died(launch, straight, tmp_path):
     hit = launch(tmp_path / "small", **LONG)
     hit.until(lambda: half_trained(hit))

@@ -54,7 +54,7 @@ def test_deaths_of_an_earlier_launch_do_not_count(storage: Storage) -> None:
 @pytest.mark.parametrize(
     ("starts", "ended"),
     [
-        ((0, 0), False),  # died once, and then with the group's controller
+        ((0, 0), False),  # died once, and then with what the group needs
         ((0, 1, 2, 3), False),  # whatever carries it dies again and again
         ((0, 1, 1), True),
         ((0, 0, 1), True),
