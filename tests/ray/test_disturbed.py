@@ -75,6 +75,7 @@ def test_killing_a_training_worker_and_a_prober_loses_and_doubles_nothing(launch
         assert len(steps) == len(set(steps)) > 0
 
 
+@pytest.mark.slow  # tests/pipeline/test_carrying.py has the rule itself
 def test_a_launch_starts_another_ray_where_its_own_has_died(launch, straight, tmp_path):
     hit = launch(tmp_path / "small", **LONG)
     hit.until(lambda: half_trained(hit))
