@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 from kernel_peers.busy import others
 
 COMMAND = Path(__file__).parent / "kernels_of_real_models.py"
 
 
+@pytest.mark.slow
 def test_the_command_measures_what_agrees_with_the_reference(tmp_path: Path):
     """Of a network of torch alone. vmap(jacrev) cannot take GRUs: a loop takes its place, and the page says so."""
     few = ["--models", "gru", "--points", "2", "--rounds", "2", "--least", "0"]

@@ -90,8 +90,9 @@ def test_vectors_that_follow_an_attribute_come_along():
     """``follow_batch`` makes them while collating; a mini-batch of some of the graphs needs them as well."""
     graphs = [molecule(3), molecule(2), molecule(5)]
     for graph in graphs:
-        graph.parts = torch.randn(len(graph.x) - 1, 4)
+        graph.parts = torch.randn(len(graph.x) - 1, 4, dtype=torch.float64)
     inputs = Batch.from_data_list(graphs, follow_batch=["parts"])
     model = Net(lambda net, g: global_add_pool(net.layer(g.parts), g.parts_batch, g.num_graphs), layer=nn.Linear(4, 2))
+    model.double()
     sums = torch.stack([torch.cat([graph.parts.sum(0), torch.tensor([len(graph.parts)])]) for graph in graphs])
-    equal(tangent_kernel(model, inputs), torch.kron(sums @ sums.T, torch.eye(2)).to(torch.float32))
+    equal(tangent_kernel(model, inputs), torch.kron(sums @ sums.T, torch.eye(2, dtype=torch.float64)))

@@ -22,7 +22,7 @@ from pipeline.storage import Storage
 from pipeline.store import Store
 from tasks import Mnist
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]  # tests/cli/test_readme.py has both trainers as well
 
 STEPS, BATCH, TOGETHER, RATE = 6, 8, 2, 0.1  # an update is of two batches
 MEASURED = ["trace", "entropy", "kinetic_energy"]
