@@ -29,11 +29,6 @@ class Counts:
     failed: int = 0
     of: Mapping[tuple[str, str], Count] = field(default_factory=dict)
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether every value has been measured or has failed."""
-        return self.measured + self.failed == self.planned
-
 
 def counts(storage: Storage, plan: Mapping[str, Any]) -> dict[str, Counts]:
     """Count the values that a plan wants, by run; every planned run is there.
