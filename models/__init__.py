@@ -14,25 +14,25 @@ add one, write `models/bottleneck.py`:
 and add its line to `MODELS`. Models do not import each other.
 """
 
-from models.actor_critic import ActorCritic
-from models.base import Model, ModelError
-from models.cnn import CNN
-from models.gcn import GCN
-from models.gin import GIN
-from models.lstm import LSTM
-from models.mlp import MLP
-from models.resnet18 import ResNet18
-from models.s4d import S4D
-from models.solvable.diagonal_linear import DiagonalLinear
-from models.solvable.linear import Linear
-from models.solvable.linear_net import LinearNet
-from models.solvable.multilinear import Multilinear
-from models.solvable.scalar_net import ScalarNet
-from models.solvable.skill_bases import SkillBases
-from models.transformer import Transformer
-from models.vae import VAE
-from models.vgg16 import VGG16
-from models.vit import ViT
+from tangentscope.models.actor_critic import ActorCritic
+from tangentscope.models.base import Model, ModelError
+from tangentscope.models.cnn import CNN
+from tangentscope.models.gcn import GCN
+from tangentscope.models.gin import GIN
+from tangentscope.models.lstm import LSTM
+from tangentscope.models.mlp import MLP
+from tangentscope.models.resnet18 import ResNet18
+from tangentscope.models.s4d import S4D
+from tangentscope.models.solvable.diagonal_linear import DiagonalLinear
+from tangentscope.models.solvable.linear import Linear
+from tangentscope.models.solvable.linear_net import LinearNet
+from tangentscope.models.solvable.multilinear import Multilinear
+from tangentscope.models.solvable.scalar_net import ScalarNet
+from tangentscope.models.solvable.skill_bases import SkillBases
+from tangentscope.models.transformer import Transformer
+from tangentscope.models.vae import VAE
+from tangentscope.models.vgg16 import VGG16
+from tangentscope.models.vit import ViT
 
 MODELS: dict[str, type[Model]] = {
     "mlp": MLP,

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import ACTIVATIONS, Activation, Model, ModelError, image_shape, initialise
+from tangentscope.models.base import ACTIVATIONS, Activation, Model, ModelError, image_shape, initialise
 
 Positive = Annotated[int, Field(ge=1)]
 

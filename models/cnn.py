@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from models.base import ACTIVATIONS, Activation, Depth, Init, Model, Scale, image_shape, initialise
+from tangentscope.models.base import ACTIVATIONS, Activation, Depth, Init, Model, Scale, image_shape, initialise
 
 KERNEL = 3
 LEAST_SIDE = 4  # smaller maps are not pooled: a deep network would have nothing left

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.graphs import GraphModel, added
+from tangentscope.models.graphs import GraphModel, added
 
 
 class GCN(GraphModel, frozen=True):

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from models.graphs import GraphModel
+from tangentscope.models.graphs import GraphModel
 
 
 class GIN(GraphModel, frozen=True):

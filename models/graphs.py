@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.base import Codes, Depth, Model, ModelError
+from tangentscope.models.base import Codes, Depth, Model, ModelError
 
 Norm = Literal["batch", "layer", "none"]
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": nn.Identity}

@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import Depth
-from models.sequences import SequenceModel
+from tangentscope.models.base import Depth
+from tangentscope.models.sequences import SequenceModel
 
 
 class LSTM(SequenceModel, frozen=True):

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from models.base import ACTIVATIONS, Activation, Depth, Init, Model, Scale, initialise
+from tangentscope.models.base import ACTIVATIONS, Activation, Depth, Init, Model, Scale, initialise
 
 
 class MLP(Model, frozen=True):

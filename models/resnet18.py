@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import Model, image_shape
+from tangentscope.models.base import Model, image_shape
 
 Norm = Literal["batch", "group", "none"]
 GROUPS = 32  # at most, as Wu and He 2018 have them

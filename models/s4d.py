@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import Depth
-from models.sequences import SequenceModel
+from tangentscope.models.base import Depth
+from tangentscope.models.sequences import SequenceModel
 
 SLOWEST, FASTEST = 1e-3, 1e-1  # steps of time at the start
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import Codes, Model, ModelError, image_shape
+from tangentscope.models.base import Codes, Model, ModelError, image_shape
 
 PADDING = 0  # the code, in each feature, of a position beyond the end of a shorter sequence
 

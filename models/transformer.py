@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.base import Codes, Depth, Model
-from models.sequences import tagger
+from tangentscope.models.base import Codes, Depth, Model
+from tangentscope.models.sequences import tagger
 
 
 class Transformer(Model, frozen=True):

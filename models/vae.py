@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import ACTIVATIONS, Activation, Depth, Model, ModelError, image_shape, initialise
+from tangentscope.models.base import ACTIVATIONS, Activation, Depth, Model, ModelError, image_shape, initialise
 
 KERNEL = 3
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from models.base import Model, ModelError, image_shape
+from tangentscope.models.base import Model, ModelError, image_shape
 
 # By stage, between two poolings: how many convolutions, and of how many times `width` channels.
 STAGES = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))

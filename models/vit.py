@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.base import Depth, Model, ModelError, image_shape
+from tangentscope.models.base import Depth, Model, ModelError, image_shape
 
 
 class ViT(Model, frozen=True):

@@ -1,26 +1,24 @@
-"""The pipeline: from a study file to trained runs, measured snapshots, MLflow runs, tables and figures.
-
->>> import pipeline
->>> measurements = pipeline.load("results/quickstart")  # doctest: +SKIP
-"""
+"""The pipeline: from a study file to trained runs, measured snapshots, MLflow runs, tables and figures."""
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.shadows import check_not_shadowed
-from pipeline.store import load
-
 if TYPE_CHECKING:
-    from pipeline.attached import attach
+    from tangentscope.pipeline.driver.attach.attach import attach
+    from tangentscope.pipeline.store.reader import load
 
 __all__ = ["attach", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "attach":  # loads torch, which reading a table does not need
-        check_not_shadowed()
-        from pipeline.attached import attach
+    """Both are loaded when they are asked for: no wing waits for another one that it does not use."""
+    if name == "attach":
+        from tangentscope.pipeline.driver.attach.attach import attach
 
         return attach
+    if name == "load":
+        from tangentscope.pipeline.store.reader import load
+
+        return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

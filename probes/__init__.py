@@ -4,16 +4,16 @@
 >>> model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Tanh(), torch.nn.Linear(32, 3))
 >>> inputs = torch.randn(1000, 8)
 >>> draws = probes.draw_indices(len(inputs), draws=20, size=16, seed=0)
->>> measurement = probes.measure(model, inputs, draws, outputs="full", variables=("trace", "entropy"))
+>>> measurement = tangentscope.probes.measure(model, inputs, draws, outputs="full", variables=("trace", "entropy"))
 >>> measurement.mean("entropy"), measurement.stderr("entropy")  # doctest: +SKIP
 
 Letters used in shapes: N data points, O outputs per point, P parameters, side = N·O (full) or N (traced, summed).
 """
 
-from probes.features.conjugate_kernel import conjugate_kernels
-from probes.features.last_layer import FeatureMap, Features, feature_map
-from probes.features.metrics import FeatureMetrics, feature_metrics
-from probes.kernels import (
+from tangentscope.probes.feature_metrics import FeatureMetrics, feature_metrics
+from tangentscope.probes.features.conjugate_kernel import conjugate_kernels
+from tangentscope.probes.features.last_layer import FeatureMap, Features, feature_map
+from tangentscope.probes.kernels import (
     KernelPlan,
     LayerPlan,
     OutputTreatment,
@@ -25,11 +25,11 @@ from probes.kernels import (
     layer_traces,
     tangent_kernel,
 )
-from probes.measure import Measurement, draw_indices, measure
-from probes.spectrum import Spectrum, eigenvalues, spectrum
-from probes.variables import VARIABLES, Variable, collective_variables, givens_of
-from probes.variables.features import FEATURE_VARIABLES
-from probes.variables.features.learnability import learnability
+from tangentscope.probes.measure import Measurement, draw_indices, measure
+from tangentscope.probes.spectra.exact import Spectrum, eigenvalues, spectrum
+from tangentscope.probes.variables import VARIABLES, Variable, collective_variables, givens_of
+from tangentscope.probes.variables.features import FEATURE_VARIABLES
+from tangentscope.probes.variables.features.learnability import learnability
 
 __all__ = [
     "FEATURE_VARIABLES",

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 
-from probes.kernels.batch import Batch
-from probes.kernels.checks import check_devices, check_level, check_model, check_numbers
-from probes.kernels.function import Function
-from probes.kernels.memory import ceiling, saved_bytes
-from probes.kernels.observation import check_shape
-from probes.kernels.observe import deterministic
-from probes.kernels.output import Output
+from tangentscope.probes.kernels.engine.memory import ceiling, saved_bytes
+from tangentscope.probes.kernels.gradients.observation import check_shape
+from tangentscope.probes.network.batch import Batch
+from tangentscope.probes.network.checks import check_devices, check_level, check_model, check_numbers
+from tangentscope.probes.network.deterministic import deterministic
+from tangentscope.probes.network.function import Function
+from tangentscope.probes.network.output import Output
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Loss of a batch from outputs [n, ...] and targets [n, ...]; it is called with one point, so that a mean is a sum."""

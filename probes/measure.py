@@ -14,16 +14,16 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
-from probes.givens import OF_POINTS, Loss, givens_at, outputs_of
-from probes.kernels import OutputTreatment, draw_kernels, draw_kernels_and_traces
-from probes.kernels.batch import checked_draws
-from probes.kernels.checks import Chosen
-from probes.kernels.function import Function
-from probes.kernels.output import Output
-from probes.kernels.treatment import check_treatment as check_known
-from probes.spectrum import spectra
-from probes.variables import VARIABLES, check_names, check_treatment, evaluate, givens_of
-from probes.variables.needs import GIVENS, defined, known_of
+from tangentscope.probes.givens import OF_POINTS, Loss, givens_at, outputs_of
+from tangentscope.probes.kernels import OutputTreatment, draw_kernels, draw_kernels_and_traces
+from tangentscope.probes.kernels.treatment import check_treatment as check_known
+from tangentscope.probes.network.batch import checked_draws
+from tangentscope.probes.network.checks import Chosen
+from tangentscope.probes.network.function import Function
+from tangentscope.probes.network.output import Output
+from tangentscope.probes.spectra.exact import spectra
+from tangentscope.probes.variables import VARIABLES, check_names, check_treatment, evaluate, givens_of
+from tangentscope.probes.variables.resolve import GIVENS, defined, known_of
 
 
 @dataclass(frozen=True)

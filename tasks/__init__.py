@@ -16,24 +16,26 @@ A task is a frozen config whose fields a study file spells out. To add one, writ
 and add its line to `TASKS`.
 """
 
-from tasks.atari import Atari
-from tasks.auto_mpg import AutoMpg
-from tasks.base import DataError, MissingDataError, NetworkError, Split, Task, TaskData
-from tasks.cartpole import CartPole
-from tasks.catch import Catch
-from tasks.cifar import Cifar10, Cifar100
-from tasks.fashion_mnist import FashionMnist
-from tasks.games import Game
-from tasks.gaussian_linear import GaussianLinear
-from tasks.greek import Greek
-from tasks.mnist import Mnist
-from tasks.mnist_vae import MnistVae
-from tasks.modular import Modular
-from tasks.molecules import MoleculeLabels
-from tasks.published import Published
-from tasks.sines import Sines
-from tasks.sparse_parity import SparseParity
-from tasks.step import Step
+from tangentscope.tasks.atari import Atari
+from tangentscope.tasks.auto_mpg import AutoMpg
+from tangentscope.tasks.base import Task
+from tangentscope.tasks.cartpole import CartPole
+from tangentscope.tasks.catch import Catch
+from tangentscope.tasks.cifar import Cifar10, Cifar100
+from tangentscope.tasks.data import Split, TaskData
+from tangentscope.tasks.errors import DataError, MissingDataError, NetworkError
+from tangentscope.tasks.fashion_mnist import FashionMnist
+from tangentscope.tasks.games import Game
+from tangentscope.tasks.gaussian_linear import GaussianLinear
+from tangentscope.tasks.greek import Greek
+from tangentscope.tasks.mnist import Mnist
+from tangentscope.tasks.mnist_vae import MnistVae
+from tangentscope.tasks.modular import Modular
+from tangentscope.tasks.molecules import MoleculeLabels
+from tangentscope.tasks.readers.published import Published
+from tangentscope.tasks.sines import Sines
+from tangentscope.tasks.sparse_parity import SparseParity
+from tangentscope.tasks.step import Step
 
 TASKS: dict[str, type[Task]] = {
     "mnist": Mnist,

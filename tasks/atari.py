@@ -10,8 +10,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from pydantic import Field, field_validator
 
-from tasks.base import DataError
-from tasks.games import Game
+from tangentscope.tasks.errors import DataError
+from tangentscope.tasks.games import Game
 
 _HEIGHT, _WIDTH = 210, 160  # of ALE's screen
 _POOL = 4  # pixels that become one, in each direction

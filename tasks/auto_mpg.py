@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from tasks.base import DataError, Split, TaskData
-from tasks.published import Published
-from tasks.regression import Regression
-from tasks.text import plain
+from tangentscope.tasks.data import Split, TaskData
+from tangentscope.tasks.errors import DataError
+from tangentscope.tasks.readers.published import Published
+from tangentscope.tasks.regression import Regression
+from tangentscope.tasks.text import plain
 
 FILE = "auto-mpg.data"
 HOME = "https://archive.ics.uci.edu/dataset/9/auto+mpg"

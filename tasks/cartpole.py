@@ -8,7 +8,7 @@ import gymnasium
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.wrappers import TimeLimit
 
-from tasks.games import Game
+from tangentscope.tasks.games import Game
 
 _LONGEST = 500  # steps, as in Gymnasium's CartPole-v1
 

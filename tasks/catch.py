@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from pydantic import Field
 
-from tasks.games import Game
+from tangentscope.tasks.games import Game
 
 _CELLS = 10  # a side of the field
 _PADDLE = 2  # cells

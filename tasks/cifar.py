@@ -9,10 +9,11 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from tasks.base import DataError, TaskData
-from tasks.batches import read_batches
-from tasks.images import Images, ImageTask, crop_and_flip
-from tasks.published import Published
+from tangentscope.tasks.data import TaskData
+from tangentscope.tasks.errors import DataError
+from tangentscope.tasks.readers.cifar_batches import read_batches
+from tangentscope.tasks.readers.images import Images, ImageTask, crop_and_flip
+from tangentscope.tasks.readers.published import Published
 
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 

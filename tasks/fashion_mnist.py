@@ -5,10 +5,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.base import TaskData
-from tasks.idx import CLASSES, read_images
-from tasks.images import ImageTask
-from tasks.published import Published
+from tangentscope.tasks.data import TaskData
+from tangentscope.tasks.readers.idx import CLASSES, read_images
+from tangentscope.tasks.readers.images import ImageTask
+from tangentscope.tasks.readers.published import Published
 
 PUBLISHED_MD5 = {  # of the uncompressed files
     "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",

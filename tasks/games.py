@@ -19,7 +19,9 @@ from gymnasium.spaces import Box, Discrete
 from pydantic import Field
 from torch import Tensor
 
-from tasks.base import DataError, Split, Task, TaskData
+from tangentscope.tasks.base import Task
+from tangentscope.tasks.data import Split, TaskData
+from tangentscope.tasks.errors import DataError
 
 Policy = Callable[[Tensor], Tensor]
 """Actions `[n]` for observations `[n, ...]` as networks take them."""

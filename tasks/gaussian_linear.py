@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from tasks.base import Split, TaskData
-from tasks.regression import Regression
+from tangentscope.tasks.data import Split, TaskData
+from tangentscope.tasks.regression import Regression
 
 
 class GaussianLinear(Regression, frozen=True):

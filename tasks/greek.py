@@ -11,10 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.base import DataError, MissingDataError, Split, Task, TaskData
-from tasks.published import Published
-from tasks.text import plain
-from tasks.treebanks import Sentence, read_sentences
+from tangentscope.tasks.base import Task
+from tangentscope.tasks.data import Split, TaskData
+from tangentscope.tasks.errors import DataError, MissingDataError
+from tangentscope.tasks.readers.published import Published
+from tangentscope.tasks.readers.treebanks import Sentence, read_sentences
+from tangentscope.tasks.text import plain
 
 RELEASE = "r2.17"
 PADDING, UNKNOWN, FIRST = 0, 1, 2  # codes: of no word, of what training has not, and from where the others begin

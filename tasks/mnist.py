@@ -9,10 +9,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from tasks.base import DataError, TaskData
-from tasks.idx import CLASSES, SIDE, read_images
-from tasks.images import Images, ImageTask
-from tasks.published import Published
+from tangentscope.tasks.data import TaskData
+from tangentscope.tasks.errors import DataError
+from tangentscope.tasks.readers.idx import CLASSES, SIDE, read_images
+from tangentscope.tasks.readers.images import Images, ImageTask
+from tangentscope.tasks.readers.published import Published
 
 PUBLISHED_MD5 = {  # of the uncompressed files
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",

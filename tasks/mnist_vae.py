@@ -6,8 +6,9 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.base import NetworkError, Split, TaskData
-from tasks.mnist import MnistImages
+from tangentscope.tasks.data import Split, TaskData
+from tangentscope.tasks.errors import NetworkError
+from tangentscope.tasks.mnist import MnistImages
 
 
 @runtime_checkable

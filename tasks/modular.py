@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.base import DataError, Split, Task, TaskData
+from tangentscope.tasks.base import Task
+from tangentscope.tasks.data import Split, TaskData
+from tangentscope.tasks.errors import DataError
 
 Operation = Literal["division", "addition", "subtraction", "multiplication"]
 _RESULTS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {

@@ -14,10 +14,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasks.base import DataError, Split, Task, TaskData
-from tasks.ogb import SPLITS, TABLE, Molecules, molecules_of, read_molecules
-from tasks.published import Published
-from tasks.smiles import ATOM_CODES, BOND_CODES, rdkit_version, reader
+from tangentscope.tasks.base import Task
+from tangentscope.tasks.data import Split, TaskData
+from tangentscope.tasks.errors import DataError
+from tangentscope.tasks.readers.ogb import SPLITS, TABLE, Molecules, molecules_of, read_molecules
+from tangentscope.tasks.readers.published import Published
+from tangentscope.tasks.readers.smiles import ATOM_CODES, BOND_CODES, rdkit_version, reader
 
 Size = Annotated[int, Field(ge=1)]
 DATA_SETS = {
@@ -31,7 +33,7 @@ DATA_SETS = {
 class MoleculeLabels(Task, frozen=True):
     """Predict binary labels of molecules, such as what they are active against; the kernel is of a logit for each.
 
-    Inputs are graphs of atoms and bonds with OGB's features as codes (see `tasks.smiles`). Targets are float32
+    Inputs are graphs of atoms and bonds with OGB's features as codes (see `tasks.readers.smiles`). Targets are float32
     `[n, labels]`: 0, 1, or NaN where nothing was measured. Splits are by scaffold, as the files have them.
 
     Args:
@@ -138,7 +140,7 @@ class MoleculeLabels(Task, frozen=True):
     def _split(
         self, molecules: Molecules, split: str, labels: np.ndarray, table: Path, read: Callable[[str], Any]
     ) -> Split:
-        from tasks.graphs import Graphs  # loads PyTorch Geometric, which takes seconds
+        from tangentscope.tasks.graphs import Graphs  # loads PyTorch Geometric, which takes seconds
 
         # These draws are part of a run's identity, and only RandomState promises the same ones in every numpy release.
         rows = molecules.rows[split]

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tasks.base import Task
+from tangentscope.tasks.base import Task
 
 
 class Regression(Task, frozen=True):

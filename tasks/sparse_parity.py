@@ -9,7 +9,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from tasks.base import Split, Task, TaskData
+from tangentscope.tasks.base import Task
+from tangentscope.tasks.data import Split, TaskData
 
 SCORED = 20  # skills whose strengths are recorded, the most frequent ones
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from models.base import Model, ModelError
+from tangentscope.models.base import Model, ModelError
 
 
 class Solvable(Model, frozen=True):

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.solvable.base import Solvable, draw, numbers, single_output
-from models.solvable.modes import grown, log_growth, over, sigmoidal
+from tangentscope.models.solvable.base import Solvable, draw, numbers, single_output
+from tangentscope.models.solvable.modes import grown, log_growth, over, sigmoidal
 
 
 class DiagonalLinear(Solvable, frozen=True):

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import nn
 
-from models.solvable.base import Solvable, draw, numbers
-from models.solvable.modes import exponential, over
+from tangentscope.models.solvable.base import Solvable, draw, numbers
+from tangentscope.models.solvable.modes import exponential, over
 
 
 class Linear(Solvable, frozen=True):

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import nn
 
-from models.base import ModelError
-from models.solvable.base import Solvable, draw, numbers
-from models.solvable.modes import expit, logit, over, sigmoidal, starting_logits
+from tangentscope.models.base import ModelError
+from tangentscope.models.solvable.base import Solvable, draw, numbers
+from tangentscope.models.solvable.modes import expit, logit, over, sigmoidal, starting_logits
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 _LEARNED = 40.0  # a logit at which a strength is its limit, in float64

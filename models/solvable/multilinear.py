@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import ModelError
-from models.solvable.base import Solvable, numbers, single_output
-from models.solvable.modes import grown, log_growth, over, sigmoidal
+from tangentscope.models.base import ModelError
+from tangentscope.models.solvable.base import Solvable, numbers, single_output
+from tangentscope.models.solvable.modes import grown, log_growth, over, sigmoidal
 
 TIME_GAIN = 1 / 22
 """By how much a two-layer ReLU net of width 1000 is slower, fitted on a single skill: B² of Nam fig. 5.2."""

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.base import ModelError
-from models.solvable.base import Solvable, draw, numbers, single_output
-from models.solvable.modes import grown, log_growth, over
+from tangentscope.models.base import ModelError
+from tangentscope.models.solvable.base import Solvable, draw, numbers, single_output
+from tangentscope.models.solvable.modes import grown, log_growth, over
 
 
 class ScalarNet(Solvable, frozen=True):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import xlog1py, zeta
 
-from models.solvable.modes import expit, starting_logits
+from tangentscope.models.solvable.modes import expit, starting_logits
 
 EXPONENTS: Mapping[str, Callable[[float], float]] = {
     "time": lambda alpha: -alpha / (alpha + 1),

@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.base import ModelError
-from models.solvable.base import Solvable, numbers, single_output
-from models.solvable.modes import grown, log_growth, over
+from tangentscope.models.base import ModelError
+from tangentscope.models.solvable.base import Solvable, numbers, single_output
+from tangentscope.models.solvable.modes import grown, log_growth, over
 
 DATA_SHOTS = 800
 """D_c: samples of a skill that a two-layer ReLU net of width 1000 needs, fitted on a single skill (Nam fig. 5.2)."""

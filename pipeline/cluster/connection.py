@@ -5,15 +5,14 @@ from contextlib import contextmanager
 
 import ray
 
-from pipeline import ahead
-from pipeline.cluster import own_ray
-from pipeline.cluster.losses import Carriers
-from pipeline.cluster.nodes import check_labels, refuse_labels
-from pipeline.cluster.token import check_token
-from pipeline.errors import UserError, one_line
-from pipeline.interrupts import same_handlers
-from pipeline.resources import Resources
-from pipeline.storage import Storage
+from tangentscope.pipeline.cluster import ahead, own_ray
+from tangentscope.pipeline.cluster.losses import Carriers
+from tangentscope.pipeline.cluster.nodes import check_labels, refuse_labels
+from tangentscope.pipeline.cluster.token import check_token
+from tangentscope.pipeline.config.resources import Resources
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.system.errors import UserError, one_line
+from tangentscope.pipeline.system.signals import same_handlers
 
 
 @contextmanager

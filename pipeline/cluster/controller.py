@@ -19,7 +19,7 @@ from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2._internal.logging.logging import LoggingManager
 
-from pipeline.cluster.loopback import alone
+from tangentscope.pipeline.cluster.loopback import alone
 
 # Nothing here reads Ray's datasets; and the cluster itself takes back a launch's placement groups at its end.
 _UNUSED = ("DatasetsCallback", "PlacementGroupCleanerCallback")

@@ -8,10 +8,9 @@ from typing import Any
 
 import ray
 
-from pipeline.launch import Launch
-from pipeline.loading import loading
-from pipeline.packing import Unit
-from pipeline.resources import TrainPool
+from tangentscope.pipeline.config.resources import TrainPool
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.training.groups import Unit
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,3 @@ class Group:
     def next(self) -> Unit:
         """What to train now; empty when there is nothing more, or when the launch is to stop."""
         return () if self.launch.stopping else ray.get(self.hub.next_unit.remote(self.number))
-
-
-def train_group(config: dict[str, Any]) -> None:
-    """What each worker of a group does. `config` has the :class:`Group` as ``group``."""
-    with loading():
-        from pipeline.cluster.trainer import train_units  # torch, networks, data sets
-
-    train_units(config["group"])

@@ -13,17 +13,17 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from pipeline import layout, tables
-from pipeline.dealing import Dealer
-from pipeline.errors import is_no_room, no_room
-from pipeline.failures import state_of
-from pipeline.launch import Launch
-from pipeline.layout import Notice
-from pipeline.ledger import Job, Ledger
-from pipeline.packing import Unit
-from pipeline.redaction import redacted
-from pipeline.store import Store
-from pipeline.tables import Rows
+from tangentscope.pipeline.probing.ledger import Job, Ledger
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.failures import state_of
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.tables import Rows
+from tangentscope.pipeline.system.errors import is_no_room, no_room
+from tangentscope.pipeline.system.redaction import redacted
+from tangentscope.pipeline.training.groups import Unit
+from tangentscope.pipeline.training.queue import Dealer
 
 _RESCAN_SECONDS = 10.0
 _LATEST = 20  # jobs that tell how long the next ones will take
@@ -127,7 +127,7 @@ class Hub:
         self._delivered.append((ticket, rows))
 
     async def give_back(self, ticket: int, cause: str, state: str) -> None:
-        """A job that could not be measured; what is then said of it, see `pipeline.failures`."""
+        """A job that could not be measured; what is then said of it, see `tangentscope.pipeline.store.failures`."""
         self._taken.pop(ticket, None)
         async with self._changed:
             now = time.time()

@@ -8,11 +8,11 @@ from typing import Any
 
 import ray
 
-from pipeline.cluster.connection import check_seen, connected
-from pipeline.cluster.nodes import check_labels
-from pipeline.errors import UserError
-from pipeline.resources import Resources
-from pipeline.storage import Storage
+from tangentscope.pipeline.cluster.connection import check_seen, connected
+from tangentscope.pipeline.cluster.nodes import check_labels
+from tangentscope.pipeline.config.resources import Resources
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.system.errors import UserError
 
 _ROOM_SECONDS = 60.0  # to wait for room in a Ray that was there: maybe this very worker holds what is waited for
 
@@ -26,7 +26,7 @@ def joined(address: str | None, pools: Resources, storage: Storage) -> Iterator[
     """A connection to Ray; True if there was one before, which then stays.
 
     Raises:
-        UserError: As `pipeline.cluster.connection.connected`.
+        UserError: As `tangentscope.pipeline.cluster.connection.connected`.
     """
     global _users
     with _lock:

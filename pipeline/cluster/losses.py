@@ -9,7 +9,7 @@ import ray
 import ray.exceptions
 from ray.train import ControllerError
 
-from pipeline.errors import Lost, one_line
+from tangentscope.pipeline.system.errors import Lost, one_line
 
 _CARRIERS = ("gcs_server", "raylet")
 

@@ -7,11 +7,11 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline import doctor, provenance
-from pipeline.cluster.token import check_token
-from pipeline.doctor import Check
-from pipeline.errors import UserError, one_line
-from pipeline.resources import Resources
+from tangentscope.pipeline.cluster.token import check_token
+from tangentscope.pipeline.config.resources import Resources
+from tangentscope.pipeline.system import provenance
+from tangentscope.pipeline.system.errors import UserError, one_line
+from tangentscope.pipeline.system.installation import Check
 
 _PATIENCE_SECONDS = 60.0
 _NODE_ID = "ray.io/node-id"  # a label that Ray gives to each node
@@ -45,7 +45,7 @@ def checks(address: str) -> Iterator[Check]:
 
 
 def _look() -> dict[str, Any]:
-    return {"versions": provenance.versions(), "wrong": [each.found for each in doctor.shadows() if not each.good]}
+    return {"versions": provenance.versions()}
 
 
 def _check(node: dict[str, Any], asked: Any) -> Check:
@@ -57,8 +57,8 @@ def _check(node: dict[str, Any], asked: Any) -> Check:
     ours = provenance.versions()
     other = [f"{name} {seen['versions'].get(name)}, here {ours[name]}" for name in ours]
     other = [line for line, name in zip(other, ours, strict=True) if seen["versions"].get(name) != ours[name]]
-    wrong = seen["wrong"] + ([f"{'; '.join(other)}; install the same versions on all nodes"] if other else [])
-    return Check(what, not wrong, "; ".join(wrong) or "the same packages as here")
+    wrong = f"{'; '.join(other)}; install the same versions on all nodes"
+    return Check(what, not other, wrong if other else "the same packages as here")
 
 
 def refuse_labels(resources: Resources) -> None:

@@ -15,9 +15,9 @@ from unittest.mock import patch
 import ray
 from ray._private import parameter, ray_constants, services, utils
 
-from pipeline.cluster.token import ensure_token
-from pipeline.errors import Lost, one_line
-from pipeline.interrupts import apart
+from tangentscope.pipeline.cluster.token import ensure_token
+from tangentscope.pipeline.system.errors import Lost, one_line
+from tangentscope.pipeline.system.signals import apart
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 

@@ -5,19 +5,19 @@ from typing import Any, cast
 
 import ray
 
-from pipeline import pages
-from pipeline.errors import one_line
-from pipeline.failures import state_of
-from pipeline.ledger import Job
-from pipeline.loading import loading
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope.pipeline.probing.ledger import Job
+from tangentscope.pipeline.store.failures import state_of
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system import memory
+from tangentscope.pipeline.system.errors import one_line
+from tangentscope.pipeline.system.loading import loading
 
 with loading():
     import torch
 
-    from pipeline.measuring import Measurer
-    from pipeline.subjects import Subject
+    from tangentscope.pipeline.probing.measurer import Measurer
+    from tangentscope.pipeline.probing.networks import Subject
 
 
 class Prober:
@@ -32,7 +32,7 @@ class Prober:
     """
 
     def __init__(self, storage: Storage, name: str, threads: int, memory_bytes: int, subject: Subject) -> None:
-        pages.keep_freed()
+        memory.keep_freed()
         torch.set_num_threads(threads)
         device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
         self.name = name

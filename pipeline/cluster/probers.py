@@ -10,11 +10,11 @@ import ray.exceptions
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from pipeline.cluster.prober import Prober
-from pipeline.errors import UserError
-from pipeline.resources import Resources
-from pipeline.storage import Storage
-from pipeline.subjects import Subject
+from tangentscope.pipeline.cluster.prober import Prober
+from tangentscope.pipeline.config.resources import Resources
+from tangentscope.pipeline.probing.networks import Subject
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.system.errors import UserError
 
 # Ray starts a dead actor again and repeats the calls it missed; it rebuilds what it knew from storage.
 SURVIVE: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1}

@@ -27,11 +27,11 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.tune.registry import register_env
 from torch import Tensor, nn
 
-from pipeline.cluster.loopback import LoopbackConfig, alone
-from pipeline.course import Reinforcement
-from pipeline.learning import Training, mix, network_of
-from pipeline.resources import TrainPool
-from tasks import Game, TaskData
+from tangentscope.pipeline.cluster.loopback import LoopbackConfig, alone
+from tangentscope.pipeline.config.resources import TrainPool
+from tangentscope.pipeline.config.train import Reinforcement
+from tangentscope.pipeline.training.learner import Training, mix, network_of
+from tangentscope.tasks import Game, TaskData
 
 _RETURNS = "returns_of_games"
 _Found = TypeVar("_Found")

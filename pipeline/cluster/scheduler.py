@@ -1,4 +1,4 @@
-"""Starting a study's actors and worker groups on Ray, and waiting for them. Used by :mod:`pipeline.study` alone."""
+"""Starting a study's actors and worker groups on Ray, and waiting for them. For `pipeline.driver.run`."""
 
 import hashlib
 import threading
@@ -12,18 +12,19 @@ import ray.exceptions
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.cluster.controller import Trainer
-from pipeline.cluster.group import Group, train_group
-from pipeline.cluster.hub import Hub
-from pipeline.cluster.loopback import LoopbackConfig, alone
-from pipeline.cluster.losses import starts_again
-from pipeline.cluster.probers import SURVIVE, Probers
-from pipeline.cluster.tracker import TrackerActor
-from pipeline.errors import Lost, no_room, one_line
-from pipeline.launch import Launch
-from pipeline.packing import Unit
-from pipeline.resources import Resources
-from pipeline.subjects import Planned, Subject
+from tangentscope.pipeline.cluster.controller import Trainer
+from tangentscope.pipeline.cluster.group import Group
+from tangentscope.pipeline.cluster.group_entry import train_group
+from tangentscope.pipeline.cluster.hub import Hub
+from tangentscope.pipeline.cluster.loopback import LoopbackConfig, alone
+from tangentscope.pipeline.cluster.losses import starts_again
+from tangentscope.pipeline.cluster.probers import SURVIVE, Probers
+from tangentscope.pipeline.cluster.tracker import TrackerActor
+from tangentscope.pipeline.config.resources import Resources
+from tangentscope.pipeline.probing.networks import Planned, Subject
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.system.errors import Lost, no_room, one_line
+from tangentscope.pipeline.training.groups import Unit
 
 _TRACKING_SECONDS = 300.0  # how long the tracker may take for the last rows, figures and reports
 _STOP_SECONDS = 20.0  # how long workers may take to checkpoint when the launch is asked to stop

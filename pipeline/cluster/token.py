@@ -11,7 +11,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from pipeline.errors import UserError
+from tangentscope.pipeline.system.errors import UserError
 
 _DIRECTORY, _FILE = 0o700, 0o600
 _MEND = "set HOME to a directory of yours, or RAY_AUTH_TOKEN"

@@ -3,10 +3,10 @@
 import asyncio
 from contextlib import suppress
 
-from pipeline.errors import one_line
-from pipeline.pace import Seldom
-from pipeline.storage import Storage
-from pipeline.tracking import Tracker
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.system.errors import one_line
+from tangentscope.pipeline.system.throttle import Throttle
+from tangentscope.pipeline.tracking.tracker import Tracker
 
 _SECONDS, _MOST_SECONDS = 2.0, 60.0
 
@@ -35,7 +35,7 @@ class TrackerActor:
                 return None, one_line(error)
 
     async def _follow(self) -> None:
-        look = Seldom()
+        look = Throttle()
         while not self._finishing:
             async with self._busy:
                 with look, suppress(Exception):  # the next round tries again, and `finish` tells what is wrong by then

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.view import SPLITS, Kernel, View, column
+from tangentscope.pipeline.report.view import SPLITS, Kernel, View, column
 
 
 @dataclass(frozen=True)

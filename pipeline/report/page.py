@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline import layout
-from pipeline.report import numbers, summaries
-from pipeline.report.claims import CLAIMS, FEWEST_SEEDS, Finding
-from pipeline.report.ends import values_at_end
-from pipeline.report.figures import FIGURES, FULL_WIDTH, Drawing, render
-from pipeline.report.view import SPLITS, View
-from pipeline.storage import Storage
+from tangentscope.pipeline.report import formatting, summaries
+from tangentscope.pipeline.report.claims import CLAIMS, FEWEST_SEEDS, Finding
+from tangentscope.pipeline.report.ends import values_at_end
+from tangentscope.pipeline.report.figures import FIGURES, FULL_WIDTH, Drawing, render
+from tangentscope.pipeline.report.view import SPLITS, View
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
 
 _Made = TypeVar("_Made")
 _RUNS_FILE = "runs.csv"
@@ -106,7 +106,7 @@ def _page(view: View, images: list[dict[str, Any]], notes: list[str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(numbers.FILTERS)
+    environment.filters.update(formatting.FILTERS)
     rows = summaries.run_rows(view)
     findings, claim_notes = _findings(view)
     return environment.get_template("report.html").render(

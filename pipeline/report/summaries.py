@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from pipeline.report.view import SPLITS, Kernel, View, by, column, value_label, where
-from probes.trajectories import Regime, learning_regime
+from tangentscope.pipeline.report.view import SPLITS, Kernel, View, by, column, value_label, where
+from tangentscope.probes.trajectories.curves import Regime, learning_regime
 
 
 @dataclass(frozen=True)

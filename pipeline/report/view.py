@@ -10,9 +10,9 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from pipeline import tables
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope.pipeline.store import tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
 
 SPLITS = ("test", "train", "stages")  # in the order of the figures' rows; the last are states of games
 # What is read of each table: a large study's other columns are most of it.

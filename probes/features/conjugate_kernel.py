@@ -10,17 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probes.features.passes import checked_batch, deterministic_with, few_outputs, outputs_of
-from probes.features.products import PRODUCTS
-from probes.kernels.anatomy import Anatomy
-from probes.kernels.batch import Batch
-from probes.kernels.entries import Entries, Entry
-from probes.kernels.graph import Graph
-from probes.kernels.layouts import Grid
-from probes.kernels.memory import ceiling, saved_bytes
-from probes.kernels.output import Output
-from probes.kernels.ownership import Ownership
-from probes.kernels.run import mirror_upper
+from tangentscope.probes.features.passes import checked_batch, deterministic_with, few_outputs, outputs_of
+from tangentscope.probes.features.products import PRODUCTS
+from tangentscope.probes.kernels.computation import mirror_upper
+from tangentscope.probes.kernels.engine.memory import ceiling, saved_bytes
+from tangentscope.probes.kernels.gradients.autograd_graph import Graph
+from tangentscope.probes.kernels.gradients.entries import Entries, Entry
+from tangentscope.probes.kernels.gradients.row_layouts import Grid
+from tangentscope.probes.kernels.gradients.row_ownership import Ownership
+from tangentscope.probes.network.batch import Batch
+from tangentscope.probes.network.layers import Anatomy
+from tangentscope.probes.network.output import Output
 
 
 def conjugate_kernels(

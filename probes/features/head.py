@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from probes.features.products import PRODUCTS, Product
-from probes.kernels.anatomy import Anatomy
-from probes.kernels.batch import Batch
-from probes.kernels.entries import Chain, Entries
-from probes.kernels.graph import RESHAPING, SELECTING, Edge, Graph, edge_shape
-from probes.kernels.ownership import Ownership
+from tangentscope.probes.features.products import PRODUCTS, Product
+from tangentscope.probes.kernels.gradients.autograd_graph import RESHAPING, SELECTING, Edge, Graph, edge_shape
+from tangentscope.probes.kernels.gradients.entries import Chain, Entries
+from tangentscope.probes.kernels.gradients.row_ownership import Ownership
+from tangentscope.probes.network.batch import Batch
+from tangentscope.probes.network.layers import Anatomy
 
 MOVING = (
     SELECTING | RESHAPING | {f"{name}Backward0" for name in ("Index", "IndexSelect", "Gather", "Flip", "Cat", "Stack")}

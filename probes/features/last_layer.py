@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from probes.features.head import Head, NoLastLayerError, find_head
-from probes.features.passes import checked_batch, deterministic_with, few_outputs, outputs_of
-from probes.kernels.anatomy import Anatomy
-from probes.kernels.batch import Batch
-from probes.kernels.graph import Graph
-from probes.kernels.memory import ceiling, saved_bytes
-from probes.kernels.output import Output
+from tangentscope.probes.features.head import Head, NoLastLayerError, find_head
+from tangentscope.probes.features.passes import checked_batch, deterministic_with, few_outputs, outputs_of
+from tangentscope.probes.kernels.engine.memory import ceiling, saved_bytes
+from tangentscope.probes.kernels.gradients.autograd_graph import Graph
+from tangentscope.probes.network.batch import Batch
+from tangentscope.probes.network.layers import Anatomy
+from tangentscope.probes.network.output import Output
 
 PASS_BYTES = 2**29
 """A forward pass takes no more points than would save so much for a backward pass: more make it no faster."""

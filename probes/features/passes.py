@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probes.kernels.anatomy import Anatomy
-from probes.kernels.batch import Batch
-from probes.kernels.checks import check_devices, check_layers, check_level, check_model, check_numbers
-from probes.kernels.function import Function
-from probes.kernels.observation import NoDependenceError, check_apart, check_shape, outputs_alone
-from probes.kernels.observe import deterministic, run_watched
-from probes.kernels.output import Output
-from probes.kernels.spare import keep_freed_memory
+from tangentscope.probes.kernels.engine.buffer_pool import keep_freed_memory
+from tangentscope.probes.kernels.gradients.observation import NoDependenceError, check_apart, check_shape, outputs_alone
+from tangentscope.probes.network.batch import Batch
+from tangentscope.probes.network.checks import check_devices, check_layers, check_level, check_model, check_numbers
+from tangentscope.probes.network.deterministic import deterministic, run_watched
+from tangentscope.probes.network.function import Function
+from tangentscope.probes.network.layers import Anatomy
+from tangentscope.probes.network.output import Output
 
 
 def checked_batch(model: nn.Module, inputs: Any, output: Output) -> tuple[Batch, torch.device]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from probes.kernels.graph import edge_shape
+from tangentscope.probes.kernels.gradients.autograd_graph import edge_shape
 
 
 @dataclass(frozen=True)

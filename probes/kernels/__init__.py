@@ -1,7 +1,7 @@
 """Exact empirical tangent kernels of any module, layer by layer where a rule exists."""
 
-from probes.kernels.plan import KernelPlan, LayerPlan, kernel_plan
-from probes.kernels.tangent import (
+from tangentscope.probes.kernels.plan import KernelPlan, LayerPlan, kernel_plan
+from tangentscope.probes.kernels.tangent import (
     draw_kernels,
     draw_kernels_and_traces,
     layer_kernels,
@@ -9,7 +9,7 @@ from probes.kernels.tangent import (
     layer_traces,
     tangent_kernel,
 )
-from probes.kernels.treatment import OutputTreatment
+from tangentscope.probes.kernels.treatment import OutputTreatment
 
 __all__ = [
     "KernelPlan",

@@ -11,18 +11,18 @@ from torch.autograd.graph import GradientEdge
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from probes.kernels.checks import Chosen
-from probes.kernels.costs import Blocks
-from probes.kernels.engine import Network, decide_all, remaining_parameters
-from probes.kernels.function import Function
-from probes.kernels.memory import WORKSPACE, stores_budget
-from probes.kernels.observation import Observation
-from probes.kernels.output import Output
-from probes.kernels.run import Run, begin
-from probes.kernels.shares import Share
-from probes.kernels.sides import uses_by_edge
-from probes.kernels.stores import Decision, share_costs
-from probes.kernels.treatment import OutputTreatment
+from tangentscope.probes.kernels.computation import Run, begin
+from tangentscope.probes.kernels.engine.block import Network, decide_all, remaining_parameters
+from tangentscope.probes.kernels.engine.block_side import uses_by_edge
+from tangentscope.probes.kernels.engine.costs import Blocks
+from tangentscope.probes.kernels.engine.gradient_store import Decision, share_costs
+from tangentscope.probes.kernels.engine.memory import WORKSPACE, stores_budget
+from tangentscope.probes.kernels.gradients.observation import Observation
+from tangentscope.probes.kernels.gradients.parameter_groups import Share
+from tangentscope.probes.kernels.treatment import OutputTreatment
+from tangentscope.probes.network.checks import Chosen
+from tangentscope.probes.network.function import Function
+from tangentscope.probes.network.output import Output
 
 PER_SAMPLE = "per-sample jacobian"
 

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from probes.kernels.batch import checked_draws
-from probes.kernels.checks import Chosen, trainable_parameters
-from probes.kernels.function import Function
-from probes.kernels.output import Output
-from probes.kernels.run import begin
-from probes.kernels.treatment import OutputTreatment
+from tangentscope.probes.kernels.computation import begin
+from tangentscope.probes.kernels.treatment import OutputTreatment
+from tangentscope.probes.network.batch import checked_draws
+from tangentscope.probes.network.checks import Chosen, trainable_parameters
+from tangentscope.probes.network.function import Function
+from tangentscope.probes.network.output import Output
 
 Parts = Literal["layer", "block"]
 

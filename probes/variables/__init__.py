@@ -10,12 +10,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probes.variables import (
+from tangentscope.probes.variables.change import (
+    kernel_distance,
+    kernel_velocity,
+    kernel_velocity_log,
+    misalignment_rank,
+    misalignment_subspace,
+    misalignment_subspace_step,
+    misalignment_vectors,
+    misalignment_vectors_step,
+    trace_ratio,
+)
+from tangentscope.probes.variables.dynamics import (
+    kinetic_energies,
+    kinetic_energy,
+    kinetic_energy_bound,
+    loss_rate_shares,
+    mode_coupling,
+    projection_factors,
+    sharpness,
+    spectral_position,
+)
+from tangentscope.probes.variables.labels import (
     class_between,
     class_between_other,
     class_block_distance,
     class_within,
     class_within_other,
+    entropy_gap,
+    kernel_regression_accuracy,
+    label_alignment,
+    label_alignment_centred,
+    local_elasticity,
+)
+from tangentscope.probes.variables.resolve import GIVENS, NEEDS, chain, known_from, resolve
+from tangentscope.probes.variables.spectrum import (
     condition_number,
     constant_overlap,
     effective_rank,
@@ -24,43 +53,18 @@ from probes.variables import (
     entropy,
     entropy_centred,
     entropy_cosine,
-    entropy_gap,
     entropy_normalised,
     entropy_wishart_gap,
-    kernel_distance,
-    kernel_regression_accuracy,
-    kernel_velocity,
-    kernel_velocity_log,
-    kinetic_energies,
-    kinetic_energy,
-    kinetic_energy_bound,
-    label_alignment,
-    label_alignment_centred,
     largest_eigenvalue,
     largest_share,
     largest_share_centred,
-    layer_traces,
-    local_elasticity,
-    loss_rate_shares,
     magnitude_entropy,
-    misalignment_rank,
-    misalignment_subspace,
-    misalignment_subspace_step,
-    misalignment_vectors,
-    misalignment_vectors_step,
-    mode_coupling,
     numerical_rank,
     participation_ratio,
-    projection_factors,
-    sharpness,
-    spectral_position,
     tail_exponent,
-    trace,
-    trace_per_entry,
-    trace_ratio,
 )
-from probes.variables.needs import GIVENS, NEEDS, chain, known_from, resolve
-from probes.variables.variable import Variable
+from tangentscope.probes.variables.trace import layer_traces, trace, trace_per_entry
+from tangentscope.probes.variables.variable import Variable
 
 __all__ = ["VARIABLES", "Variable", "check_names", "check_treatment", "collective_variables", "evaluate", "givens_of"]
 
@@ -129,7 +133,7 @@ def collective_variables(
         kernel: [side, side], side = N·O with a point's outputs in successive rows (full) or N (traced, summed).
         names: out of ``VARIABLES``.
         given: what some variables need beside the kernel, such as ``labels=``, ``residual=`` or ``initial_kernel=``:
-            see ``probes.variables.needs.known_of``; ``givens_of`` tells what a variable needs.
+            see ``tangentscope.probes.variables.resolve.known_of``; ``givens_of`` tells what a variable needs.
 
     Returns:
         A number by name, or a float64 array [length] for a variable that is a profile.

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from probes.spectrum import Spectrum
-from probes.spectrum import eigensystem as eigensystem_of
-from probes.spectrum import spectrum as spectrum_of
-from probes.variables.formulas import cosine_distance, normalised, ratio, shannon_entropy
+from tangentscope.probes.spectra.exact import Spectrum
+from tangentscope.probes.spectra.exact import eigensystem as eigensystem_of
+from tangentscope.probes.spectra.exact import spectrum as spectrum_of
+from tangentscope.probes.variables.formulas import cosine_distance, normalised, ratio, shannon_entropy
 
 
 def spectrum(kernel: Float64[Tensor, "side side"]) -> Spectrum:

@@ -15,7 +15,7 @@ class Variable:
     name: key in ``VARIABLES`` and in results.
     version: raised whenever the same kernel would give another number, so that stored values stay comparable.
     source: label of the definition, such as ``CV eq. 9``.
-    compute: pure function whose argument names say what it needs (see ``probes.variables.needs``: ``NEEDS`` and
+    compute: pure function whose argument names say what it needs (see ``probes.variables.resolve``: ``NEEDS`` and
         ``GIVENS``). NaN in gives NaN out, never an exception.
     treatments: the output treatments of kernels for which it is defined. With one output per point all are the same.
     kind: a number, or a profile: a float64 array [length], whose length depends on the kernel's shape alone.

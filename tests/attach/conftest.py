@@ -7,9 +7,9 @@ import torch
 from in_process import InProcess, no_ray
 from torch import nn
 
-import pipeline
-from pipeline import watching
-from pipeline.cluster import joining, scheduler
+from tangentscope import pipeline
+from tangentscope.pipeline.cluster import joining, scheduler
+from tangentscope.pipeline.driver.attach import watch as watching
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[InProcess]]:
     """No Ray is started."""
     monkeypatch.setattr(scheduler, "Crew", InProcess)
     monkeypatch.setattr(joining, "joined", no_ray)
-    monkeypatch.setattr("pipeline.report.write_report", lambda storage: None)  # tests/report draw it
+    monkeypatch.setattr("tangentscope.pipeline.report.write_report", lambda storage: None)  # tests/report draw it
     yield InProcess
     for watch in [*watching._open.values()]:
         watch.close()

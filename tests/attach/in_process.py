@@ -7,18 +7,18 @@ from typing import Any
 
 import cloudpickle
 
-from pipeline import layout, tables
-from pipeline.errors import one_line
-from pipeline.launch import Launch
-from pipeline.layout import Notice
-from pipeline.ledger import Ledger
-from pipeline.measuring import Measurer
-from pipeline.store import Store
-from pipeline.subjects import Subject
+from tangentscope.pipeline.probing.ledger import Ledger
+from tangentscope.pipeline.probing.measurer import Measurer
+from tangentscope.pipeline.probing.networks import Subject
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import one_line
 
 
 class InProcess:
-    """Stands in for `pipeline.cluster.scheduler.Crew`."""
+    """Stands in for `tangentscope.pipeline.cluster.scheduler.Crew`."""
 
     latest: "InProcess"
 
@@ -65,5 +65,5 @@ class InProcess:
 
 @contextmanager
 def no_ray(*args: Any) -> Iterator[bool]:
-    """Stands in for `pipeline.cluster.joining.joined`."""
+    """Stands in for `tangentscope.pipeline.cluster.joining.joined`."""
     yield False

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import pipeline
-from pipeline import progress
-from pipeline.errors import UserError
-from pipeline.naming import flat
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope import pipeline
+from tangentscope.pipeline.cli import progress
+from tangentscope.pipeline.config.naming import flat
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import UserError
 
 INPUTS, LABELS = torch.linspace(-1, 1, 24).reshape(8, 3), torch.arange(8) % 2
 

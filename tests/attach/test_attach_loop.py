@@ -12,12 +12,13 @@ import torch
 from in_process import InProcess
 from torch import nn
 
-import pipeline
-from pipeline import attached, watching
-from pipeline.errors import Fenced, Stopped, UserError
-from pipeline.launch import Launch, ask_to_stop
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope import pipeline
+from tangentscope.pipeline.driver.attach import attach as attached
+from tangentscope.pipeline.driver.attach import watch as watching
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch, ask_to_stop
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import Fenced, Stopped, UserError
 
 LABELS = torch.arange(8) % 2
 POINTS = torch.linspace(-1, 1, 24).reshape(8, 3), LABELS
@@ -269,7 +270,7 @@ def test_values_that_fail_are_counted_by_variable_and_leave_the_others(attach, t
     assert (watch.failed["label_alignment"].count, watch.failed["label_alignment"].total) == (len(failed), 21)
     assert (
         f"attach: {len(failed)} of 42 values could not be measured: label_alignment: {len(failed)} of 21 values "
-        in (caplog.text.replace("WARNING  pipeline.attached:telling.py:28 ", ""))
+        in (caplog.text.replace("WARNING  tangentscope.pipeline.driver.attach.attach:telling.py:28 ", ""))
     )
     assert "is no class of 1" in watch.failed["label_alignment"].cause
 
@@ -286,10 +287,10 @@ def test_a_package_that_hides_one_of_ours_is_told(tmp_path: Path, name: str) -> 
 
 
 def test_everything_is_logged_as_one_logger(attach, caplog) -> None:
-    logging.getLogger("pipeline.attached").setLevel(logging.ERROR)
+    logging.getLogger("tangentscope.pipeline.driver.attach.attach").setLevel(logging.ERROR)
     try:
         with attach(model_that_changes()) as watch:
             watch(9)
     finally:
-        logging.getLogger("pipeline.attached").setLevel(logging.NOTSET)
+        logging.getLogger("tangentscope.pipeline.driver.attach.attach").setLevel(logging.NOTSET)
     assert (len(watch.troubles), caplog.messages) == (1, [])

@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-import pipeline
-import probes
-from pipeline.errors import UserError
-from pipeline.portable import portable
+from tangentscope import pipeline, probes
+from tangentscope.pipeline.driver.attach.portable import portable
+from tangentscope.pipeline.system.errors import UserError
 
 X, LABELS = torch.linspace(-1, 1, 24).reshape(8, 3), torch.arange(8) % 2
 

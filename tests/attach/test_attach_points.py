@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-import pipeline
-import probes
-from pipeline.given import as_given, in_form
-from pipeline.points import read_points
-from pipeline.storage import Storage
-from pipeline.store import Store
-from tasks.graphs import Graphs
+from tangentscope import pipeline, probes
+from tangentscope.pipeline.probing.given import as_given, in_form
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.points import read_points
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.tasks.graphs import Graphs
 
 X, MASK, LABELS = torch.randn(8, 3, generator=torch.manual_seed(0)), torch.arange(8) % 3 > 0, torch.arange(8) % 2
 

@@ -11,7 +11,7 @@ from in_process import InProcess
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pipeline.errors import UserError
+from tangentscope.pipeline.system.errors import UserError
 
 INPUTS, CLASSES = torch.linspace(-1, 1, 24).reshape(8, 3), torch.arange(8) % 2
 POINTS = INPUTS, CLASSES

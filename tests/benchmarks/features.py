@@ -17,8 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-import probes
-from models import MODELS
+from tangentscope import probes
+from tangentscope.models import MODELS
 
 AIM = 1.2
 

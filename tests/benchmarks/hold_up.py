@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline import pages
-from pipeline.launch import Launch
-from pipeline.recorder import Recorder
-from pipeline.storage import Storage
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.system import memory
+from tangentscope.pipeline.training.recorder import Recorder
 
 _SIDE = 500  # of the matrices that training multiplies
 
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    pages.keep_freed()
+    memory.keep_freed()
     for size in given.sizes:
         for overlap in (False, True):
             print(measure(size, given.snapshots, given.seconds, overlap), flush=True)

@@ -21,7 +21,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "probes"))
 from real_models import MODELS
 
-from probes import tangent_kernel
+from tangentscope.probes import tangent_kernel
 
 DEFAULT = ["gpt2", "vit", "convnext", "mobilenetv3", "lstm", "gatv2"]
 

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline import layout, manifest, tables
-from pipeline.layout import SnapshotName
-from pipeline.manifest import Manifest
-from pipeline.plan import make_runs
-from pipeline.planned import plan_record
-from pipeline.spec import read_study
-from pipeline.storage import Storage
-from studies import shipped
+from tangentscope.pipeline.store import layout, manifest, tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.layout import SnapshotName
+from tangentscope.pipeline.store.manifest import Manifest
+from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.runs import make_runs
+from tangentscope.pipeline.study.spec import read_study
+from tangentscope.studies import shipped
 
 START = 1_750_000_000.0
 VARIABLES = ("trace", "entropy", "effective_rank", "condition_number", "participation_ratio", "largest_eigenvalue")
@@ -64,7 +64,7 @@ def _plan(runs: int, steps: int, variables: tuple[str, ...], draws: int) -> dict
     grid, seeds = {"model.width": _WIDTHS, "optimiser.lr": _RATES}, -(-runs // (len(_WIDTHS) * len(_RATES)))
     overrides = [f"grid={json.dumps(grid)}", f"seeds={seeds}", "task.train_size=500", "task.test_size=100"]
     overrides += [f"name=large-{runs}", f"probes.schedule={{at: {[7 * step for step in range(steps - 1)]}}}"]
-    overrides += [f"train.epochs={7 * (steps - 1) / 5}", f"probes.variables=[{', '.join(variables)}]"]
+    overrides += [f"train.epochs={7 * (steps - 1) / 5}", f"tangentscope.probes.variables=[{', '.join(variables)}]"]
     study = read_study(shipped()["quickstart"], (*overrides, f"probes.kernel.draws={draws}"))
     return plan_record(study, make_runs(study, None)[:runs], launch=1)
 

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-import pipeline
+from tangentscope import pipeline
 
 STUDY = "cv-fig3c-pong"
 ENVIRONMENTS, PASSES, MINIBATCHES = 8, 4, 8
@@ -70,12 +70,12 @@ def iterating(arm: str, batch: int) -> Iterator[Callable[[], float]]:
         return
     import torch
 
-    from pipeline.cluster.rllib import player
-    from pipeline.learning import training_of
-    from pipeline.plan import make_runs
-    from pipeline.resources import TrainPool
-    from pipeline.spec import read_study
-    from studies import shipped
+    from tangentscope.pipeline.cluster.rllib import player
+    from tangentscope.pipeline.config.resources import TrainPool
+    from tangentscope.pipeline.study.runs import make_runs
+    from tangentscope.pipeline.study.spec import read_study
+    from tangentscope.pipeline.training.learner import training_of
+    from tangentscope.studies import shipped
 
     few = ["task.states=10", "task.games=1", "probes.kernel={draws: 1, size: 10}"]
     (run,) = make_runs(read_study(shipped()[STUDY], [*trained(batch), *few], None), None)
@@ -150,7 +150,12 @@ def probes(arm: str, every: int, draws: int) -> list[str]:
     if arm == "probed":
         kernel = f"probes.kernel={{outputs: full, draws: {draws}, size: 20}}"
         return [f"probes.schedule={{every: {{steps: {every}}}}}", kernel]
-    few = ["probes.schedule={at: [0]}", "probes.snapshots=null", "probes.parts=[critic]", "probes.variables=[trace]"]
+    few = [
+        "probes.schedule={at: [0]}",
+        "probes.snapshots=null",
+        "probes.parts=[critic]",
+        "tangentscope.probes.variables=[trace]",
+    ]
     return [*few, "probes.kernel={draws: 1, size: 2}"]
 
 
@@ -203,7 +208,7 @@ def measure(arm: str, given: argparse.Namespace, cores: list[int]) -> dict[str, 
         return json.loads(printed.splitlines()[-1])
     with tempfile.TemporaryDirectory() as folder:
         fields = [*trained(given.batch_size, given.iterations), *probes(arm, given.every, given.draws)]
-        command = [sys.executable, "-m", "pipeline.cli", "run", STUDY, "--offline", "--out", folder, *fields]
+        command = [sys.executable, "-m", "tangentscope", "run", STUDY, "--offline", "--out", folder, *fields]
         run(command, lambda process: WORKER in " ".join(process.cmdline()), cores)
         return study(Path(folder))
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-import pipeline
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope import pipeline
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
 
 
 def planned() -> tuple[float, float]:
     """Wall seconds and a training worker's memory in bytes, as `plan` prints them."""
-    command = [sys.executable, "-m", "pipeline.cli", "plan", "quickstart"]
+    command = [sys.executable, "-m", "tangentscope", "plan", "quickstart"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     units = {"s": 1.0, "min": 60.0, "MB": 1e6, "GB": 1e9}
     found = [re.search(rf"^{line} +([\d.]+) (\w+)", printed, re.MULTILINE) for line in ("time", "memory")]
@@ -33,7 +33,7 @@ def planned() -> tuple[float, float]:
 def run(out: Path) -> float:
     """Wall seconds of one quickstart, from the shell's point of view."""
     begun = time.perf_counter()
-    command = [sys.executable, "-m", "pipeline.cli", "quickstart", "--out", str(out)]
+    command = [sys.executable, "-m", "tangentscope", "quickstart", "--out", str(out)]
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - begun
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_CLI = [sys.executable, "-m", "pipeline.cli"]
+_CLI = [sys.executable, "-m", "tangentscope"]
 
 
 def _python(code: str) -> Callable[[Path], list[str]]:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from large_study import VARIABLES, large_study
 
-from pipeline import progress, tables
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope.pipeline.cli import progress
+from tangentscope.pipeline.store import tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
 
 
 def test_a_made_up_study_is_whole(tmp_path: Path):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from command_line import Command, Said
 
-from pipeline import cli
+from tangentscope.pipeline import cli
 
 # The studies on disk of the pipeline's tests serve here too.
 sys.path.insert(0, str(Path(__file__).parent.parent / "pipeline"))

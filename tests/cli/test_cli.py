@@ -11,19 +11,20 @@ import torch
 from command_line import Command, Said
 from study_on_disk import spectrum_rows
 
-import pipeline
-from models import MODELS
-from pipeline import calibrate, layout, tables
-from pipeline.errors import Stopped
-from pipeline.optimisers import OPTIMISERS
-from pipeline.plan import make_runs
-from pipeline.spec import read_study
-from pipeline.storage import Storage
-from pipeline.store import Store
-from probes import VARIABLES, kernel_plan
-from probes.kernels import observation
-from studies import shipped
-from tasks import TASKS
+from tangentscope import pipeline
+from tangentscope.models import MODELS
+from tangentscope.pipeline.config.optimisers import OPTIMISERS
+from tangentscope.pipeline.driver import costs
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.study.runs import make_runs
+from tangentscope.pipeline.study.spec import read_study
+from tangentscope.pipeline.system.errors import Stopped
+from tangentscope.probes import VARIABLES, kernel_plan
+from tangentscope.probes.kernels.gradients import observation
+from tangentscope.studies import shipped
+from tangentscope.tasks import TASKS
 
 TABLES = {"tasks": TASKS, "models": MODELS, "optimisers": OPTIMISERS, "variables": VARIABLES, "studies": shipped()}
 
@@ -138,7 +139,9 @@ def test_report(command: Command, finished: Path):
 
 def test_sync(command: Command, finished: Path, monkeypatch: pytest.MonkeyPatch):
     sent: list[tuple] = []
-    monkeypatch.setattr("pipeline.ending.sync", lambda *what, live: sent.append((*what, live)) or "7")
+    monkeypatch.setattr(
+        "tangentscope.pipeline.driver.finish.sync", lambda *what, live: sent.append((*what, live)) or "7"
+    )
     said = command("sync", finished)
     uri = f"sqlite:///{finished.parent}/mlflow.db"
     assert said == Said(0, f"{uri}: experiment 7 is up to date\n", "")
@@ -148,8 +151,8 @@ def test_sync(command: Command, finished: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """A calibration of one repetition each."""
-    monkeypatch.setattr(calibrate, "_SECONDS", 1e-9)
-    monkeypatch.setattr(calibrate, "_import_seconds", lambda: 1.0)
+    monkeypatch.setattr(costs, "_SECONDS", 1e-9)
+    monkeypatch.setattr(costs, "_import_seconds", lambda: 1.0)
 
 
 @pytest.mark.usefixtures("brief")
@@ -263,14 +266,14 @@ def test_an_interrupt_is_no_traceback(
     def interrupted(what: str) -> None:
         raise error
 
-    monkeypatch.setattr("pipeline.listing.entries", interrupted)
+    monkeypatch.setattr("tangentscope.pipeline.cli.listing.entries", interrupted)
     found = command("ls")
     assert found.code == 130
     assert found.err.startswith(said)
 
 
 def test_a_mistake_of_ours_is_a_traceback(command: Command, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pipeline.listing.entries", lambda what: 1 / 0)
+    monkeypatch.setattr("tangentscope.pipeline.cli.listing.entries", lambda what: 1 / 0)
     found = command("ls")
     assert found.code == 1
     assert found.err.startswith("Traceback")
@@ -278,7 +281,7 @@ def test_a_mistake_of_ours_is_a_traceback(command: Command, monkeypatch: pytest.
 
 
 def in_a_shell(line: str) -> subprocess.CompletedProcess:
-    program = f"{sys.executable} -m pipeline.cli"
+    program = f"{sys.executable} -m tangentscope"
     command = ["bash", "-c", f"set -o pipefail; {line.replace('tangentscope', program)}"]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 

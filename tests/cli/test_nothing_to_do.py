@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from command_line import Command
 
-from pipeline import layout, study
+from tangentscope.pipeline.driver import run
+from tangentscope.pipeline.store import layout
 
 
 def test_retry_of_a_finished_study(finished: Path, command: Command, monkeypatch: pytest.MonkeyPatch):
@@ -16,7 +17,7 @@ def test_retry_of_a_finished_study(finished: Path, command: Command, monkeypatch
         raise AssertionError("Ray was wanted")
 
     (finished / layout.STUDY).write_text(small_study()[0].text())
-    monkeypatch.setattr(study, "execute", started)
+    monkeypatch.setattr(run, "execute", started)
     said = command("retry", finished, "--offline")
     assert said.code == 0, said.err
     assert said.out.startswith("nothing to do: ")

@@ -13,11 +13,10 @@ import pytest
 import torch
 import yaml
 
-import models
-import tasks
-from pipeline.plan import make_runs
-from pipeline.spec import read_study
-from probes import VARIABLES, collective_variables
+from tangentscope import models, tasks
+from tangentscope.pipeline.study.runs import make_runs
+from tangentscope.pipeline.study.spec import read_study
+from tangentscope.probes import VARIABLES, collective_variables
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -40,7 +39,7 @@ def test_the_commands_run_one_after_another(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     run = partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
     for command in commands():
-        done = run([sys.executable, "-m", "pipeline.cli", *command[1:]])
+        done = run([sys.executable, "-m", "tangentscope", *command[1:]])
         if command[1] == "stop":  # tests/ray/test_stop_and_retry.py stops one that runs
             assert "nobody runs this study" in done.stderr
             continue
@@ -78,9 +77,9 @@ def test_the_loop_of_a_users_own_is_watched(tmp_path):
     """As a script, and seen from the command line afterwards."""
     (loop,) = [block for block in blocks("python") if "watch(step" in block]
     run = train(loop, tmp_path)
-    told = run([sys.executable, "-m", "pipeline.cli", "status", "results/mine"])
+    told = run([sys.executable, "-m", "tangentscope", "status", "results/mine"])
     assert "1 finished; " in told.stdout
-    refused = run([sys.executable, "-m", "pipeline.cli", "retry", "results/mine"])
+    refused = run([sys.executable, "-m", "tangentscope", "retry", "results/mine"])
     assert refused.returncode == 2
     assert "a loop of your own trains this; run that loop again" in refused.stderr
     assert (tmp_path / "results" / "mine" / "report.html").exists()
@@ -141,7 +140,7 @@ def test_trainers_of_others_are_watched(library: str, tmp_path: Path):
     (block,) = [block for block in blocks("python") if f"from {library} import" in block]
     run = train(AROUND[library] + block, tmp_path)
     (results,) = (tmp_path / "results").glob("*/plan.json")
-    told = run([sys.executable, "-m", "pipeline.cli", "status", str(results.parent)])
+    told = run([sys.executable, "-m", "tangentscope", "status", str(results.parent)])
     assert "1 finished; " in told.stdout
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline import cli
+from tangentscope.pipeline import cli
 
 GOOD = {
     "name": "good",
@@ -53,7 +53,7 @@ def refused(tmp_path, monkeypatch, capsys):
         ({"probes": {"variables": ["entropi"]}}, ['variable "entropi" unknown', 'did you mean "entropy"']),
         (
             {"probes": {"variables": ["trace", "projection_factors"], "kernel": {"size": 10, "outputs": "traced"}}},
-            ["probes.variables: projection_factors is defined for outputs=full, got traced"],
+            ["tangentscope.probes.variables: projection_factors is defined for outputs=full, got traced"],
         ),
         ({"probes": {"kernel": {"size": 5000}}}, ["got 5000 points in a draw", "train split of mnist has 4000"]),
         ({"grid": {"model.width": []}}, ["grid.model.width: empty"]),
@@ -122,7 +122,7 @@ def test_a_study_nobody_ships(monkeypatch, capsys):
 
 def test_the_good_study_would_be_planned(tmp_path: Path):
     """The study that the others are changes of is not itself refused."""
-    from pipeline.plan import make_runs
-    from pipeline.spec import Study
+    from tangentscope.pipeline.study.runs import make_runs
+    from tangentscope.pipeline.study.spec import Study
 
     assert len(make_runs(Study.model_validate(GOOD), None)) == 1

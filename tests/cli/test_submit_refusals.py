@@ -9,7 +9,7 @@ import pytest
 import ray
 from ray._raylet import AuthenticationTokenLoader
 
-from pipeline import cli
+from tangentscope.pipeline import cli
 
 
 class Head:

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from rules_commands import study_of
 
-from pipeline.cli import app
+from tangentscope.pipeline.cli import app
 
 
 def versions(root: Path) -> set[str]:

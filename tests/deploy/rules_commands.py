@@ -18,10 +18,10 @@ from manifests import (
     stages,
 )
 
-from pipeline.cli import app
-from pipeline.errors import UserError
-from pipeline.spec import Study, read_study
-from studies import shipped
+from tangentscope.pipeline.cli import app
+from tangentscope.pipeline.study.spec import Study, read_study
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.studies import shipped
 
 
 def our_commands(root: Path) -> set[str]:

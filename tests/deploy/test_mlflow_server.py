@@ -23,8 +23,8 @@ from manifests import ROOT, compose, stages
 from mlflow import MlflowClient
 from moto.server import ThreadedMotoServer
 
-from pipeline.tracking import TRAININGS
-from pipeline.tracking_report import REPORTS
+from tangentscope.pipeline.tracking.study_report import REPORTS
+from tangentscope.pipeline.tracking.tracker import TRAININGS
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -194,7 +194,7 @@ def _healthy(uri: str) -> bool:
 
 
 def tangentscope(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline.cli", *arguments]
+    command = [sys.executable, "-m", "tangentscope", *arguments]
     clean = surroundings(OMP_NUM_THREADS="1", **environment)
     return subprocess.run(command, env=clean, cwd=ROOT, capture_output=True, text=True, timeout=280)
 

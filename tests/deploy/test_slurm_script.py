@@ -13,7 +13,7 @@ import pytest
 from manifests import ROOT
 from rules_commands import study_of
 
-from pipeline.cli import app
+from tangentscope.pipeline.cli import app
 
 SCRIPT = ROOT / "deploy/slurm/study.sbatch"
 

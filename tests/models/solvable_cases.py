@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import MODELS
-from models.solvable.base import Solvable
-from models.solvable.flow import Loss
+from tangentscope.models import MODELS
+from tangentscope.models.solvable.base import Solvable
+from tangentscope.models.solvable.flow import Loss
 
 VARIANCES = [2.0, 0.7, 0.3]
 FREQUENCIES = [0.6, 0.25, 0.15]

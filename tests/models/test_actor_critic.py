@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import MODELS, ModelError
-from probes import tangent_kernel
+from tangentscope.models import MODELS, ModelError
+from tangentscope.probes import tangent_kernel
 
 FIELDS = {"convolutions": [], "hidden": [6], "activation": "tanh"}
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from models.cnn import CNN
+from tangentscope.models.cnn import CNN
 
 
 def build(input_shape: tuple[int, int, int] = (1, 28, 28), seed: int = 0, **fields) -> nn.Sequential:

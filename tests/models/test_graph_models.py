@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch, Data
 
-from models import GCN, GIN, ModelError
-from models.graphs import Embedded, GraphModel
+from tangentscope.models import GCN, GIN, ModelError
+from tangentscope.models.graphs import Embedded, GraphModel
 
 CODES = {"atoms": (5, 3), "bonds": (4, 2)}
 

@@ -6,8 +6,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from models.base import ACTIVATIONS, Scale
-from models.mlp import MLP
+from tangentscope.models.base import ACTIVATIONS, Scale
+from tangentscope.models.mlp import MLP
 
 INPUT_SHAPE, OUTPUTS = (1, 28, 28), 10
 INITS = get_args(MLP.model_fields["init"].annotation)

@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from models import MODELS, Model, ModelError
-from probes import kernel_plan, tangent_kernel
-from probes.kernels.plan import PER_SAMPLE
+from tangentscope.models import MODELS, Model, ModelError
+from tangentscope.probes import kernel_plan, tangent_kernel
+from tangentscope.probes.kernels.plan import PER_SAMPLE
 
 
 class Case(NamedTuple):

@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from models import VGG16, ModelError, ResNet18, ViT
+from tangentscope.models import VGG16, ModelError, ResNet18, ViT
 
 
 @pytest.fixture(autouse=True)

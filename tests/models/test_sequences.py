@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import LSTM, MODELS, S4D, ModelError, Transformer
-from probes import tangent_kernel
-from tasks import Greek
+from tangentscope.models import LSTM, MODELS, S4D, ModelError, Transformer
+from tangentscope.probes import tangent_kernel
+from tangentscope.tasks import Greek
 
 COUNTS = (9, 5, 7)
 STEPS, TAGS = 6, 4

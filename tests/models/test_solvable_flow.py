@@ -8,8 +8,8 @@ import torch
 from solvable_cases import CASES, Case
 from torch import nn
 
-from models.solvable.flow import FlowError, gradient_descent, gradient_flow
-from models.solvable.linear import least_norm
+from tangentscope.models.solvable.flow import FlowError, gradient_descent, gradient_flow
+from tangentscope.models.solvable.linear import least_norm
 
 
 @pytest.fixture(params=CASES)

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from solvable_cases import CASES, Case
 from torch import nn
 
-from models import MODELS, ModelError
-from models.solvable.base import Solvable
-from probes import kernel_plan, tangent_kernel
-from probes.kernels.plan import PER_SAMPLE
+from tangentscope.models import MODELS, ModelError
+from tangentscope.models.solvable.base import Solvable
+from tangentscope.probes import kernel_plan, tangent_kernel
+from tangentscope.probes.kernels.plan import PER_SAMPLE
 
 
 @pytest.fixture(params=CASES)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.solvable.diagonal_linear import diagonal_layers, diagonal_strengths
-from models.solvable.linear import linear_strengths
-from models.solvable.linear_net import linear_net_strengths, linear_net_times
-from models.solvable.modes import grown, log_growth
-from models.solvable.multilinear import strengths_over_time
-from models.solvable.scalar_net import final_growth, scalar_layers, scalar_log_growth
+from tangentscope.models.solvable.diagonal_linear import diagonal_layers, diagonal_strengths
+from tangentscope.models.solvable.linear import linear_strengths
+from tangentscope.models.solvable.linear_net import linear_net_strengths, linear_net_times
+from tangentscope.models.solvable.modes import grown, log_growth
+from tangentscope.models.solvable.multilinear import strengths_over_time
+from tangentscope.models.solvable.scalar_net import final_growth, scalar_layers, scalar_log_growth
 
 pytestmark = pytest.mark.filterwarnings("error")
 SIZES = st.floats(1e-250, 1e3) | st.just(0.0)

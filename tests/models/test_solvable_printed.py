@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from solvable_cases import CASES, Case
 
-from models.solvable.diagonal_linear import (
+from tangentscope.models.solvable.diagonal_linear import (
     diagonal_strengths,
     emergent_times,
     printed_stage_overlap,
     saturation_times,
     stage_overlap,
 )
-from models.solvable.flow import gradient_flow
-from models.solvable.linear import least_norm
-from models.solvable.multilinear import TIME_GAIN, strengths_over_time
-from models.solvable.scalar_net import printed_scalar_log_growth, scalar_log_growth
-from models.solvable.skill_bases import (
+from tangentscope.models.solvable.flow import gradient_flow
+from tangentscope.models.solvable.linear import least_norm
+from tangentscope.models.solvable.multilinear import TIME_GAIN, strengths_over_time
+from tangentscope.models.solvable.scalar_net import printed_scalar_log_growth, scalar_log_growth
+from tangentscope.models.solvable.skill_bases import (
     DATA_SHOTS,
     WIDTH_NODES,
     loss_over_data,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.solvable.multilinear import strengths_over_time
-from models.solvable.scaling import (
+from tangentscope.models.solvable.multilinear import strengths_over_time
+from tangentscope.models.solvable.scaling import (
     EXPONENTS,
     endless_frequencies,
     finite_power_law,

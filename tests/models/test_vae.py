@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from models import MODELS, ModelError
-from models.vae import VAE, Autoencoder
-from probes import kernel_plan, tangent_kernel
-from probes.kernels.plan import PER_SAMPLE
+from tangentscope.models import MODELS, ModelError
+from tangentscope.models.vae import VAE, Autoencoder
+from tangentscope.probes import kernel_plan, tangent_kernel
+from tangentscope.probes.kernels.plan import PER_SAMPLE
 
 CASES: dict[str, dict[str, Any]] = {
     "dense": {"kind": "dense", "width": 6, "latent": 3},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import study_on_disk
 
-from pipeline.storage import Storage
+from tangentscope.pipeline.store.files import Storage
 
 # The synthetic data of the tasks' tests serve here too.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tasks"))

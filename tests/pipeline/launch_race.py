@@ -5,9 +5,9 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.errors import UserError
-from pipeline.launch import Launch, claim
-from pipeline.storage import Storage
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch, claim
+from tangentscope.pipeline.system.errors import UserError
 
 _thread = threading.local()
 

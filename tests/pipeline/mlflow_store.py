@@ -3,8 +3,8 @@
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.tracking import TRAININGS
-from pipeline.tracking_report import REPORTS
+from tangentscope.pipeline.tracking.study_report import REPORTS
+from tangentscope.pipeline.tracking.tracker import TRAININGS
 
 
 def runs_of(uri: str, name: str) -> list[Run]:

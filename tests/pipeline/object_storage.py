@@ -5,13 +5,13 @@ from typing import Any
 import pyarrow.fs as pafs
 import pytest
 
-from pipeline.storage import Storage
+from tangentscope.pipeline.store.files import Storage
 
 
 def object_store(monkeypatch: pytest.MonkeyPatch) -> Storage:
     """An empty one, for the length of a test."""
     memory = pafs.PyFileSystem(Flat())
-    monkeypatch.setattr("pipeline.storage._opened", lambda uri: (memory, uri.partition("://")[2]))
+    monkeypatch.setattr("tangentscope.pipeline.store.files._opened", lambda uri: (memory, uri.partition("://")[2]))
     return Storage.at("memory://bucket/study/")
 
 

@@ -2,7 +2,7 @@
 
 from multiprocessing.synchronize import Barrier
 
-from pipeline.storage import Storage
+from tangentscope.pipeline.store.files import Storage
 
 NAMES = 40
 

@@ -5,14 +5,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline import layout, tables
-from pipeline.layout import SnapshotName
-from pipeline.plan import Run, make_runs
-from pipeline.planned import plan_record
-from pipeline.snapshots import seal_snapshot
-from pipeline.spec import Study, read_study
-from pipeline.storage import Storage
-from studies import shipped
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.layout import SnapshotName
+from tangentscope.pipeline.store.snapshots import seal_snapshot
+from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.runs import Run, make_runs
+from tangentscope.pipeline.study.spec import Study, read_study
+from tangentscope.studies import shipped
 
 Row = dict[str, Any]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import ahead, layout
-from pipeline.cluster import own_ray
-from pipeline.errors import UserError
-from pipeline.storage import Storage
+from tangentscope.pipeline.cluster import ahead, own_ray
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.system.errors import UserError
 
 Study = tuple[Storage, dict[str, Any]]
 

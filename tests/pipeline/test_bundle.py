@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import bundle, provenance
-from pipeline.errors import UserError
-from pipeline.spec import parse_study, read_study
-from studies import shipped
+from tangentscope.pipeline.cluster import bundle
+from tangentscope.pipeline.study.spec import parse_study, read_study
+from tangentscope.pipeline.system import provenance
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.studies import shipped
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"pipeline", "probes", "models", "tasks", "studies"}
@@ -37,7 +38,7 @@ def test_every_file_of_the_packages_and_nothing_else(study, tmp_path: Path):
 def test_data_and_results_that_lie_among_the_code_stay(study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     root = tmp_path / "checkout"
     for name in (
-        "pipeline/bundle.py",
+        "pipeline/cluster/bundle.py",
         "tasks/own.py",
         "tasks/images.npz",
         "studies/mine.yaml",
@@ -48,7 +49,7 @@ def test_data_and_results_that_lie_among_the_code_stay(study, tmp_path: Path, mo
     monkeypatch.setattr(bundle, "__file__", str(root / "pipeline" / "bundle.py"))
     bundle.stage(study, tmp_path / "staged")
     staged = {path.relative_to(tmp_path / "staged").as_posix() for path in (tmp_path / "staged").rglob("*.*")}
-    code = {"pipeline/bundle.py", "tasks/own.py", "studies/mine.yaml"}
+    code = {"pipeline/cluster/bundle.py", "tasks/own.py", "studies/mine.yaml"}
     assert staged == code | {"pipeline/commit.json", "study.yaml"}
 
 
@@ -66,7 +67,7 @@ def test_the_copy_knows_its_commit(commit, study, tmp_path: Path, monkeypatch: p
     """Asked of the copy's own code, in a process of its own, with another commit in the environment."""
     monkeypatch.setattr(provenance, "commit", lambda: commit)
     bundle.stage(study, tmp_path)
-    code = "import json, pipeline.provenance as p; print(json.dumps([p.__file__, *p.commit()]))"
+    code = "import json, tangentscope.pipeline.system.provenance as p; print(json.dumps([p.__file__, *p.commit()]))"
     env = {"TANGENTSCOPE_COMMIT": "of the image"}
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
@@ -76,14 +77,14 @@ def test_the_copy_knows_its_commit(commit, study, tmp_path: Path, monkeypatch: p
 
 def test_the_copy_is_all_that_its_command_line_needs(study, tmp_path: Path):
     bundle.stage(study, tmp_path)
-    command = [sys.executable, "-m", "pipeline.cli", "ls"]
+    command = [sys.executable, "-m", "tangentscope", "ls"]
     said = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in said.stdout.splitlines()] == list(shipped())
 
 
 def test_the_command_line():
     line = bundle.entrypoint("s3://bucket/a study", "/data sets", "--offline", "--fail-fast")
-    start = ["exec", "python", "-m", "pipeline.cli", "run", "study.yaml", "--address", "auto"]
+    start = ["exec", "python", "-m", "tangentscope", "run", "study.yaml", "--address", "auto"]
     assert shlex.split(line) == [
         *start, "--out", "s3://bucket/a study", "--data-dir", "/data sets", "--offline", "--fail-fast"
     ]  # fmt: skip

@@ -10,15 +10,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline import carrying
-from pipeline.carrying import _End, _read
+from tangentscope.pipeline.driver import supervisor
+from tangentscope.pipeline.driver.supervisor import _End, _read
 
 CARRIED = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from pipeline import carrying
-from pipeline.errors import Lost
-from pipeline.interrupts import interruptible
+from tangentscope.pipeline.driver import supervisor
+from tangentscope.pipeline.system.errors import Lost
+from tangentscope.pipeline.system.signals import interruptible
 
 def log(what):
     with open(sys.argv[1], "a") as file:
@@ -143,5 +143,5 @@ def test_a_launch_ends_with_what_waits_for_it(tmp_path: Path):
         ("", -9, _End(137)),
     ],
 )
-def test_how_a_launch_ended(said: str, code: int, end: carrying._End):
+def test_how_a_launch_ended(said: str, code: int, end: supervisor._End):
     assert _read(said, code) == end

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from object_storage import object_store
 from study_on_disk import START, Row, measurement_rows, replay, small_plan, write_plan
 
-from pipeline import layout, manifest, tables
-from pipeline.failures import stands
-from pipeline.ledger import Ledger
-from pipeline.storage import Storage
-from pipeline.store import Store
-from pipeline.wanted import wanted
+from tangentscope.pipeline.probing.ledger import Ledger
+from tangentscope.pipeline.store import layout, manifest, tables
+from tangentscope.pipeline.store.failures import stands
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.wanted import wanted
 
 Study = tuple[Storage, Row]
 

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from study_on_disk import outcome, write_plan, write_study
 
-from pipeline import launch, layout, progress, records
-from pipeline.attempts import begin
-from pipeline.errors import UserError
-from pipeline.freeing import free
-from pipeline.further import read as read_further
-from pipeline.report import write_report
-from pipeline.storage import Storage
-from pipeline.store import Store, load
+from tangentscope.pipeline.cli import progress
+from tangentscope.pipeline.driver.free import free
+from tangentscope.pipeline.driver.probe import read as read_further
+from tangentscope.pipeline.report import write_report
+from tangentscope.pipeline.store import launch, layout, records
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store, load
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.pipeline.training.attempts import begin
 
 READERS: dict[str, Callable[[Storage], object]] = {
     "load": lambda storage: load(storage.uri),

@@ -10,15 +10,15 @@ from urllib.error import URLError
 import pytest
 from published_files import TEST_LABELS, made_published, write_molecules, written
 
-from pipeline import datasets
-from pipeline.datasets import get, look
-from pipeline.errors import UserError
-from tasks import TASKS, Cifar10, Mnist, Task
+from tangentscope.pipeline.cli import data
+from tangentscope.pipeline.cli.data import get, look
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.tasks import TASKS, Cifar10, Mnist, Task
 
 EVERY = [name for name, task in TASKS.items() if task.published]
 
 
-def found(name: str, data_dir: Path | None) -> datasets.Found:
+def found(name: str, data_dir: Path | None) -> data.Found:
     """Of a task with several data sets, the default one."""
     return next(look([name], data_dir))
 
@@ -59,15 +59,15 @@ def test_data_that_are_absent_are_told_with_what_to_do(name: str, tmp_path: Path
 
 def test_where_prints_each_task_and_its_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = written("mnist", tmp_path)
-    assert datasets.where("mnist", "cifar10", data_dir=tmp_path) == 0
+    assert data.where("mnist", "cifar10", data_dir=tmp_path) == 0
     first, places, second, _ = capsys.readouterr().out.splitlines()
     assert first.startswith("ok       mnist: MNIST, 30 of 30 train")
     assert places == f"         looked for in {folder}, then {tmp_path}/MNIST/raw"
     assert second.startswith("absent   cifar10: no CIFAR-10 in ")
     (folder / TEST_LABELS).unlink()
-    assert datasets.where(data_dir=tmp_path) == 1
+    assert data.where(data_dir=tmp_path) == 1
     assert "WRONG    mnist: " in capsys.readouterr().out
-    assert datasets.where("mnist", data_dir=None) == 0
+    assert data.where("mnist", data_dir=None) == 0
     assert "looked for in $TANGENTSCOPE_DATA/mnist/MNIST/raw" in capsys.readouterr().out
 
 

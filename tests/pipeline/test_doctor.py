@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from models import MODELS
-from pipeline import doctor, listing
-from pipeline.doctor import Check, checks
-from pipeline.optimisers import OPTIMISERS
-from probes import VARIABLES
-from studies import shipped
-from tasks import TASKS
+from tangentscope.models import MODELS
+from tangentscope.pipeline.cli import doctor, listing
+from tangentscope.pipeline.cli.doctor import checks
+from tangentscope.pipeline.config.optimisers import OPTIMISERS
+from tangentscope.pipeline.system.installation import Check
+from tangentscope.probes import VARIABLES
+from tangentscope.studies import shipped
+from tangentscope.tasks import TASKS
 
 
 def by_name(data_dir: Path | None = None) -> dict[str, Check]:
@@ -94,7 +95,7 @@ def test_a_package_that_shadows_ours_is_named(tmp_path: Path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").write_text("")
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "doctor"],
+        [sys.executable, "-m", "tangentscope", "doctor"],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(doctor.__file__).parent.parent}"},
         cwd=tmp_path,
         capture_output=True,

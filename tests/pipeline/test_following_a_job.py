@@ -10,10 +10,10 @@ import requests
 from ray.job_submission import JobStatus
 from rich.console import Console
 
-from pipeline.cluster import submitting
-from pipeline.errors import UserError
-from pipeline.spec import read_study
-from studies import shipped
+from tangentscope.pipeline.cluster import submit as submitting
+from tangentscope.pipeline.study.spec import read_study
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.studies import shipped
 
 
 class Client:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from study_on_disk import Row, checksum, replay, rewrite_measurements, write_study
 
-from pipeline import layout
-from pipeline.errors import UserError
-from pipeline.freeing import Freed, free
-from pipeline.launch import claim
-from pipeline.layout import SnapshotName
-from pipeline.storage import Storage
+from tangentscope.pipeline.driver.free import Freed, free
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import claim
+from tangentscope.pipeline.store.layout import SnapshotName
+from tangentscope.pipeline.system.errors import UserError
 
 Study = tuple[Storage, dict[str, Any]]
 
@@ -63,7 +63,7 @@ def test_what_is_still_to_be_measured_or_has_failed_stays(finished: Study):
 
 
 def test_what_compares_keeps_what_it_compares_with(tmp_path):
-    storage, plan = write_study(tmp_path, "probes.variables=[trace, kernel_velocity]")
+    storage, plan = write_study(tmp_path, "tangentscope.probes.variables=[trace, kernel_velocity]")
     free(storage, "none")  # the made-up rows do not say with what they compared
     assert all(kept(storage, run["run"]) == [0, 1, 2, 4] for run in plan["runs"])
 

@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from study_on_disk import small_study
 
-from pipeline.calibrate import estimate, side
-from pipeline.errors import UserError
-from pipeline.plan import Run, identity, make_runs, restore
-from pipeline.planned import plan_record
-from pipeline.resources import TrainPool
-from pipeline.spec import Study
+from tangentscope.pipeline.config.components import restore
+from tangentscope.pipeline.config.resources import TrainPool
+from tangentscope.pipeline.driver.costs import estimate, side
+from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.runs import Run, identity, make_runs
+from tangentscope.pipeline.study.spec import Study
+from tangentscope.pipeline.system.errors import UserError
 
 CATCH: dict[str, Any] = {
     "name": "balls",

@@ -8,12 +8,13 @@ import pytest
 from pydantic import BaseModel, Field
 from study_on_disk import small_study
 
-from models import MODELS
-from pipeline import spec
-from pipeline.course import Reinforcement, Train
-from pipeline.optimisers import OPTIMISERS
-from pipeline.plan import identity, restore
-from tasks import TASKS
+from tangentscope.models import MODELS
+from tangentscope.pipeline.config.components import restore
+from tangentscope.pipeline.config.optimisers import OPTIMISERS
+from tangentscope.pipeline.config.train import Reinforcement, Train
+from tangentscope.pipeline.study import spec
+from tangentscope.pipeline.study.runs import identity
+from tangentscope.tasks import TASKS
 
 FINGERPRINT = "0123456789abcdef"
 BASE: dict[str, Any] = {
@@ -258,7 +259,7 @@ def test_explicit_defaults_and_the_order_of_keys_change_nothing():
         "resources={train: {labels: {pool: train}}, probe: {labels: {pool: probe}}}",
         "probes.kernel.size=7",
         "probes.schedule={kind: log, points: 3}",
-        "probes.variables=[trace]",
+        "tangentscope.probes.variables=[trace]",
         "probes.splits=[test]",
         "probes.keep=none",
         "report.x=step",

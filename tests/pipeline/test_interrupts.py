@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from pipeline.errors import Stopped
-from pipeline.interrupts import apart, interruptible, same_handlers
+from tangentscope.pipeline.system.errors import Stopped
+from tangentscope.pipeline.system.signals import apart, interruptible, same_handlers
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

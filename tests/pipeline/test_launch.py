@@ -15,15 +15,15 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline import launch
-from pipeline.errors import Fenced, UserError
-from pipeline.launch import SILENCE_SECONDS, Launch, claim, holder
-from pipeline.storage import Storage
+from tangentscope.pipeline.store import launch
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import SILENCE_SECONDS, Launch, claim, holder
+from tangentscope.pipeline.system.errors import Fenced, UserError
 
 HOLD = """
 import sys
-from pipeline.launch import claim
-from pipeline.storage import Storage
+from tangentscope.pipeline.store.launch import claim
+from tangentscope.pipeline.store.files import Storage
 with claim(Storage.at(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from launch_race import Claimant, race
 from object_storage import object_store
 
-from pipeline import launch
-from pipeline.errors import Fenced, UserError
-from pipeline.launch import Launch, ask_to_stop, claim, claimed_at, holder
-from pipeline.storage import Storage
+from tangentscope.pipeline.store import launch
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch, ask_to_stop, claim, claimed_at, holder
+from tangentscope.pipeline.system.errors import Fenced, UserError
 
 REFUSED = "was claimed by another launch just now", "is held by another launch (process "
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from study_on_disk import checksum, replay
 
-from pipeline import layout
-from pipeline.layout import SnapshotName, current_snapshots, newest_checkpoint, superseded
-from pipeline.storage import Storage
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.layout import SnapshotName, current_snapshots, newest_checkpoint, superseded
 
 
 @pytest.fixture

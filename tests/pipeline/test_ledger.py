@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 from study_on_disk import Row, checksum
 
-from pipeline.failures import FAILED, INTERRUPTED
-from pipeline.layout import Notice, SnapshotName
-from pipeline.ledger import TRIES, Job, Ledger, compared_with
+from tangentscope.pipeline.probing.ledger import TRIES, Job, Ledger, compared_with
+from tangentscope.pipeline.store.failures import FAILED, INTERRUPTED
+from tangentscope.pipeline.store.layout import Notice, SnapshotName
 
 PLAN: Row = {
     "runs": [

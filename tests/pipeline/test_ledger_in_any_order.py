@@ -9,8 +9,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from study_on_disk import Row
 from test_ledger import notice, rows_of
 
-from pipeline.layout import Notice, SnapshotName
-from pipeline.ledger import TRIES, Job, Ledger
+from tangentscope.pipeline.probing.ledger import TRIES, Job, Ledger
+from tangentscope.pipeline.store.layout import Notice, SnapshotName
 
 COMPARES = {"distance": ["initial"], "velocity": ["previous"]}
 VARIABLES = {"p": ["trace", *COMPARES], "q": ["trace"]}

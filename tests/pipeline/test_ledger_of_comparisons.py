@@ -6,8 +6,8 @@ import pytest
 from study_on_disk import Row, checksum
 from test_ledger import done, notice, rows_of, taken, tombstone
 
-from pipeline.layout import Notice, SnapshotName
-from pipeline.ledger import TRIES, Ledger
+from tangentscope.pipeline.probing.ledger import TRIES, Ledger
+from tangentscope.pipeline.store.layout import Notice, SnapshotName
 
 STEPS = [0, 5, 10, 20]
 

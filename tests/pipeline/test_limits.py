@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import limits
-from pipeline.errors import UserError
+from tangentscope.pipeline.system import limits
+from tangentscope.pipeline.system.errors import UserError
 
 COMMANDS = (["plan", "quickstart"], ["run", "quickstart"], ["doctor"])
 
@@ -22,7 +22,8 @@ COMMANDS = (["plan", "quickstart"], ["run", "quickstart"], ["doctor"])
     ],
 )
 def test_a_low_limit_is_told_before_work_starts(kind: int, most: int, said: str, tmp_path: Path):
-    main = f"import resource, sys; resource.setrlimit({kind}, ({most}, {most})); from pipeline import cli; cli.main()"
+    limit = f"import resource, sys; resource.setrlimit({kind}, ({most}, {most}))"
+    main = f"{limit}; from tangentscope.pipeline import cli; cli.main()"
     for words in COMMANDS:
         done = subprocess.run(
             [sys.executable, "-c", main, *words], capture_output=True, text=True, cwd=tmp_path, check=False
@@ -44,7 +45,7 @@ def test_a_long_temporary_directory_is_told(monkeypatch: pytest.MonkeyPatch):
 
 def test_open_files_are_raised_where_that_is_allowed():
     code = (
-        "import resource as r; from pipeline import limits; kind = r.RLIMIT_NOFILE;"
+        "import resource as r; from tangentscope.pipeline.system import limits; kind = r.RLIMIT_NOFILE;"
         "r.setrlimit(kind, (256, r.getrlimit(kind)[1])); limits.check(); print(r.getrlimit(kind)[0])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -54,7 +55,7 @@ def test_open_files_are_raised_where_that_is_allowed():
 def test_a_terminal_of_another_encoding_gets_marks_for_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     for name, value in {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
         monkeypatch.setenv(name, value)
-    words = [sys.executable, "-m", "pipeline.cli", "ls", "variables"]
+    words = [sys.executable, "-m", "tangentscope", "ls", "variables"]
     done = subprocess.run(words, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"?" in done.stdout

@@ -3,7 +3,7 @@ import weakref
 
 import pytest
 
-from pipeline.loading import loading
+from tangentscope.pipeline.system.loading import loading
 
 
 class Node:

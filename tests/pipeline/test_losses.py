@@ -9,8 +9,8 @@ import pytest
 import ray.exceptions
 from ray.train import ControllerError, WorkerGroupError
 
-from pipeline.cluster.losses import Carriers, lost_with_ray, starts_again
-from pipeline.errors import Lost
+from tangentscope.pipeline.cluster.losses import Carriers, lost_with_ray, starts_again
+from tangentscope.pipeline.system.errors import Lost
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.naming import labels, short
+from tangentscope.pipeline.config.naming import labels, short
 
 MLP = {"name": "mlp", "width": 32}
 

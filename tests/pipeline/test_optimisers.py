@@ -3,7 +3,7 @@ from math import cos, pi
 import pytest
 import torch
 
-from pipeline.optimisers import OPTIMISERS, SGD, Adam, AdamW, RateSchedule
+from tangentscope.pipeline.config.optimisers import OPTIMISERS, SGD, Adam, AdamW, RateSchedule
 
 
 @pytest.mark.parametrize(

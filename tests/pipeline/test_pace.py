@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from study_on_disk import checksum, measurement_rows, outcome
 
-from pipeline import layout, pace, tables
-from pipeline.launch import claim, claimed_at
-from pipeline.layout import SnapshotName
-from pipeline.pace import Pace
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope.pipeline.driver import pace
+from tangentscope.pipeline.driver.pace import Pace
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import claim, claimed_at
+from tangentscope.pipeline.store.layout import SnapshotName
+from tangentscope.pipeline.store.reader import Store
 
 Study = tuple[Storage, dict[str, Any]]
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import layout
-from pipeline.dealing import Dealer
-from pipeline.errors import Fenced
-from pipeline.launch import Launch
-from pipeline.packing import pack
-from pipeline.storage import Storage
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.system.errors import Fenced
+from tangentscope.pipeline.training.groups import pack
+from tangentscope.pipeline.training.queue import Dealer
 
 
 def record(width: int, seed: int, parameters: int = 100, steps: int = 10, **fields: Any) -> dict[str, Any]:

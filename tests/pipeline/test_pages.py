@@ -8,7 +8,7 @@ import pytest
 
 FAULTS = """
 import resource, sys, torch
-from pipeline import pages
+from tangentscope.pipeline.system import memory
 if sys.argv[1] == "keep":
     pages.keep_freed()
 def again():

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from study_on_disk import small_study
 
-from pipeline import layout
-from pipeline.errors import UserError
-from pipeline.points import read_points, store_points
-from pipeline.storage import Storage
-from probes import draw_indices
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.points import read_points
+from tangentscope.pipeline.study.points import store_points
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.probes import draw_indices
 
 
 @pytest.fixture

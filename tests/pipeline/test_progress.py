@@ -6,12 +6,13 @@ import pytest
 from rich.console import Console
 from study_on_disk import Row, checksum, measurement_rows, outcome, write_study
 
-from pipeline import closing, layout, progress, tables
-from pipeline.ending import Ended
-from pipeline.launch import claim
-from pipeline.layout import SnapshotName
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope.pipeline.cli import progress, summary
+from tangentscope.pipeline.driver.finish import Ended
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import claim
+from tangentscope.pipeline.store.layout import SnapshotName
+from tangentscope.pipeline.store.reader import Store
 
 Study = tuple[Storage, Row]
 
@@ -133,11 +134,11 @@ def ended(**changes: Any) -> Ended:
 
 
 def test_where_nothing_was_missing_one_line_says_so(console: Console):
-    closing.tell(console, "results", ended(tracking_uri="sqlite:///mlflow.db", experiment="7", idle=True))
+    summary.tell(console, "results", ended(tracking_uri="sqlite:///mlflow.db", experiment="7", idle=True))
     (line,) = text_of(console).splitlines()
     assert line.startswith("nothing to do: 2 runs finished, 0 failed, and no snapshot waits to be measured; report ")
     failed = ended(idle=True, finished=1, failed={"width=3 seed=0": "ValueError: no"}, trouble="gone")
-    closing.tell(console, "results", failed)
+    summary.tell(console, "results", failed)
     text = text_of(console)
     for words in ("nothing to do: 1 runs finished, 1 failed", "ValueError: no", "scope retry", "is behind (gone)"):
         assert words in text
@@ -145,7 +146,7 @@ def test_where_nothing_was_missing_one_line_says_so(console: Console):
 
 def test_no_password_is_among_the_last_words(console: Console):
     for uri in ("http://me:hunter2@there:5000", "postgresql+psycopg://me:hunter2@there/db"):
-        closing.tell(console, "results", ended(tracking_uri=uri, experiment="7"))
+        summary.tell(console, "results", ended(tracking_uri=uri, experiment="7"))
     text = text_of(console)
     assert "hunter2" not in text
     assert "open MLflow:      http://there:5000/#/experiments/7" in text
@@ -155,7 +156,7 @@ def test_no_password_is_among_the_last_words(console: Console):
 def test_the_last_words_say_where_everything_is(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "my results"
-    closing.tell(console, "my results", ended(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="7"))
+    summary.tell(console, "my results", ended(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="7"))
     text = text_of(console)
     assert text.startswith("2 runs finished, 0 failed, in 61 s\n")
     assert f"report    {out}/report.html" in text
@@ -168,7 +169,7 @@ def test_the_last_words_say_where_everything_is(tmp_path: Path, console: Console
 
 def test_the_last_words_after_trouble(tmp_path: Path, console: Console):
     trouble = {"tracking_uri": "http://there:5000/", "trouble": "connection refused", "failed": {"seed=0": "NaN"}}
-    closing.tell(console, str(tmp_path / "a b"), ended(failed_measurements=3, nonfinite=9, **trouble))
+    summary.tell(console, str(tmp_path / "a b"), ended(failed_measurements=3, nonfinite=9, **trouble))
     text = text_of(console)
     assert "  failed: seed=0: NaN\n" in text
     assert "3 values could not be measured" in text
@@ -179,7 +180,7 @@ def test_the_last_words_after_trouble(tmp_path: Path, console: Console):
 
 
 def test_the_last_words_on_values_that_a_damaged_file_kept_from_being_measured(tmp_path: Path, console: Console):
-    closing.tell(console, str(tmp_path), ended(interrupted={"a.safetensors: damaged; remove it": 24}))
+    summary.tell(console, str(tmp_path), ended(interrupted={"a.safetensors: damaged; remove it": 24}))
     text = text_of(console)
     assert "  24 values have not been measured: a.safetensors: damaged; remove it\n  the same command takes" in text
     assert "retry" not in text
@@ -187,7 +188,7 @@ def test_the_last_words_on_values_that_a_damaged_file_kept_from_being_measured(t
 
 def test_the_last_words_offline(tmp_path: Path, console: Console):
     write_study(tmp_path)
-    closing.tell(console, str(tmp_path), ended())
+    summary.tell(console, str(tmp_path), ended())
     assert f"put it into MLflow:  tangentscope sync {tmp_path}" in text_of(console)
     assert "retry" not in text_of(console)
     assert "open MLflow" not in text_of(console)

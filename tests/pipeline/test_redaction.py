@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import provenance
-from pipeline.errors import Fenced, Stopped, UserError, one_line
-from pipeline.logs import Tail
-from pipeline.redaction import redacted, secret_options, without_userinfo
+from tangentscope.pipeline.system import provenance
+from tangentscope.pipeline.system.errors import Fenced, Stopped, UserError, one_line
+from tangentscope.pipeline.system.logs import Tail
+from tangentscope.pipeline.system.redaction import redacted, secret_options, without_userinfo
 
 MARK = "hunter2mark"
 PLACES = [

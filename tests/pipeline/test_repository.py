@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import provenance
-from pipeline.provenance import Repository, gather, repository
+from tangentscope.pipeline.system import provenance
+from tangentscope.pipeline.system.provenance import Repository, gather, repository
 
 
 def git(folder: Path, *words: str) -> str:

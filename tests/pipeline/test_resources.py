@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.resources import Resources
+from tangentscope.pipeline.config.resources import Resources
 
 POOL = {"pool": "gpus"}
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schedule import Every, Schedule
+from tangentscope.pipeline.config.schedule import Every, Schedule
 
 STEPS = st.integers(1, 100_000)
 FORMS = st.one_of(

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 import yaml
 
-from models import MODELS
-from pipeline.errors import UserError
-from pipeline.plan import make_runs
-from pipeline.report.claims import CLAIMS
-from pipeline.report.figures import FIGURES
-from pipeline.spec import Study, read_study
-from probes import VARIABLES
-from studies import shipped
-from tasks import TASKS
+from tangentscope.models import MODELS
+from tangentscope.pipeline.report.claims import CLAIMS
+from tangentscope.pipeline.report.figures import FIGURES
+from tangentscope.pipeline.study.runs import make_runs
+from tangentscope.pipeline.study.spec import Study, read_study
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.probes import VARIABLES
+from tangentscope.studies import shipped
+from tangentscope.tasks import TASKS
 
 QUICKSTART = yaml.safe_load(shipped()["quickstart"].read_text())
 
@@ -56,11 +56,19 @@ WRONG: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
     "name is a list": (("optimiser.name=[adam]",), "optimiser.name", ["unknown", "allowed: adam"]),
     "no name": (("model={width: 3}",), "model", ["'width': 4", "a name", f"allowed: {min(MODELS)}"]),
     "no mapping": (("task=mnist",), "task", ["got 'mnist'"]),
-    "variable": (("probes.variables=[entrpy]",), "probes.variables", [f"allowed: {min(VARIABLES)}", 'mean "entropy"?']),
+    "variable": (
+        ("tangentscope.probes.variables=[entrpy]",),
+        "tangentscope.probes.variables",
+        [f"allowed: {min(VARIABLES)}", 'mean "entropy"?'],
+    ),
     "figure": (("report.figures=[curvs]",), "report.figures", [*FIGURES, 'did you mean "curves"?']),
     "claim": (("report.claims=[actor_jump_most]",), "report.claims", [*CLAIMS, 'did you mean "actor_jumps_most"?']),
     "kernel": (("probes.kernel.outputs=ful",), "probes.kernel.outputs", ["got 'ful'", "'traced'"]),
-    "variable twice": (("probes.variables=[trace, trace]",), "probes.variables", ["once", "trace"]),
+    "variable twice": (
+        ("tangentscope.probes.variables=[trace, trace]",),
+        "tangentscope.probes.variables",
+        ["once", "trace"],
+    ),
     "split twice": (("probes.splits=[test, test]",), "probes.splits", ["once", "test"]),
     "no splits": (("probes.splits=[]",), "probes.splits", ["got []"]),
     "width 0": (("grid.model.width=[8, 0]",), "model.width", ["got 0", "greater than or equal to 1"]),
@@ -71,8 +79,8 @@ WRONG: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
     "batch": (("train.batch_size=ful",), "train.batch_size", ["got 'ful'", "valid integer", "'full'"]),
     "nesterov": (("optimiser={name: sgd, lr: 1, nesterov: true}",), "optimiser", ["momentum: 0.9"]),
     "summed": (
-        ("probes.kernel.outputs=summed", "probes.variables=[trace, kinetic_energy]"),
-        "probes.variables",
+        ("probes.kernel.outputs=summed", "tangentscope.probes.variables=[trace, kinetic_energy]"),
+        "tangentscope.probes.variables",
         ["kinetic_energy is defined for outputs=full, got summed", "leave kinetic_energy out"],
     ),
     "little memory": (("resources.probe.memory_bytes=1",), "resources.probe.memory_bytes", ["got 1", "1048576"]),

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from study_on_disk import outcome, rewrite_measurements, small_study, write_study
 
-from pipeline import execution, layout, stopping, study
-from pipeline.errors import Stopped, UserError
-from pipeline.launch import claim
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope.pipeline.driver import execution, stop
+from tangentscope.pipeline.driver import run as study
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import claim
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import Stopped, UserError
 
 Study = tuple[Storage, dict[str, Any]]
 
@@ -29,7 +31,7 @@ def test_stopping_a_study_waits_until_its_launch_has_ended(planned: Study):
     thread = threading.Thread(target=hold)
     thread.start()
     holds.wait()
-    said = list(stopping.stop(Store(storage)))
+    said = list(stop.stop(Store(storage)))
     assert said == ["asked quickstart to stop", "stopped; `tangentscope run` goes on from there"]
     thread.join()
     with claim(storage) as launch:
@@ -39,17 +41,17 @@ def test_stopping_a_study_waits_until_its_launch_has_ended(planned: Study):
 def test_there_must_be_something_to_stop(planned: Study):
     storage, _ = planned
     with pytest.raises(UserError, match="nobody runs this study; there is nothing to stop"):
-        list(stopping.stop(Store(storage)))
+        list(stop.stop(Store(storage)))
     with claim(storage):
         pass
     with pytest.raises(UserError, match="nobody runs this study"):
-        list(stopping.stop(Store(storage)))
+        list(stop.stop(Store(storage)))
 
 
 def test_runs_are_stopped_by_name_or_id(planned: Study):
     storage, plan = planned
     first, second = plan["runs"]
-    said = list(stopping.stop(Store(storage), [first["name"], second["run"]]))
+    said = list(stop.stop(Store(storage), [first["name"], second["run"]]))
     assert said == [f"asked {run['name']} to stop; `tangentscope retry` takes it up again" for run in (first, second)]
     assert all(storage.exists(layout.stop(run["run"])) for run in (first, second))
 
@@ -58,10 +60,10 @@ def test_runs_that_cannot_be_stopped_are_told_before_any_is(planned: Study):
     storage, plan = planned
     first, second = plan["runs"]
     with pytest.raises(UserError, match=r'run "width=4 seed=0" unknown; allowed: .*; did you mean "width='):
-        list(stopping.stop(Store(storage), [second["name"], "width=4 seed=0"]))
+        list(stop.stop(Store(storage), [second["name"], "width=4 seed=0"]))
     storage.write_json(layout.outcome(first["run"]), outcome())
     with pytest.raises(UserError, match=r"run width=3 seed=0 has ended already \(finished\); leave it out"):
-        list(stopping.stop(Store(storage), [second["name"], first["name"]]))
+        list(stop.stop(Store(storage), [second["name"], first["name"]]))
     assert not storage.exists(layout.stop(second["run"]))
 
 

@@ -9,9 +9,9 @@ import pytest
 from object_storage import object_store
 from storage_race import NAMES, create_all
 
-from pipeline import storage as storage_module
-from pipeline.errors import UserError
-from pipeline.storage import Storage
+from tangentscope.pipeline.store import files as storage_module
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.system.errors import UserError
 
 
 @pytest.fixture(params=["local", "file URI", "object store"])

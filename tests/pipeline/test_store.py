@@ -4,11 +4,11 @@ from typing import Any
 import pytest
 from study_on_disk import checksum, history_rows, profile_rows, put, replay, small_plan, spectrum_rows, value_of
 
-import pipeline
-from pipeline import layout, tables
-from pipeline.errors import UserError
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope import pipeline
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import UserError
 
 Study = tuple[Storage, dict[str, Any]]
 

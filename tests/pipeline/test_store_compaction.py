@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from study_on_disk import put, replay, write_plan
 
-from pipeline import tables
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope.pipeline.store import tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
 
 Study = tuple[Storage, dict[str, Any]]
 

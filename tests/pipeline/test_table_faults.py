@@ -10,14 +10,15 @@ import pytest
 from rich.console import Console
 from study_on_disk import Row, history_rows, measurement_rows, write_study
 
-import pipeline
-from pipeline import layout, progress, tables
-from pipeline.integrity import table_faults
-from pipeline.launch import Launch
-from pipeline.mending import mend_tables
-from pipeline.report import write_report
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope import pipeline
+from tangentscope.pipeline.cli import progress
+from tangentscope.pipeline.report import write_report
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.integrity import table_faults
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.mending import mend_tables
+from tangentscope.pipeline.store.reader import Store
 
 Study = tuple[Storage, Row]
 

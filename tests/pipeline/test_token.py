@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.token import check_token, ensure_token
-from pipeline.errors import UserError
+from tangentscope.pipeline.cluster.token import check_token, ensure_token
+from tangentscope.pipeline.system.errors import UserError
 
 
 @pytest.fixture

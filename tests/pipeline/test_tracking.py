@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 from mlflow_store import points, reports_of, runs_of
 from study_on_disk import START, history_rows, measurement_rows, outcome, value_of, write_plan, write_study
 
-from pipeline import layout, tables
-from pipeline.tracking import Tracker
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.tracking.tracker import Tracker
 
 
 def test_a_finished_study_is_an_experiment_of_finished_flat_runs(uri: str, name: str, tmp_path: Path):
@@ -105,7 +105,7 @@ def test_values_that_no_chart_can_show_become_tags(uri: str, name: str, tmp_path
 
 
 def test_what_has_no_number_by_nature_is_no_point_and_keeps_no_run_open(uri: str, name: str, tmp_path: Path):
-    variables = "probes.variables=[trace, kernel_velocity, projection_factors]"
+    variables = "tangentscope.probes.variables=[trace, kernel_velocity, projection_factors]"
     storage, plan = write_plan(tmp_path, name, variables, "grid={}", "model.width=3")
     [run] = plan["runs"]
     storage.write_json(layout.outcome(run["run"]), outcome())
@@ -276,8 +276,8 @@ KILLED = """
 import os, sys
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from pipeline.storage import Storage
-from pipeline.tracking import Tracker
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.tracking.tracker import Tracker
 
 @event.listens_for(Engine, "after_cursor_execute")
 def die(connection, cursor, statement, *more):

@@ -7,9 +7,10 @@ from mlflow import MlflowClient
 from mlflow_store import points, runs_of
 from study_on_disk import START, history_rows, write_study
 
-from pipeline import tables, tracking
-from pipeline.store import Store
-from pipeline.tracking import Tracker
+from tangentscope.pipeline.store import tables
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.tracking import tracker as tracking
+from tangentscope.pipeline.tracking.tracker import Tracker
 
 
 def test_a_compaction_sends_nothing_again(uri: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

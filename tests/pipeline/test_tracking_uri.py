@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.storage import Storage
-from pipeline.tracking_uri import check_server, default_uri, signed_in, sqlite_file
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.pipeline.tracking.uri import check_server, default_uri, signed_in, sqlite_file
 
 
 @pytest.mark.parametrize(

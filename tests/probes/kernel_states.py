@@ -11,7 +11,7 @@ import torch
 from kernel_graphs import Net
 from torch import Tensor, nn
 
-from probes import tangent_kernel
+from tangentscope.probes import tangent_kernel
 
 
 def inputs() -> Tensor:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import probes
-from models import MODELS
-from probes import conjugate_kernels
+from tangentscope import probes
+from tangentscope.models import MODELS
+from tangentscope.probes import conjugate_kernels
 
 
 def dense() -> nn.Sequential:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import draw_indices
+from tangentscope.probes import draw_indices
 
 
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 2**40), st.data())

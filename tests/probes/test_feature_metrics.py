@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import probes
-from probes import FEATURE_VARIABLES, FeatureMetrics, feature_metrics
-from probes.features import sample
+from tangentscope import probes
+from tangentscope.probes import FEATURE_VARIABLES, FeatureMetrics, feature_metrics
+from tangentscope.probes.features import sample
 
 C = 3
 NC = ("nc1_norm", "nc1_trace", "nc2", "nc3", "nc4")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import probes
-from probes import FEATURE_VARIABLES, FeatureMetrics, feature_metrics
-from probes.variables.needs import GIVENS, NEEDS
+from tangentscope import probes
+from tangentscope.probes import FEATURE_VARIABLES, FeatureMetrics, feature_metrics
+from tangentscope.probes.variables.resolve import GIVENS, NEEDS
 
 C, P = 3, 8
 

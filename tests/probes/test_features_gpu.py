@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-import probes
+from tangentscope import probes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is here")]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from probes import FEATURE_VARIABLES
+from tangentscope.probes import FEATURE_VARIABLES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
 

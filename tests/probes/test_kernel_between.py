@@ -10,7 +10,7 @@ from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import Tensor, nn
 
-from probes import layer_kernels, tangent_kernel
+from tangentscope.probes import layer_kernels, tangent_kernel
 
 
 @pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)

@@ -9,8 +9,8 @@ from kernel_cases import CASE, CASES, Case
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from probes.kernels.blockwise import blockwise
-from probes.kernels.graph import Graph
+from tangentscope.probes.kernels.gradients.autograd_graph import Graph
+from tangentscope.probes.kernels.gradients.graph_ownership import blockwise
 
 N = 4
 

@@ -11,9 +11,9 @@ from kernel_brute_force import brute_force_kernel, relative_error
 from kernel_states import described, inputs, net, ordinary
 from torch import Tensor, nn
 
-from probes import kernel_plan, tangent_kernel
-from probes.kernels import observation
-from probes.kernels.state import caches, kept, renew
+from tangentscope.probes import kernel_plan, tangent_kernel
+from tangentscope.probes.kernels.gradients import observation
+from tangentscope.probes.network.state import caches, kept, renew
 
 
 class Cached(nn.Module):

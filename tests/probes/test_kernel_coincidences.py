@@ -9,8 +9,8 @@ from kernel_brute_force import brute_force_kernel, contract, jacobian, relative_
 from kernel_graphs import Net
 from torch import Tensor, nn
 
-from probes import kernel_plan, layer_kernels, tangent_kernel
-from probes.kernels.plan import PER_SAMPLE
+from tangentscope.probes import kernel_plan, layer_kernels, tangent_kernel
+from tangentscope.probes.kernels.plan import PER_SAMPLE
 
 
 @pytest.fixture(params=["never", "first", "always"], autouse=True)

@@ -11,9 +11,11 @@ from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import nn
 
-from probes import draw_indices, draw_kernels, draw_kernels_and_traces, tangent_kernel
-from probes.kernels import engine, observation, run
-from probes.kernels.batch import TensorBatch
+from tangentscope.probes import draw_indices, draw_kernels, draw_kernels_and_traces, tangent_kernel
+from tangentscope.probes.kernels import computation
+from tangentscope.probes.kernels.engine import block as engine_block
+from tangentscope.probes.kernels.gradients import observation
+from tangentscope.probes.network.batch import TensorBatch
 
 
 @pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
@@ -45,14 +47,14 @@ def test_the_union_is_taken_where_it_is_cheaper(size: int, at_once: bool, monkey
     """Also of a network without a rule: 8 draws of 2 out of 40 points share little, draws of 30 nearly all."""
     model = nn.Sequential(nn.GRU(3, 4, batch_first=True), Net(lambda net, states: states[0][:, -1]))
     sides: list[int] = []
-    add = engine.add_jacobian_kernel
+    add = engine_block.add_jacobian_kernel
 
     def watched(block: object, model: nn.Module, parameters: object, inputs: TensorBatch, *rest: object) -> None:
         sides.append(len(inputs))
         add(block, model, parameters, inputs, *rest)
 
     monkeypatch.setattr(observation, "shares_of", lambda *_: [])
-    monkeypatch.setattr(engine, "add_jacobian_kernel", watched)
+    monkeypatch.setattr(engine_block, "add_jacobian_kernel", watched)
     draw_kernels(model, torch.randn(40, 5, 3), draw_indices(40, draws=8, size=size, seed=0), "summed")
     assert (max(sides) > size) == at_once
 
@@ -74,14 +76,14 @@ def test_few_points_that_draws_share_are_passed_twice(name: str, monkeypatch: py
     draws = torch.randperm(1000)[:40].view(20, 2)
     draws[8, 0] = draws[3, 1]
     passed: list[torch.Tensor] = []
-    look = run.observe
+    look = computation.observe
 
     def watched(network: nn.Module, batch: TensorBatch, **rest: Any) -> Any:
         passed.append(batch.data)
         return look(network, batch, **rest)
 
-    monkeypatch.setattr(run, "observe", watched)
-    monkeypatch.setattr(run.Run, "points_at_once", lambda self, free, points: 20)
+    monkeypatch.setattr(computation, "observe", watched)
+    monkeypatch.setattr(computation.Run, "points_at_once", lambda self, free, points: 20)
     kernels, traces = draw_kernels_and_traces(model, inputs, draws)
     assert torch.equal(torch.cat(passed[-2:]), inputs[draws.flatten()])
     monkeypatch.undo()

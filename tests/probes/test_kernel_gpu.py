@@ -7,7 +7,7 @@ from kernel_cases import CASES, EVERY_CASE, Case
 from kernel_networks import mlp
 from torch import nn
 
-from probes import draw_kernels_and_traces, layer_kernels, layer_traces, tangent_kernel
+from tangentscope.probes import draw_kernels_and_traces, layer_kernels, layer_traces, tangent_kernel
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is here")]
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 from torch_geometric.nn import HeteroConv, SAGEConv, global_add_pool
 
-from probes import draw_kernels, kernel_plan, layer_kernels, tangent_kernel
-from probes.kernels.batch import as_batch
+from tangentscope.probes import draw_kernels, kernel_plan, layer_kernels, tangent_kernel
+from tangentscope.probes.network.batch import as_batch
 
 
 def equal(found: Any, expected: Any) -> None:

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
-from probes import draw_kernels, kernel_plan, tangent_kernel
-from probes.kernels import sides
-from probes.kernels.anatomy import Anatomy
-from probes.kernels.batch import as_batch
-from probes.kernels.graph import Graph
-from probes.kernels.observation import observe
-from probes.kernels.plan import PER_SAMPLE
-from probes.kernels.sides import MERGED_BYTES
-from probes.kernels.treatment import OutputTreatment
+from tangentscope.probes import draw_kernels, kernel_plan, tangent_kernel
+from tangentscope.probes.kernels.engine import block_side
+from tangentscope.probes.kernels.engine.block_side import MERGED_BYTES
+from tangentscope.probes.kernels.gradients.autograd_graph import Graph
+from tangentscope.probes.kernels.gradients.observation import observe
+from tangentscope.probes.kernels.plan import PER_SAMPLE
+from tangentscope.probes.kernels.treatment import OutputTreatment
+from tangentscope.probes.network.batch import as_batch
+from tangentscope.probes.network.layers import Anatomy
 
 D, H, TAGS = 4, 5, 3
 SCALES = torch.tensor([0.5, -1.5, 2.0])
@@ -105,7 +105,7 @@ def head_of(model: nn.Module, inputs: Tensor) -> object:
 @pytest.mark.parametrize("outputs", TREATMENTS)
 @pytest.mark.parametrize("name", [*STARTED, *OTHERS])
 def test_kernels_are_right_with_any_head(name: str, outputs: str, merged: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sides, "MERGED_BYTES", merged)
+    monkeypatch.setattr(block_side, "MERGED_BYTES", merged)
     model, inputs = (STARTED | OTHERS)[name]().double(), torch.randn(6, D, dtype=torch.float64)
     expected = brute_force_kernel(model, inputs, outputs)
     assert relative_error(tangent_kernel(model, inputs, outputs), expected) < 1e-12

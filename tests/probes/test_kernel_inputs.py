@@ -12,7 +12,7 @@ from kernel_brute_force import TREATMENTS, block, brute_force_kernel, least_memo
 from kernel_graphs import Net
 from torch import Tensor, nn
 
-from probes import (
+from tangentscope.probes import (
     draw_indices,
     draw_kernels,
     draw_kernels_and_traces,
@@ -22,9 +22,9 @@ from probes import (
     measure,
     tangent_kernel,
 )
-from probes.givens import givens_at
-from probes.kernels import jacobian
-from probes.kernels.batch import as_batch
+from tangentscope.probes.givens import givens_at
+from tangentscope.probes.kernels.engine import jacobian
+from tangentscope.probes.network.batch import as_batch
 
 N = 5
 

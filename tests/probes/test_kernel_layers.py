@@ -6,7 +6,7 @@ from kernel_brute_force import TREATMENTS, count, least_memory
 from kernel_cases import CASE, CASES, EVERY_CASE, Case
 from torch import nn
 
-from probes import draw_kernels, draw_kernels_and_traces, layer_kernels, layer_traces, tangent_kernel
+from tangentscope.probes import draw_kernels, draw_kernels_and_traces, layer_kernels, layer_traces, tangent_kernel
 
 DEPTH = {"layer": lambda owner: owner, "block": lambda owner: owner.partition(".")[0]}
 

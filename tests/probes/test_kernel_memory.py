@@ -11,12 +11,12 @@ from kernel_cases import CASE
 from kernel_graphs import Net
 from torch import nn
 
-from probes import kernel_plan, tangent_kernel
-from probes.kernels.anatomy import Anatomy
-from probes.kernels.batch import as_batch
-from probes.kernels.costs import Blocks
-from probes.kernels.observation import observe
-from probes.kernels.stores import decide
+from tangentscope.probes import kernel_plan, tangent_kernel
+from tangentscope.probes.kernels.engine.costs import Blocks
+from tangentscope.probes.kernels.engine.gradient_store import decide
+from tangentscope.probes.kernels.gradients.observation import observe
+from tangentscope.probes.network.batch import as_batch
+from tangentscope.probes.network.layers import Anatomy
 
 NAMES = [
     "in-place relu", "tied weights", "linear on tokens", "conv2d", "conv2d, groups", "transposed conv2d, groups",
@@ -80,7 +80,7 @@ MEASURED = """
 import sys
 import torch
 from torch import nn
-from probes import tangent_kernel
+from tangentscope.probes import tangent_kernel
 
 def status(key):
     with open("/proc/self/status") as lines:

@@ -11,7 +11,7 @@ import torch
 from kernel_brute_force import TREATMENTS, brute_force_kernel, relative_error
 from torch import Tensor, nn
 
-from probes import (
+from tangentscope.probes import (
     draw_kernels,
     draw_kernels_and_traces,
     kernel_plan,
@@ -20,8 +20,8 @@ from probes import (
     measure,
     tangent_kernel,
 )
-from probes.givens import givens_at
-from probes.kernels.output import Output
+from tangentscope.probes.givens import givens_at
+from tangentscope.probes.network.output import Output
 
 
 class Named(NamedTuple):

@@ -12,7 +12,7 @@ from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import Tensor, nn
 
-from probes import (
+from tangentscope.probes import (
     draw_kernels,
     draw_kernels_and_traces,
     kernel_plan,
@@ -22,7 +22,7 @@ from probes import (
     measure,
     tangent_kernel,
 )
-from probes.kernels.checks import trainable_parameters
+from tangentscope.probes.network.checks import trainable_parameters
 
 
 def network() -> nn.Module:

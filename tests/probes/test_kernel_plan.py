@@ -11,10 +11,10 @@ from kernel_networks import mlp
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probes import draw_kernels, kernel_plan, tangent_kernel
-from probes.kernels import observation
-from probes.kernels.contract import ROWS_APART
-from probes.kernels.plan import PER_SAMPLE
+from tangentscope.probes import draw_kernels, kernel_plan, tangent_kernel
+from tangentscope.probes.kernels.engine.contractions import ROWS_APART
+from tangentscope.probes.kernels.gradients import observation
+from tangentscope.probes.kernels.plan import PER_SAMPLE
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

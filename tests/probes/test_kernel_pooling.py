@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from probes import tangent_kernel
-from probes.kernels.blockwise import blockwise
-from probes.kernels.graph import Graph
-from probes.kernels.pooling import SideBySide
+from tangentscope.probes import tangent_kernel
+from tangentscope.probes.kernels.gradients.autograd_graph import Graph
+from tangentscope.probes.kernels.gradients.graph_ownership import blockwise
+from tangentscope.probes.network.pooling import SideBySide
 
 SIDES = st.integers(1, 4)
 

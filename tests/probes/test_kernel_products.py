@@ -9,17 +9,17 @@ from kernel_cases import CASE
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probes import tangent_kernel
-from probes.kernels import contract, engine, products
-from probes.kernels.costs import Blocks, Cost
-from probes.kernels.factors import Dense
-from probes.kernels.parts import Outer
-from probes.kernels.products import LONG, of_long_rows, of_rows
-from probes.kernels.shares import Share
-from probes.kernels.spare import Spare
-from probes.kernels.stores import Decision, Store, share_costs
+from tangentscope.probes import tangent_kernel
+from tangentscope.probes.kernels.engine import block, contractions, matmul
+from tangentscope.probes.kernels.engine.buffer_pool import Spare
+from tangentscope.probes.kernels.engine.costs import Blocks, Cost
+from tangentscope.probes.kernels.engine.gradient_store import Decision, Store, share_costs
+from tangentscope.probes.kernels.engine.matmul import LONG, of_long_rows, of_rows
+from tangentscope.probes.kernels.gradients.factors import Dense
+from tangentscope.probes.kernels.gradients.parameter_groups import Share
+from tangentscope.probes.kernels.gradients.per_sample import Outer
 
-ahead = products._onednn_is_ahead.__wrapped__
+ahead = matmul._onednn_is_ahead.__wrapped__
 
 
 class Seen(TorchDispatchMode):
@@ -42,7 +42,7 @@ class Seen(TorchDispatchMode):
 def onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
     if not torch.backends.mkldnn.is_available():
         pytest.skip("torch has no oneDNN here")
-    monkeypatch.setattr(products, "_onednn_is_ahead", lambda: True)
+    monkeypatch.setattr(matmul, "_onednn_is_ahead", lambda: True)
     with Seen() as seen:
         yield seen
 
@@ -67,7 +67,7 @@ def test_rows_are_multiplied(draws: int, dtype: torch.dtype, width: int, apart: 
 def test_onednn_is_asked_where_mkl_is_not_at_home(there: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: there)
     for home in (True, False):
-        monkeypatch.setattr(products, "mkl_is_at_home", lambda home=home: home)
+        monkeypatch.setattr(matmul, "mkl_is_at_home", lambda home=home: home)
         assert ahead() == (there and not home)
 
 
@@ -88,7 +88,7 @@ NETWORKS = ("conv2d", "conv2d, groups", "conv2d, even channels", "resnet", "visi
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_kernels_by_onednn(name: str, onednn: Seen, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(products, "LONG", 1)
+    monkeypatch.setattr(matmul, "LONG", 1)
     kernel = tangent_kernel(*CASE[name].make(torch.float32))
     assert onednn.onednn
     assert relative_error(kernel, CASE[name].kernel("full")) < TOLERANCE[torch.float32]
@@ -100,8 +100,8 @@ def test_kernels_by_onednn(name: str, onednn: Seen, monkeypatch: pytest.MonkeyPa
 def test_in_thin_stripes(name: str, rows: int, outputs: str, monkeypatch: pytest.MonkeyPatch):
     """Of one row, or of as many as do not come out even: stripes end within points."""
     for size in ("STRIPE", "STRIPE_LEAST", "STRIPE_STEP", "ENDING_LEAST"):
-        monkeypatch.setattr(contract, size, rows)
-    monkeypatch.setattr(contract, "GRAM_AT_ONCE", 0)
+        monkeypatch.setattr(contractions, size, rows)
+    monkeypatch.setattr(contractions, "GRAM_AT_ONCE", 0)
     model, inputs = CASE[name].make(torch.float64)
     kernel = tangent_kernel(model, inputs, outputs)
     assert torch.equal(kernel, kernel.T)
@@ -112,8 +112,8 @@ def test_in_thin_stripes(name: str, rows: int, outputs: str, monkeypatch: pytest
 @pytest.mark.parametrize("outputs", TREATMENTS)
 @pytest.mark.parametrize("name", [*NETWORKS, "embedding", "embedding with padding, repeated tokens"])
 def test_in_parts_of_one_output(name: str, outputs: str, others: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(engine, "WORKSPACE", 1)
-    monkeypatch.setattr(engine, "WORKSPACE_LEAST", 1)
+    monkeypatch.setattr(block, "WORKSPACE", 1)
+    monkeypatch.setattr(block, "WORKSPACE_LEAST", 1)
     model, inputs = CASE[name].make(torch.float64)
     kernel = tangent_kernel(model, inputs, outputs, others=inputs if others else None)
     assert relative_error(kernel, CASE[name].kernel(outputs)) < TOLERANCE[torch.float64]
@@ -121,11 +121,11 @@ def test_in_parts_of_one_output(name: str, outputs: str, others: bool, monkeypat
 
 def test_a_part_has_as_many_outputs_as_fit(monkeypatch: pytest.MonkeyPatch):
     """One at a time, of two branches."""
-    monkeypatch.setattr(engine, "WORKSPACE", 1)
-    monkeypatch.setattr(engine, "WORKSPACE_LEAST", 1)
-    monkeypatch.setattr(engine, "decide", in_jacobians)
-    seen, own = [], contract._written
-    monkeypatch.setattr(contract, "_written", lambda A, B, room: seen.append(B.shape[-2]) or own(A, B, room))
+    monkeypatch.setattr(block, "WORKSPACE", 1)
+    monkeypatch.setattr(block, "WORKSPACE_LEAST", 1)
+    monkeypatch.setattr(block, "decide", in_jacobians)
+    seen, own = [], contractions._written
+    monkeypatch.setattr(contractions, "_written", lambda A, B, room: seen.append(B.shape[-2]) or own(A, B, room))
     model, inputs = Branches().double(), torch.randn(3, 1, 9, 9).double()
     kernel = tangent_kernel(model, inputs)
     assert set(seen) == {1}

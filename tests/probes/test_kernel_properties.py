@@ -11,7 +11,7 @@ from kernel_cases import disturb
 from kernel_graphs import Net
 from torch import Tensor, nn
 
-from probes import draw_kernels, layer_kernels, layer_traces, tangent_kernel
+from tangentscope.probes import draw_kernels, layer_kernels, layer_traces, tangent_kernel
 
 ACTIVATIONS = (nn.Tanh, nn.GELU, nn.Softplus, lambda: nn.ReLU(inplace=True))
 

@@ -13,7 +13,7 @@ from kernel_networks import mlp
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from probes import kernel_plan, layer_kernels, layer_traces, tangent_kernel
+from tangentscope.probes import kernel_plan, layer_kernels, layer_traces, tangent_kernel
 
 
 @pytest.mark.parametrize("name", ["mlp tanh", "resnet", "tied weights", "vision transformer"])

@@ -16,8 +16,8 @@ from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.nn import global_add_pool
 from torch_geometric.utils import add_self_loops
 
-from probes import kernel_plan, layer_kernels, layer_names, layer_traces, tangent_kernel
-from probes.givens import givens_at
+from tangentscope.probes import kernel_plan, layer_kernels, layer_names, layer_traces, tangent_kernel
+from tangentscope.probes.givens import givens_at
 
 
 def on_graphs(change: Callable[[Tensor, Batch], object]) -> nn.Module:

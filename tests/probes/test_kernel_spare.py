@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from probes import tangent_kernel
-from probes.kernels import sides
-from probes.kernels.spare import Spare
+from tangentscope.probes import tangent_kernel
+from tangentscope.probes.kernels.engine import block_side
+from tangentscope.probes.kernels.engine.buffer_pool import Spare
 
 HERE = torch.empty(0)
 
@@ -57,7 +57,7 @@ def test_no_more_is_held_than_was_in_use(sizes: list[int]):
 
 def test_layers_find_the_room_of_those_before(monkeypatch: pytest.MonkeyPatch):
     """Swept one by one, five layers of one size need two blocks at most."""
-    monkeypatch.setattr(sides, "MERGED_BYTES", 0)
+    monkeypatch.setattr(block_side, "MERGED_BYTES", 0)
     blocks, take = [], Spare.take
     monkeypatch.setattr(Spare, "take", lambda spare, *about: blocks.append(take(spare, *about)) or blocks[-1])
     model = nn.Sequential(*(layer for _ in range(5) for layer in (nn.Linear(8, 8), nn.Tanh())), nn.Linear(8, 3))
@@ -69,7 +69,7 @@ def test_layers_find_the_room_of_those_before(monkeypatch: pytest.MonkeyPatch):
 FAULTS = """
 import resource
 import torch
-from probes import tangent_kernel
+from tangentscope.probes import tangent_kernel
 tangent_kernel(torch.nn.Linear(2, 2), torch.randn(2, 2))
 def touched():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -9,9 +9,9 @@ import torch
 from kernel_states import HELD, described, inputs, net, ordinary, plain
 from torch import Tensor, nn
 
-from probes import kernel_plan, layer_traces, tangent_kernel
-from probes.kernels import copies
-from probes.kernels.state import kept
+from tangentscope.probes import kernel_plan, layer_traces, tangent_kernel
+from tangentscope.probes.network import copies
+from tangentscope.probes.network.state import kept
 
 CPU = torch.device("cpu")
 

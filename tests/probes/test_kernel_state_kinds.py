@@ -16,8 +16,8 @@ from kernel_brute_force import brute_force_kernel, relative_error
 from kernel_states import described, inputs, net, ordinary, plain
 from torch import Tensor, nn
 
-from probes import tangent_kernel
-from probes.kernels.state import kept, renew
+from tangentscope.probes import tangent_kernel
+from tangentscope.probes.network.state import kept, renew
 
 CPU = torch.device("cpu")
 

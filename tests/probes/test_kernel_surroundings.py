@@ -12,7 +12,7 @@ from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import Tensor, nn
 
-from probes import draw_kernels, kernel_plan, layer_kernels, layer_traces, tangent_kernel
+from tangentscope.probes import draw_kernels, kernel_plan, layer_kernels, layer_traces, tangent_kernel
 
 CALLS: dict[str, Callable] = {
     "tangent_kernel": lambda model, inputs: tangent_kernel(model, inputs, "traced"),

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from probes import tangent_kernel
-from probes.kernels.graph import BATCHED, Graph, Segment
-from probes.kernels.sweep import sweep
-from probes.kernels.treatment import OutputRows
+from tangentscope.probes import tangent_kernel
+from tangentscope.probes.kernels.engine.backward_sweep import sweep
+from tangentscope.probes.kernels.gradients.autograd_graph import BATCHED, Graph, Segment
+from tangentscope.probes.kernels.treatment import OutputRows
 
 POINTS, WIDTH = 3, 4
 WEIGHT = torch.linspace(-1, 1, WIDTH * WIDTH).view(WIDTH, WIDTH)

@@ -9,18 +9,18 @@ from kernel_brute_force import brute_force_kernel, relative_error
 from kernel_graphs import Net
 from torch import Tensor, nn
 
-from probes import kernel_plan, layer_traces, tangent_kernel
-from probes.kernels import chains, rules, verify
-from probes.kernels.factors import Dense, Tokens
-from probes.kernels.parts import Direct, Outer, Part, Use
-from probes.kernels.plan import PER_SAMPLE
-from probes.kernels.rules import RULES
-from probes.kernels.rules.rule import Rule
+from tangentscope.probes import kernel_plan, layer_traces, tangent_kernel
+from tangentscope.probes.kernels.gradients import chain_rule, rule_check, rules
+from tangentscope.probes.kernels.gradients.factors import Dense, Tokens
+from tangentscope.probes.kernels.gradients.per_sample import Direct, Outer, Part, Use
+from tangentscope.probes.kernels.gradients.rules import RULES
+from tangentscope.probes.kernels.gradients.rules.rule import Rule
+from tangentscope.probes.kernels.plan import PER_SAMPLE
 
 
 @pytest.fixture(autouse=True)
 def nothing_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "_disagreeing", {})
+    monkeypatch.setattr(rule_check, "_disagreeing", {})
 
 
 def network_of_tokens() -> tuple[nn.Module, Tensor]:
@@ -132,8 +132,8 @@ def test_a_wrong_rule_is_found_and_told_once(
 def test_a_wrong_chain_is_found(monkeypatch: pytest.MonkeyPatch):
     """From a normalised weight on to the two parameters that it is made of."""
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(5, 6)), nn.Tanh(), nn.Linear(6, 3)).double()
-    inputs, own = torch.randn(4, 5, dtype=torch.float64), chains.back
-    monkeypatch.setattr(chains, "back", lambda *args: [1.1 * found for found in own(*args)])
+    inputs, own = torch.randn(4, 5, dtype=torch.float64), chain_rule.back
+    monkeypatch.setattr(chain_rule, "back", lambda *args: [1.1 * found for found in own(*args)])
     assert relative_error(tangent_kernel(model, inputs), brute_force_kernel(model, inputs, "full")) < 1e-10
     paths = {layer.name: layer.path for layer in kernel_plan(model, inputs).layers}
     assert paths == {"0": "jacobian", "0.parametrizations.weight": PER_SAMPLE, "2": "outputs"}
@@ -154,8 +154,8 @@ def test_right_rules_raise_no_alarm(caplog: pytest.LogCaptureFixture, monkeypatc
 def test_it_is_made_as_often_as_is_asked_for(asked: str, passes: int, monkeypatch: pytest.MonkeyPatch):
     """Of two kernels, each of which looks at few points first."""
     monkeypatch.setenv("TANGENTSCOPE_CHECK", asked)
-    calls, own = [], verify._check
-    monkeypatch.setattr(verify, "_check", lambda *args: calls.append(args) or own(*args))
+    calls, own = [], rule_check._check
+    monkeypatch.setattr(rule_check, "_check", lambda *args: calls.append(args) or own(*args))
     model, inputs = network_of_images()
     for _ in range(2):
         tangent_kernel(model, inputs)

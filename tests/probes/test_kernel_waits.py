@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.data import Batch
 
-from probes import tangent_kernel
+from tangentscope.probes import tangent_kernel
 
 ASKING = ("_local_scalar_dense", "bincount", "equal", "masked_select", "nonzero", "repeat_interleave", "unique")
 """Parts of the names of operations whose results, or their shapes, depend on values."""

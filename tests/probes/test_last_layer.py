@@ -9,8 +9,8 @@ from feature_networks import ENDINGS, REFUSED, C, D, Ending, P
 from kernel_graphs import embedded, gin, molecules
 from torch import Tensor, nn
 
-import probes
-from models import MODELS
+from tangentscope import probes
+from tangentscope.models import MODELS
 
 
 def same(features: probes.Features, wanted: Tensor, outputs: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from probes import (
+from tangentscope.probes import (
     VARIABLES,
     collective_variables,
     draw_indices,
@@ -20,7 +20,7 @@ from probes import (
     measure,
     tangent_kernel,
 )
-from probes.givens import givens_at
+from tangentscope.probes.givens import givens_at
 
 
 def network(outputs: int = 2) -> nn.Module:
@@ -178,7 +178,7 @@ def test_kernels_of_one_set_of_points_are_computed_once(monkeypatch: pytest.Monk
         calls.append(model)
         return draw_kernels(model, *arguments, **options)
 
-    monkeypatch.setattr(sys.modules["probes.measure"], "draw_kernels", counted)
+    monkeypatch.setattr(sys.modules["tangentscope.probes.measure"], "draw_kernels", counted)
     model, initial, previous = network(), network(), network()
     given = {"initial": initial, "previous": previous, "step": 2, "previous_step": 1}
     draws = draw_indices(9, draws=3, size=4, seed=0)

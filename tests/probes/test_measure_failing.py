@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from probes import VARIABLES, Variable, collective_variables, draw_indices, measure, solvers
-from probes.givens import givens_at
-from probes.variables import evaluate
-from probes.variables.needs import known_from
+from tangentscope.probes import VARIABLES, Variable, collective_variables, draw_indices, measure
+from tangentscope.probes.givens import givens_at
+from tangentscope.probes.spectra import eigensolvers
+from tangentscope.probes.variables import evaluate
+from tangentscope.probes.variables.resolve import known_from
 
 DRAWS = draw_indices(9, draws=3, size=4, seed=0)
 GIVEN: dict[str, Any] = {"targets": torch.arange(9) % 2, "loss": nn.CrossEntropyLoss(reduction="none")}
@@ -82,7 +83,7 @@ def test_without_eigenvectors_there_is_still_a_trace(monkeypatch: pytest.MonkeyP
 
     model, inputs = network(), points()
     expected = measure(model, inputs, DRAWS, "full", ("trace", "entropy", "kinetic_energy"), **GIVEN)
-    monkeypatch.setattr(solvers, "eigensystem", give_up)
+    monkeypatch.setattr(eigensolvers, "eigensystem", give_up)
     wanted = ("trace", "projection_factors", "entropy", "kinetic_energy", "mode_coupling")
     found = measure(model, inputs, DRAWS, "full", wanted, **GIVEN)
     assert found.reasons == dict.fromkeys(
@@ -125,9 +126,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 def test_mistakes_are_told_before_any_kernel_is_computed(name: str, monkeypatch: pytest.MonkeyPatch):
     changes, message = MISTAKES[name]
     computed: list[object] = []
-    block = sys.modules["probes.kernels.run"].add_block
+    block = sys.modules["tangentscope.probes.kernels.computation"].add_block
     monkeypatch.setattr(
-        sys.modules["probes.kernels.run"], "add_block", lambda *args: (computed.append(args), block(*args))
+        sys.modules["tangentscope.probes.kernels.computation"],
+        "add_block",
+        lambda *args: (computed.append(args), block(*args)),
     )
     with pytest.raises((TypeError, ValueError), match=message):
         measure(network(), points(), DRAWS, **changes)

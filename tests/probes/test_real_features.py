@@ -4,7 +4,7 @@ import pytest
 import torch
 from real_models import MODELS
 
-import probes
+from tangentscope import probes
 
 pytestmark = pytest.mark.models
 

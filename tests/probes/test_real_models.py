@@ -9,8 +9,8 @@ from kernel_brute_force import TOLERANCE, block, contract, relative_error, take
 from real_models import MODELS
 from torch import Tensor
 
-from probes import draw_kernels, kernel_plan, layer_kernels, tangent_kernel
-from probes.kernels.treatment import OutputTreatment
+from tangentscope.probes import draw_kernels, kernel_plan, layer_kernels, tangent_kernel
+from tangentscope.probes.kernels.treatment import OutputTreatment
 
 POINTS = 3
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from probes import processor, solvers
+from tangentscope.probes import hardware
+from tangentscope.probes.spectra import eigensolvers
 
 
 @pytest.mark.parametrize(
@@ -20,18 +21,18 @@ def test_mkl_is_asked_on_processors_of_its_maker(
     about = tmp_path / "cpuinfo"
     if file:
         about.write_text(f"vendor_id : {maker}")
-    monkeypatch.setattr(processor, "Path", lambda path: about)
-    monkeypatch.setattr(solvers, "mkl_is_at_home", processor.mkl_is_at_home.__wrapped__)
+    monkeypatch.setattr(hardware, "Path", lambda path: about)
+    monkeypatch.setattr(eigensolvers, "mkl_is_at_home", hardware.mkl_is_at_home.__wrapped__)
     monkeypatch.setattr("platform.processor", lambda: "" if file else f"x86 Family 6, {maker}")
-    assert solvers._torch_is_ahead("cpu", threads=1) == expected
-    assert solvers._torch_is_ahead("cpu", threads=2)
-    assert solvers._torch_is_ahead("cuda", threads=1)
+    assert eigensolvers._torch_is_ahead("cpu", threads=1) == expected
+    assert eigensolvers._torch_is_ahead("cpu", threads=2)
+    assert eigensolvers._torch_is_ahead("cuda", threads=1)
 
 
 @pytest.mark.parametrize("name", ["eigvalsh", "eigh"])
 def test_numpy_has_one_thread(name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(solvers, "_torch_is_ahead", lambda device, threads: False)
-    solvers._pools.cache_clear()  # libraries may have been loaded since
+    monkeypatch.setattr(eigensolvers, "_torch_is_ahead", lambda device, threads: False)
+    eigensolvers._pools.cache_clear()  # libraries may have been loaded since
     own, seen = getattr(np.linalg, name), []
 
     def solve(matrix: np.ndarray):
@@ -41,8 +42,8 @@ def test_numpy_has_one_thread(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(np.linalg, name, solve)
     with threadpool_limits(limits=2, user_api="blas"):
         before = openblas_threads()
-        solvers.eigenvalues(torch.eye(3).double()[None])
-        solvers.eigensystem(torch.eye(3).double())
+        eigensolvers.eigenvalues(torch.eye(3).double()[None])
+        eigensolvers.eigensystem(torch.eye(3).double())
         assert openblas_threads() == before
     assert seen == [1] * len(before)
 

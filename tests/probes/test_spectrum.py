@@ -6,13 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import eigenvalues, solvers, spectrum
-from probes.spectrum import eigensystem, spectra
+from tangentscope.probes import eigenvalues, spectrum
+from tangentscope.probes.spectra import eigensolvers
+from tangentscope.probes.spectra.exact import eigensystem, spectra
 
 
 @pytest.fixture(autouse=True, params=["torch", "numpy"])
 def _solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(solvers, "_torch_is_ahead", lambda device, threads: request.param == "torch")
+    monkeypatch.setattr(eigensolvers, "_torch_is_ahead", lambda device, threads: request.param == "torch")
 
 
 def kernel_with(values: list[float]) -> torch.Tensor:

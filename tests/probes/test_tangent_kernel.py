@@ -11,8 +11,9 @@ from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import nn
 
-from probes import kernel_plan, layer_kernels, layer_traces, tangent_kernel
-from probes.kernels import observation, sides
+from tangentscope.probes import kernel_plan, layer_kernels, layer_traces, tangent_kernel
+from tangentscope.probes.kernels.engine import block_side
+from tangentscope.probes.kernels.gradients import observation
 
 DATA = Path(__file__).parent / "data"
 FALLBACK = "per-sample jacobian"
@@ -36,7 +37,7 @@ def test_agrees_in_as_many_segments_as_there_are(
     case: Case, outputs: str, between: bool, monkeypatch: pytest.MonkeyPatch
 ):
     """As networks go whose gradients are too many to be collected together."""
-    monkeypatch.setattr(sides, "MERGED_BYTES", 0)
+    monkeypatch.setattr(block_side, "MERGED_BYTES", 0)
     model, inputs = case.make(torch.float64)
     kernel = tangent_kernel(model, inputs, outputs, others=inputs if between else None)
     assert relative_error(kernel, case.kernel(outputs)) <= 1e-10

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from probes.trajectories import (
+from tangentscope.probes.trajectories.curves import (
     adaptation_rate,
     generalisation_delay,
     learning_regime,

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import VARIABLES, collective_variables, solvers
+from tangentscope.probes import VARIABLES, collective_variables
+from tangentscope.probes.spectra import eigensolvers
 
 ENTROPIES = ("entropy", "entropy_cosine", "magnitude_entropy")
 RANKS = ("effective_rank", "effective_rank_cosine", "participation_ratio")
@@ -120,13 +121,13 @@ def test_everything_is_float64():
 
 def test_intermediate_results_are_computed_once(monkeypatch: pytest.MonkeyPatch):
     calls: list[int] = []
-    solve = solvers.eigenvalues
+    solve = eigensolvers.eigenvalues
 
     def counted(matrices: torch.Tensor) -> np.ndarray:
         calls.extend(len(matrix) for matrix in matrices)
         return solve(matrices)
 
-    monkeypatch.setattr(solvers, "eigenvalues", counted)
+    monkeypatch.setattr(eigensolvers, "eigenvalues", counted)
     kernel = random_kernel(4, 4, 0)
     collective_variables(kernel, NAMES)
     assert len(calls) == 2  # Θ and Θ̂

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from probes import collective_variables
+from tangentscope.probes import collective_variables
 
 SIDE = 6
 

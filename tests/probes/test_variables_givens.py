@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from variable_cases import N, assert_same, case
 
-from probes import VARIABLES, collective_variables, measure, spectrum
-from probes.givens import givens_at
-from probes.variables import Variable, evaluate, givens_of
-from probes.variables.needs import known_from
+from tangentscope.probes import VARIABLES, collective_variables, measure, spectrum
+from tangentscope.probes.givens import givens_at
+from tangentscope.probes.variables import Variable, evaluate, givens_of
+from tangentscope.probes.variables.resolve import known_from
 
 
 @pytest.mark.parametrize("name", [name for name in VARIABLES if givens_of(name)])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from probes import collective_variables
+from tangentscope.probes import collective_variables
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

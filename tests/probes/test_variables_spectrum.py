@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes import collective_variables
-from probes.variables.eigenvalues_leading import COUNT
+from tangentscope.probes import collective_variables
+from tangentscope.probes.variables.spectrum.eigenvalues_leading import COUNT
 
 
 def diagonal(*values: float) -> torch.Tensor:

@@ -11,10 +11,9 @@ import pytest
 import torch
 from variable_cases import LAYERS, N, O, assert_same, case
 
-import probes.variables
-from probes import VARIABLES, collective_variables
-from probes.variables import check_treatment, givens_of
-from probes.variables.needs import GIVENS, NEEDS
+from tangentscope.probes import VARIABLES, collective_variables, variables
+from tangentscope.probes.variables import check_treatment, givens_of
+from tangentscope.probes.variables.resolve import GIVENS, NEEDS
 
 # And their lengths; the others have one value per mode.
 PROFILES = {"kinetic_energies": N, "eigenvalues_leading": 10, "layer_traces": LAYERS}
@@ -41,8 +40,8 @@ def defined_for(outputs: str) -> list[str]:
 
 
 def test_the_table_is_complete_and_consistent():
-    files = {path.stem for path in Path(probes.variables.__file__).parent.glob("*.py")}
-    assert files == {*VARIABLES, "__init__", "formulas", "needs", "quantities", "variable"}
+    families = [path for path in Path(variables.__file__).parent.glob("*/*.py") if path.parent.name != "features"]
+    assert {path.stem for path in families} == {*VARIABLES, "__init__"}
     for name, variable in VARIABLES.items():
         assert variable.name == name
         assert variable.version >= 1

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from wild_case import Wild
 
-from probes import draw_kernels, draw_kernels_and_traces, layer_kernels, layer_traces, tangent_kernel
+from tangentscope.probes import draw_kernels, draw_kernels_and_traces, layer_kernels, layer_traces, tangent_kernel
 
 WILD = {case.name: case for case in CASES}
 

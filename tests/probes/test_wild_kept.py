@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wild_case import Wild, disturb, right_or_refused
 from wild_kept import COPIES, KEPT, Attention, Cached, Merged
 
-from probes import kernel_plan, layer_kernels, layer_traces, measure, tangent_kernel
+from tangentscope.probes import kernel_plan, layer_kernels, layer_traces, measure, tangent_kernel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")  # scripts are, and are in use
 

@@ -11,7 +11,7 @@ from wild_case import Wild
 from wild_functions import FUNCTIONS
 from wild_gradients import GRADIENTS
 
-from probes import collective_variables, eigenvalues, kernel_plan, measure
+from tangentscope.probes import collective_variables, eigenvalues, kernel_plan, measure
 
 NEW = [*GRADIENTS, *(case for case in FUNCTIONS if not case.slow)]
 MEASURED = [case for case in NEW if not callable(case.inputs) and case.inputs[0] > 1]

@@ -13,7 +13,7 @@ from wild_dense import Conv1D, ScaledEmbedding
 from wild_norms import BatchNormAct2d, FastLayerNorm, LayerScale
 from wild_parametrised import Lora, Scaled, parametrised
 
-from probes import draw_kernels, layer_kernels, layer_traces, tangent_kernel
+from tangentscope.probes import draw_kernels, layer_kernels, layer_traces, tangent_kernel
 
 
 class Counted(nn.Module):

@@ -15,7 +15,7 @@ from test_wild import CASES as WILD_CASES
 from torch import Tensor, nn
 from wild_case import Wild
 
-from probes import kernel_plan, tangent_kernel
+from tangentscope.probes import kernel_plan, tangent_kernel
 
 FALLBACK = "per-sample jacobian"
 

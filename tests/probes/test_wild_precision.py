@@ -8,7 +8,7 @@ from kernel_brute_force import relative_error
 from kernel_graphs import Net
 from torch import Tensor, nn
 
-from probes import layer_kernels, tangent_kernel
+from tangentscope.probes import layer_kernels, tangent_kernel
 
 HALVES = [torch.bfloat16, torch.float16]
 MIXES = "change with the other points"

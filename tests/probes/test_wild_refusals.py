@@ -12,7 +12,7 @@ from wild_case import Wild, right_or_refused
 from wild_gradients import slope
 from wild_hooks import MIXING, NONLINEAR
 
-from probes import draw_kernels, layer_kernels, layer_traces, tangent_kernel
+from tangentscope.probes import draw_kernels, layer_kernels, layer_traces, tangent_kernel
 
 MIXES = "change with the other points"
 

@@ -11,7 +11,7 @@ import torch
 from kernel_brute_force import TOLERANCE, TREATMENTS, Inputs, block, cast, contract, count, take
 from torch import Tensor, nn
 
-from probes import draw_kernels, layer_kernels, layer_traces, tangent_kernel
+from tangentscope.probes import draw_kernels, layer_kernels, layer_traces, tangent_kernel
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import pipeline
+from tangentscope import pipeline
 
 out, steps, *death = sys.argv[1], *map(int, sys.argv[2:])
 

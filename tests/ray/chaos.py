@@ -8,8 +8,8 @@ import mlflow
 import psutil
 from long_study import started, the_run
 
-from pipeline import layout
-from pipeline.tracking import TRAININGS
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.tracking.tracker import TRAININGS
 
 ROUNDS = range(int(os.environ.get("CHAOS_ROUNDS", 5)))  # for each victim
 PAIR_ROUNDS = range(int(os.environ.get("CHAOS_PAIR_ROUNDS", 3)))  # for two at once

@@ -15,8 +15,8 @@ import yaml
 from long_study import LONG
 from small_study import SMALL
 
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Launch:
 
     def command(self, verb: str, *arguments: str) -> str:
         """Run another command on the same results to its end; what it printed."""
-        words = [sys.executable, "-m", "pipeline.cli", verb, str(self.out), *arguments]
+        words = [sys.executable, "-m", "tangentscope", verb, str(self.out), *arguments]
         env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
         done = subprocess.run(words, env=env | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -76,7 +76,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., L
     def start(out: Path | str, *arguments: str, env: dict[str, str] | None = None, **changes: object) -> Launch:
         study = tmp_path_factory.mktemp("study") / "small.yaml"
         study.write_text(yaml.safe_dump({**SMALL, **changes}))
-        command = [sys.executable, "-m", "pipeline.cli", "run", str(study), "--out", str(out), *arguments]
+        command = [sys.executable, "-m", "tangentscope", "run", str(study), "--out", str(out), *arguments]
         clean = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
         process = subprocess.Popen(
             command,

@@ -3,8 +3,8 @@
 import numpy as np
 from small_study import SMALL, keys, planned_keys
 
-import pipeline
-from pipeline import layout, tables
+from tangentscope import pipeline
+from tangentscope.pipeline.store import layout, tables
 
 # Long enough to be hit in the middle, with a checkpoint every few hundred steps; with comparisons, for which snapshots
 # have to be there that are not to be kept.

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.store import Store
+from tangentscope.pipeline.store.reader import Store
 
 SMALL: dict[str, Any] = {
     "name": "small",

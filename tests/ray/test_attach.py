@@ -11,15 +11,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import pipeline
-import probes
-from pipeline import attach, layout
-from pipeline.errors import Stopped
-from pipeline.launch import ask_to_stop
-from pipeline.points import read_points
-from pipeline.storage import Storage
-from pipeline.store import Store
-from pipeline.tracking import TRAININGS
+from tangentscope import pipeline, probes
+from tangentscope.pipeline import attach
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import ask_to_stop
+from tangentscope.pipeline.store.points import read_points
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import Stopped
+from tangentscope.pipeline.tracking.tracker import TRAININGS
 
 LOOP = Path(__file__).parent / "attached_loop.py"
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-import pipeline
-from pipeline import progress, watching
-from pipeline.errors import UserError
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope import pipeline
+from tangentscope.pipeline.cli import progress
+from tangentscope.pipeline.driver.attach import watch as watching
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import UserError
 
 pytestmark = pytest.mark.ray
 

@@ -15,12 +15,11 @@ from pytorch_lightning.callbacks import LambdaCallback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import pipeline
-import probes
-from pipeline.points import read_points
-from pipeline.storage import Storage
-from pipeline.store import Store
-from tasks import Mnist
+from tangentscope import pipeline, probes
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.points import read_points
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.tasks import Mnist
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]  # tests/cli/test_readme.py has both trainers as well
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import pipeline
+from tangentscope import pipeline
 
 SCRIPT = """
 import sys

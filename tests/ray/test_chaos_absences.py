@@ -14,8 +14,8 @@ from chaos import ROUNDS, check_mlflow, strike
 from long_study import LONG, same_numbers, the_run
 from processes import free_port, mlflow_server
 
-import pipeline
-from pipeline import layout
+from tangentscope import pipeline
+from tangentscope.pipeline.store import layout
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 

@@ -8,10 +8,10 @@ import pytest
 from processes import Cluster, cluster
 from small_study import keys, planned_keys
 
-import pipeline
-from pipeline.cluster.connection import check_seen
-from pipeline.errors import UserError
-from pipeline.storage import Storage
+from tangentscope import pipeline
+from tangentscope.pipeline.cluster.connection import check_seen
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.system.errors import UserError
 
 pytestmark = pytest.mark.ray
 
@@ -24,7 +24,7 @@ def nodes():
 
 @pytest.mark.slow
 def test_doctor_looks_at_every_node(nodes: Cluster, tmp_path: Path):
-    command = [sys.executable, "-m", "pipeline.cli", "doctor", "--address", nodes.address, "--out", str(tmp_path / "o")]
+    command = [sys.executable, "-m", "tangentscope", "doctor", "--address", nodes.address, "--out", str(tmp_path / "o")]
     done = subprocess.run(command, env=nodes.surroundings, capture_output=True, text=True, timeout=200)
     lines = done.stdout.splitlines()
     assert f"ok    ray: 2 nodes with 4 CPUs at {nodes.address}" in lines

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pandas import DataFrame
 
-import pipeline
-from pipeline import layout, tables
+from tangentscope import pipeline
+from tangentscope.pipeline.store import layout, tables
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

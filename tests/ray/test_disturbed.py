@@ -13,10 +13,10 @@ from long_study import LONG, half_trained, same_numbers, started, the_run
 from processes import free_port, mlflow_server
 from small_study import keys, planned_keys
 
-import pipeline
-from pipeline import layout, tables
-from pipeline.tracking import TRAININGS
-from pipeline.tracking_report import REPORTS
+from tangentscope import pipeline
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.tracking.study_report import REPORTS
+from tangentscope.pipeline.tracking.tracker import TRAININGS
 
 pytestmark = pytest.mark.ray
 
@@ -210,7 +210,7 @@ def test_a_tracking_server_that_goes_away_costs_nothing(launch, tmp_path):
     assert set(keys(pipeline.load(hit.out))) == planned_keys(hit.store)
     with mlflow_server(tmp_path, port):
         for _ in range(2):  # sending everything twice is as good as once
-            command = [sys.executable, "-m", "pipeline.cli", "sync", str(hit.out)]
+            command = [sys.executable, "-m", "tangentscope", "sync", str(hit.out)]
             subprocess.run(command, env={**os.environ, **env}, check=True, capture_output=True)
         client = mlflow.MlflowClient(env["MLFLOW_TRACKING_URI"])
         experiment = client.get_experiment_by_name("small")

@@ -13,7 +13,16 @@ from listening import Family, Socket
 
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
-PARTS = ("pipeline.cli", "gcs_server", "raylet", "DashboardAgent", "RuntimeEnvAgent", "Hub", "Prober", "TrackerActor")
+PARTS = (
+    "tangentscope.pipeline.cli.commands",
+    "gcs_server",
+    "raylet",
+    "DashboardAgent",
+    "RuntimeEnvAgent",
+    "Hub",
+    "Prober",
+    "TrackerActor",
+)
 
 
 def all_that_listened(launched: Any) -> set[Socket]:

@@ -12,13 +12,13 @@ import pytest
 import torch
 from small_study import SMALL, keys, planned_keys
 
-import pipeline
-from models import MLP
-from pipeline import layout, tables
-from pipeline.points import read_points
-from pipeline.snapshots import read_snapshot
-from pipeline.tracking import TRAININGS
-from pipeline.tracking_report import REPORTS
+from tangentscope import pipeline
+from tangentscope.models import MLP
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.points import read_points
+from tangentscope.pipeline.store.snapshots import read_snapshot
+from tangentscope.pipeline.tracking.study_report import REPORTS
+from tangentscope.pipeline.tracking.tracker import TRAININGS
 
 pytestmark = pytest.mark.ray
 

@@ -10,9 +10,9 @@ import yaml
 from long_study import half_trained, the_run
 from small_study import keys, planned_keys
 
-import pipeline
-from pipeline import layout
-from studies import shipped
+from tangentscope import pipeline
+from tangentscope.pipeline.store import layout
+from tangentscope.studies import shipped
 
 pytestmark = pytest.mark.ray
 
@@ -78,7 +78,7 @@ def test_actor_and_critic_are_told_apart_wherever_results_are_shown(hit: Any):
     assert "logits and value" in page
     import mlflow
 
-    from pipeline.tracking import TRAININGS
+    from tangentscope.pipeline.tracking.tracker import TRAININGS
 
     client = mlflow.MlflowClient(f"sqlite:///{hit.out.parent / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("small").experiment_id], TRAININGS)

@@ -11,12 +11,12 @@ import pytest
 from processes import s3_server
 from small_study import SMALL, keys, planned_keys
 
-import pipeline
-from pipeline import layout
-from pipeline.errors import UserError
-from pipeline.launch import claim
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope import pipeline
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import claim
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import UserError
 
 pytestmark = pytest.mark.ray
 

@@ -9,7 +9,7 @@ import pytest
 from processes import Actor, Cluster
 from small_study import keys, planned_keys
 
-import pipeline
+from tangentscope import pipeline
 
 pytestmark = pytest.mark.ray
 
@@ -72,7 +72,7 @@ def test_on_this_machine_alone_labels_are_refused(launch, tmp_path: Path):
 
 @pytest.mark.slow
 def test_doctor_tells_each_nodes_labels(nodes: Cluster):
-    command = [sys.executable, "-m", "pipeline.cli", "doctor", "--address", nodes.address]
+    command = [sys.executable, "-m", "tangentscope", "doctor", "--address", nodes.address]
     done = subprocess.run(command, env=nodes.surroundings, capture_output=True, text=True, timeout=200)
     lines = [line for line in done.stdout.splitlines() if line.startswith("ok    node ")]
     assert sorted(line.split(", ", 1)[1] for line in lines) == [

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from small_study import SMALL, keys, planned_keys
 
-import pipeline
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope import pipeline
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
 
 pytestmark = pytest.mark.ray
 

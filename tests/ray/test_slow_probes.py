@@ -7,8 +7,8 @@ import pytest
 from long_study import started
 from small_study import keys, planned_keys
 
-import pipeline
-from pipeline import layout
+from tangentscope import pipeline
+from tangentscope.pipeline.store import layout
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -8,9 +8,9 @@ import psutil
 import pytest
 from small_study import keys, planned_keys
 
-import pipeline
-from pipeline import layout, tables
-from pipeline.tracking import TRAININGS
+from tangentscope import pipeline
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.tracking.tracker import TRAININGS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

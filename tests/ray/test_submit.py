@@ -13,9 +13,9 @@ from long_study import LONG, half_trained
 from processes import Cluster, cluster, wait_for
 from small_study import SMALL, keys, planned_keys
 
-import pipeline
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope import pipeline
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -34,7 +34,7 @@ class Submission:
         self.printed = out.with_name(f"{secrets.token_hex(4)}.log")
         with self.printed.open("w") as log:
             self.client = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", *words],
+                [sys.executable, "-m", "tangentscope", *words],
                 env=surroundings | {"TANGENTSCOPE_COMMIT": COMMIT} | env,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -64,7 +64,7 @@ class Submission:
     def driver(self) -> psutil.Process:
         """The study's own process on the cluster."""
         family = psutil.Process(self.head.nodes[0].pid).children(recursive=True)
-        (found,) = [each for each in family if each.cmdline()[1:5] == ["-m", "pipeline.cli", "run", "study.yaml"]]
+        (found,) = [each for each in family if each.cmdline()[1:5] == ["-m", "tangentscope", "run", "study.yaml"]]
         return found
 
     def job(self, verb: str, *options: str) -> str:

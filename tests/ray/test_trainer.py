@@ -2,7 +2,7 @@
 
 from ray.train.torch import TorchTrainer
 
-from pipeline.cluster.controller import Trainer
+from tangentscope.pipeline.cluster.controller import Trainer
 
 
 def _names(trainer: type[TorchTrainer]) -> set[str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import layout, tables
-from pipeline.storage import Storage
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.files import Storage
 
 STEPS, EPOCH_STEPS, START = 1600, 32, 1_750_000_000.0
 SCHEDULE = sorted({0, *np.unique(np.geomspace(1, STEPS, 24).astype(int)).tolist()})

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from synthetic_study import Row, a_run, probe, write_study
 
-from pipeline import tables
-from pipeline.report.claims import CLAIMS, Finding, Sample
-from pipeline.report.figures.onset import onset
-from pipeline.report.page import write_report
-from pipeline.report.view import View
-from pipeline.storage import Storage
+from tangentscope.pipeline.report.claims import CLAIMS, Finding, Sample
+from tangentscope.pipeline.report.figures.onset import onset
+from tangentscope.pipeline.report.page import write_report
+from tangentscope.pipeline.report.view import View
+from tangentscope.pipeline.store import tables
+from tangentscope.pipeline.store.files import Storage
 
 STEPS = 160
 PARTS = [probe("train", probe=f"{part}-probe", part=part, draws=5, variables=["trace", "entropy"])

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.colors import LogNorm
 from synthetic_study import STEPS, a_run, probe, write_study
 
-from pipeline.report.figures.heat_maps import heat_maps
-from pipeline.report.view import View, where
+from tangentscope.pipeline.report.figures.heat_maps import heat_maps
+from tangentscope.pipeline.report.view import View, where
 
 WIDTHS, DEPTHS = (8, 64, 512), (2, 5)
 

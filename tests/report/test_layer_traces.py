@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from synthetic_study import SCHEDULE, Row, a_run, probe, write_study
 
-from pipeline import layout, tables
-from pipeline.report.figures import render
-from pipeline.report.figures.layer_traces import layer_traces
-from pipeline.report.view import View
-from pipeline.storage import Storage
+from tangentscope.pipeline.report.figures import render
+from tangentscope.pipeline.report.figures.layer_traces import layer_traces
+from tangentscope.pipeline.report.view import View
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.files import Storage
 
 LAYERS = ["first", "", "last"]
 

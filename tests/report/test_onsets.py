@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.report.onsets import Onset, onset
+from tangentscope.pipeline.report.onsets import Onset, onset
 
 STEPS = np.arange(1500.0)
 LOG = np.unique(np.geomspace(1, 1500, 60).round())

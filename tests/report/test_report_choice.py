@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from synthetic_study import a_run, truth, write_study
 
-from pipeline import tables
-from pipeline.report import numbers, summaries, write_report
-from pipeline.report.view import View
-from pipeline.storage import Storage
+from tangentscope.pipeline.report import formatting, summaries, write_report
+from tangentscope.pipeline.report.view import View
+from tangentscope.pipeline.store import tables
+from tangentscope.pipeline.store.files import Storage
 
 STEPS = (0, 32, 64, 96)
 
@@ -57,7 +57,8 @@ def test_the_page_has_the_choice_and_its_mean_over_seeds(tmp_path: Path):
     one, other, third = (truth(run, "test", "accuracy", 32) for run in runs[:3])
     spread = abs(one - other) / math.sqrt(2)
     assert (
-        f"width=8: {numbers.number((one + other) / 2)}, standard deviation {numbers.number(spread, 2)} over 2 seeds; "
-        f"width=32: {numbers.number(third)}." in " ".join(page.split())
+        f"width=8: {formatting.number((one + other) / 2)}, "
+        f"standard deviation {formatting.number(spread, 2)} over 2 seeds; "
+        f"width=32: {formatting.number(third)}." in " ".join(page.split())
     )
-    assert page.count(f"<td>{numbers.number(1.0)}</td><td>{numbers.number(0.9)}</td>") == 2
+    assert page.count(f"<td>{formatting.number(1.0)}</td><td>{formatting.number(0.9)}</td>") == 2

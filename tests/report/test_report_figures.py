@@ -9,12 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 from synthetic_study import SCHEDULE, a_run, probe, write_study
 
-from pipeline.report.figures.colours import colours
-from pipeline.report.figures.curves import curves
-from pipeline.report.figures.facets import file_name
-from pipeline.report.figures.lines import MEAN, SEEDS, Curves, draw, spans_a_decade
-from pipeline.report.page import write_report
-from pipeline.report.view import View
+from tangentscope.pipeline.report.drawing.colours import colours
+from tangentscope.pipeline.report.drawing.facets import file_name
+from tangentscope.pipeline.report.drawing.lines import MEAN, SEEDS, Curves, draw, spans_a_decade
+from tangentscope.pipeline.report.figures.curves import curves
+from tangentscope.pipeline.report.page import write_report
+from tangentscope.pipeline.report.view import View
 
 ONE_FIGURE = {"figures": ["effective_rank"], "x": "epoch"}
 

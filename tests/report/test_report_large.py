@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from synthetic_study import a_run, write_study
 
-from pipeline.errors import UserError
-from pipeline.report import ends, page, write_report
-from pipeline.report.view import View
-from pipeline.report_options import options
-from pipeline.store import Store
+from tangentscope.pipeline.driver.report_options import options
+from tangentscope.pipeline.report import ends, page, write_report
+from tangentscope.pipeline.report.view import View
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import UserError
 
 NO_FIGURE = {"figures": ["layer_traces"]}  # which were not measured
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from pipeline.report import numbers
+from tangentscope.pipeline.report import formatting
 
 
 @pytest.mark.parametrize(
@@ -15,14 +15,14 @@ from pipeline.report import numbers
     ],
 )  # fmt: skip
 def test_numbers_have_four_significant_digits(value, text):
-    assert numbers.number(value).replace(numbers.NBSP, " ") == text
+    assert formatting.number(value).replace(formatting.NBSP, " ") == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(12.0, "12"), (-1234.0, "−1,234"), (2.4, "2.40"), (1234.5, "1,234"), (math.nan, "NaN")]
 )
 def test_counts_have_no_decimals(value, text):
-    assert numbers.counted(value) == text
+    assert formatting.counted(value) == text
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_counts_have_no_decimals(value, text):
     ],
 )  # fmt: skip
 def test_durations_pick_their_unit(seconds, text):
-    assert numbers.duration(seconds).replace(numbers.NBSP, " ") == text
+    assert formatting.duration(seconds).replace(formatting.NBSP, " ") == text
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_durations_pick_their_unit(seconds, text):
     [(None, "–"), (0, "0 B"), (999, "999 B"), (1_230_000, "1.23 MB"), (16e9, "16 GB"), (3e15, "3 PB")],
 )
 def test_bytes_have_si_units(count, text):
-    assert numbers.size(count).replace(numbers.NBSP, " ") == text
+    assert formatting.size(count).replace(formatting.NBSP, " ") == text
 
 
 def test_shares_and_moments():
-    assert numbers.percent(0.00125).replace(numbers.NBSP, " ") == "0.125 %"
-    assert numbers.percent(12.5).replace(numbers.NBSP, " ") == "1,250 %"
-    assert numbers.milliseconds(1.234) == "1,234"
-    assert numbers.percent(None) == numbers.moment(None) == "–"
-    assert numbers.moment(0) == "1970-01-01 00:00 UTC"
+    assert formatting.percent(0.00125).replace(formatting.NBSP, " ") == "0.125 %"
+    assert formatting.percent(12.5).replace(formatting.NBSP, " ") == "1,250 %"
+    assert formatting.milliseconds(1.234) == "1,234"
+    assert formatting.percent(None) == formatting.moment(None) == "–"
+    assert formatting.moment(0) == "1970-01-01 00:00 UTC"

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from synthetic_study import PROVENANCE, SCHEDULE, STEPS, a_run, outcome, probe, run_id, write_study
 
-from pipeline import layout, tables
-from pipeline.errors import UserError
-from pipeline.report import numbers, summaries, write_report
-from pipeline.report.view import View, where
-from pipeline.storage import Storage
+from tangentscope.pipeline.report import formatting, summaries, write_report
+from tangentscope.pipeline.report.view import View, where
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.system.errors import UserError
 
 
 class Page(HTMLParser):
@@ -24,7 +24,7 @@ class Page(HTMLParser):
         self.words: list[str] = []
         self.style = ""
         self.feed(storage.read("report.html").decode())
-        self.text = " ".join(" ".join(self.words).replace(numbers.NBSP, " ").split())
+        self.text = " ".join(" ".join(self.words).replace(formatting.NBSP, " ").split())
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from probes.trajectories import COMPRESSION, COMPRESSION_THEN_FORMATION, FLAT, FORMATION, learning_regime, running_mean
+from tangentscope.probes.trajectories.curves import (
+    COMPRESSION,
+    COMPRESSION_THEN_FORMATION,
+    FLAT,
+    FORMATION,
+    learning_regime,
+    running_mean,
+)
 
 FALL = np.linspace(4.0, 2.0, 10)
 RISE = np.linspace(2.0, 5.0, 10)

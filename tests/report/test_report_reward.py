@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from synthetic_study import SCHEDULE, a_run, probe, write_study
 
-from pipeline import tables
-from pipeline.report.figures.reward import reward
-from pipeline.report.page import write_report
-from pipeline.report.view import Kernel, View
-from pipeline.storage import Storage
+from tangentscope.pipeline.report.figures.reward import reward
+from tangentscope.pipeline.report.page import write_report
+from tangentscope.pipeline.report.view import Kernel, View
+from tangentscope.pipeline.store import tables
+from tangentscope.pipeline.store.files import Storage
 
 ACTOR, CRITIC = (
     probe("train", probe=f"{part}-probe", part=part, draws=5, variables=["trace", "entropy"])

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_study import SCHEDULE, a_run, probe, write_study
 
-from pipeline.report.figures.running_average import running_average, window
-from pipeline.report.view import View
-from probes.trajectories import running_average as averaged
+from tangentscope.pipeline.report.figures.running_average import running_average, window
+from tangentscope.pipeline.report.view import View
+from tangentscope.probes.trajectories.curves import running_average as averaged
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40).map(np.array)
 WINDOWS = st.integers(0, 9).map(lambda half: 2 * half + 1)

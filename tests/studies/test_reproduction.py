@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import app
-from pipeline.expansion import validated
-from pipeline.spec import read_study
-from studies import shipped
+from tangentscope.pipeline.cli import app
+from tangentscope.pipeline.study.expansion import validated
+from tangentscope.pipeline.study.spec import read_study
+from tangentscope.studies import shipped
 
 PAGE = Path(__file__).parents[2] / "docs/reproduction.md"
 TEXT = PAGE.read_text()

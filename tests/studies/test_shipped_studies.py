@@ -12,18 +12,19 @@ import torch
 import yaml
 from published_files import write_batches, write_cars, write_idx, write_molecules, write_treebank
 
-import pipeline
-from pipeline import listing
-from pipeline.learning import initialise, training_of
-from pipeline.plan import Run, make_runs
-from pipeline.points import draw_points, inputs_of
-from pipeline.spec import read_study
-from pipeline.subjects import observed as observed_of
-from pipeline.training import train
-from probes import kernel_plan, measure
-from probes.kernels.plan import PER_SAMPLE
-from studies import shipped
-from tasks import TASKS, Game, Split
+from tangentscope import pipeline
+from tangentscope.pipeline.cli import listing
+from tangentscope.pipeline.probing.networks import observed as observed_of
+from tangentscope.pipeline.probing.points import draw_points
+from tangentscope.pipeline.store.points import inputs_of
+from tangentscope.pipeline.study.runs import Run, make_runs
+from tangentscope.pipeline.study.spec import read_study
+from tangentscope.pipeline.training.learner import initialise, training_of
+from tangentscope.pipeline.training.loop import train
+from tangentscope.probes import kernel_plan, measure
+from tangentscope.probes.kernels.plan import PER_SAMPLE
+from tangentscope.studies import shipped
+from tangentscope.tasks import TASKS, Game, Split
 
 STUDIES = shipped()
 WRITTEN = {name: yaml.safe_load(path.read_text()) for name, path in STUDIES.items()}
@@ -162,7 +163,7 @@ def test_a_shipped_study_runs(name: str, scale: str | None, data_dir: Path, tmp_
     tiny = PLAYED_TINY if name in PLAYED else TINY
     fields = [*ASKED[WRITTEN[name]["task"]["name"]], *tiny, "probes.schedule={at: [1]}"]
     options = ["--data-dir", data_dir, "--out", tmp_path, "--offline", *(["--scale", scale] if scale else [])]
-    command = [sys.executable, "-m", "pipeline.cli", "run", name, *fields, *map(str, options)]
+    command = [sys.executable, "-m", "tangentscope", "run", name, *fields, *map(str, options)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, (done.stdout, done.stderr)
     measured = pipeline.load(tmp_path)

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasks import Cifar10, Cifar100
-from tasks.images import crop_and_flip
+from tangentscope.tasks import Cifar10, Cifar100
+from tangentscope.tasks.readers.images import crop_and_flip
 
 
 def crops(image: Tensor, black: Tensor, padding: int) -> list[Tensor]:

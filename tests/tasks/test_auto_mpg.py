@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mlxtend.data import autompg_data
 from published_files import cars, made_published, write_cars
 
-from tasks import AutoMpg, DataError
+from tangentscope.tasks import AutoMpg, DataError
 
 
 @pytest.fixture

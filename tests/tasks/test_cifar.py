@@ -11,8 +11,8 @@ import torch
 from published_files import TEN, batch, made_published, pickled, write_batches, write_hundred
 from pydantic import ValidationError
 
-from tasks import Cifar10, Cifar100, DataError
-from tasks.batches import read_batches
+from tangentscope.tasks import Cifar10, Cifar100, DataError
+from tangentscope.tasks.readers.cifar_batches import read_batches
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from published_files import TRAIN_LABELS, made_published, write_idx
 
-from tasks import DataError, FashionMnist, Mnist
+from tangentscope.tasks import DataError, FashionMnist, Mnist
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from gymnasium.utils.env_checker import check_env
 from pydantic import ValidationError
 from torch import Tensor
 
-from tasks import TASKS, Atari, CartPole, Catch, DataError, Game
-from tasks.games import greedy, play
+from tangentscope.tasks import TASKS, Atari, CartPole, Catch, DataError, Game
+from tangentscope.tasks.games import greedy, play
 
 PONG = {"game": "pong", "rows": (34, 194), "games": 1, "states": 40}
 GAMES: dict[str, Game] = {

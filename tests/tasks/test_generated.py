@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from models import Transformer
-from probes import tangent_kernel
-from tasks import TASKS, DataError, GaussianLinear, Modular, Sines, Step
+from tangentscope.models import Transformer
+from tangentscope.probes import tangent_kernel
+from tangentscope.tasks import TASKS, DataError, GaussianLinear, Modular, Sines, Step
 
 
 def inputs(task: Sines | Step | GaussianLinear, split: str = "train") -> Tensor:

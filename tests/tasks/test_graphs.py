@@ -3,8 +3,8 @@
 import torch
 from torch_geometric.data import Batch, Data
 
-from tasks import Split, TaskData
-from tasks.graphs import Graphs
+from tangentscope.tasks import Split, TaskData
+from tangentscope.tasks.graphs import Graphs
 
 
 def three() -> Graphs:

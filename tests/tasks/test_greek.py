@@ -8,8 +8,8 @@ from published_files import conllu, made_published, write_treebank
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks import DataError, Greek
-from tasks.greek import TREEBANKS, parts_of
+from tangentscope.tasks import DataError, Greek
+from tangentscope.tasks.greek import TREEBANKS, parts_of
 
 TRAIN, DEV, TEST = (f"grc_ptnk-ud-{part}.conllu" for part in ("train", "dev", "test"))
 

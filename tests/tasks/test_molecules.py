@@ -13,10 +13,10 @@ import pytest
 import torch
 from published_files import compressed, made_published, molecules, write_molecules
 
-from tasks import DataError, MoleculeLabels, TaskData
-from tasks.molecules import DATA_SETS
-from tasks.ogb import SHA256, SHAPES, SPLITS
-from tasks.smiles import reader
+from tangentscope.tasks import DataError, MoleculeLabels, TaskData
+from tangentscope.tasks.molecules import DATA_SETS
+from tangentscope.tasks.readers.ogb import SHA256, SHAPES, SPLITS
+from tangentscope.tasks.readers.smiles import reader
 
 N = 60
 NONE = float("nan")

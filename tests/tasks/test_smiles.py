@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from tasks import DataError
-from tasks.smiles import ATOM_CODES, BOND_CODES, reader
+from tangentscope.tasks import DataError
+from tangentscope.tasks.readers.smiles import ATOM_CODES, BOND_CODES, reader
 
 # Columns of atoms.
 ELEMENT, CHIRALITY, DEGREE, CHARGE, HYDROGENS, RADICALS, HYBRIDISATION, AROMATIC, RING = range(9)

@@ -7,9 +7,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from models.solvable.linear import least_norm
-from models.solvable.skill_bases import strengths_over_data
-from tasks import SparseParity, Split
+from tangentscope.models.solvable.linear import least_norm
+from tangentscope.models.solvable.skill_bases import strengths_over_data
+from tangentscope.tasks import SparseParity, Split
 
 
 def arrays(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

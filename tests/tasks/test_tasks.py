@@ -6,7 +6,7 @@ import torch
 from published_files import written
 from pydantic import ValidationError
 
-from tasks import TASKS, DataError, Game, MissingDataError, Split, Task, TaskData
+from tangentscope.tasks import TASKS, DataError, Game, MissingDataError, Split, Task, TaskData
 
 
 # Games have tests of their own.

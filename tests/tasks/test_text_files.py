@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from published_files import written
 
-from tasks import TASKS
+from tangentscope.tasks import TASKS
 
 FIELDS = {"greek": {"partial": True}, "molecules": {"partial": True}, "auto_mpg": {"source": "uci"}}
 WAYS: dict[str, Callable[[bytes], bytes]] = {

@@ -10,21 +10,22 @@ import torch
 from torch import nn
 from training_cases import RUN
 
-from pipeline import layout
-from pipeline.cluster import trainer
-from pipeline.cluster.group import Group, train_group
-from pipeline.dealing import Dealer
-from pipeline.launch import Launch
-from pipeline.layout import Notice
-from pipeline.learning import Training, initialise
-from pipeline.packing import Unit
-from pipeline.plan import make_runs
-from pipeline.planned import plan_record
-from pipeline.recorder import Recorder
-from pipeline.resources import TrainPool
-from pipeline.spec import Study
-from pipeline.storage import Storage
-from tasks import TaskData
+from tangentscope.pipeline.cluster import worker
+from tangentscope.pipeline.cluster.group import Group
+from tangentscope.pipeline.cluster.group_entry import train_group
+from tangentscope.pipeline.config.resources import TrainPool
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.runs import make_runs
+from tangentscope.pipeline.study.spec import Study
+from tangentscope.pipeline.training.groups import Unit
+from tangentscope.pipeline.training.learner import Training, initialise
+from tangentscope.pipeline.training.queue import Dealer
+from tangentscope.pipeline.training.recorder import Recorder
+from tangentscope.tasks import TaskData
 
 
 @pytest.fixture(autouse=True)
@@ -97,9 +98,9 @@ def group(
     monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
     # A checkpoint at each step, whether or not the one before is on storage yet.
     never = property(lambda self: False, lambda self, value: None)
-    monkeypatch.setattr(trainer.Recorder, "checkpointing", never, raising=False)
+    monkeypatch.setattr(worker.Recorder, "checkpointing", never, raising=False)
 
-    monkeypatch.setattr(trainer.ray, "get", lambda answer: answer)
+    monkeypatch.setattr(worker.ray, "get", lambda answer: answer)
 
     def run(epoch: int = 1, units: list[Unit] | None = None) -> list[Notice]:
         notices: list[Notice] = []
@@ -117,14 +118,14 @@ def group(
 @pytest.fixture
 def dying(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException | None], None]:
     """Lets the second run end with an error after its third snapshot, from now on each time; None for no more."""
-    plain = trainer.Recorder.snapshot
+    plain = worker.Recorder.snapshot
 
     def arrange(error: BaseException | None) -> None:
-        def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
+        def snapshot(self: worker.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
             plain(self, step, module, **how)
             if error is not None and self.run == runs[1] and step == 2:
                 raise error
 
-        monkeypatch.setattr(trainer.Recorder, "snapshot", snapshot)
+        monkeypatch.setattr(worker.Recorder, "snapshot", snapshot)
 
     return arrange

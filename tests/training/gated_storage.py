@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.storage import Storage
+from tangentscope.pipeline.store.files import Storage
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Any
 from gated_storage import GatedStorage
 from training_cases import RUN
 
-from pipeline import layout
-from pipeline.cluster.hub import Hub
-from pipeline.launch import Launch
-from pipeline.layout import SnapshotName
-from pipeline.ledger import Job, compared_with
-from pipeline.store import Store
-from pipeline.tables import Rows
+from tangentscope.pipeline.cluster.hub import Hub
+from tangentscope.pipeline.probing.ledger import Job, compared_with
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.layout import SnapshotName
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.tables import Rows
 
 NAMES = [SnapshotName(step, 1, f"{step:016x}") for step in (0, 4, 8)]
 

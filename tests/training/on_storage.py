@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from training_cases import RUN
 
-from pipeline import layout
-from pipeline.checkpoints import seal_checkpoint
-from pipeline.storage import Storage
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.checkpoints import seal_checkpoint
+from tangentscope.pipeline.store.files import Storage
 
 
 def attempts(storage: Storage, run: str = RUN) -> list[dict[str, Any]]:

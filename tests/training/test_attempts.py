@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from on_storage import attempts, checkpoint, outcome, weights
 from training_cases import RUN
 
-from pipeline import layout
-from pipeline.attempts import DEATHS, begin, end, read_checkpoint
-from pipeline.checkpoints import checkpoint_fault, seal_checkpoint
-from pipeline.errors import Fenced
-from pipeline.launch import Launch
-from pipeline.learning import World
-from pipeline.storage import Storage
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.checkpoints import checkpoint_fault, seal_checkpoint
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.system.errors import Fenced
+from tangentscope.pipeline.training.attempts import DEATHS, begin, end, read_checkpoint
+from tangentscope.pipeline.training.learner import World
 
 
 def test_attempts_count_up_over_launches(storage: Storage) -> None:

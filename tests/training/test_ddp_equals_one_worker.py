@@ -10,14 +10,14 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from training_cases import RUN, Choosy, Dense, checksums, points, states, training
 
-from pipeline import layout
-from pipeline.launch import Launch
-from pipeline.learning import Training, World, initialise
-from pipeline.optimisers import SGD
-from pipeline.recorder import Recorder
-from pipeline.storage import Storage
-from pipeline.training import train
-from tasks import TaskData
+from tangentscope.pipeline.config.optimisers import SGD
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.training.learner import Training, World, initialise
+from tangentscope.pipeline.training.loop import train
+from tangentscope.pipeline.training.recorder import Recorder
+from tangentscope.tasks import TaskData
 
 # Points, batch size: the last batch of an epoch has 2 points (none for the third worker), 1 point, 7 like all others.
 CASES = {"empty shard": (50, 16), "one point left": (43, 7), "divides": (42, 7)}
@@ -72,7 +72,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the workers have left their parameters and the study's files."""
     found = tmp_path_factory.mktemp("workers")
     # Fresh processes, as by spawn, but what takes seconds to import is imported once for all.
-    torch.multiprocessing.get_context("forkserver").set_forkserver_preload(["pipeline.training", "torch._dynamo"])
+    torch.multiprocessing.get_context("forkserver").set_forkserver_preload(
+        ["tangentscope.pipeline.training.loop", "torch._dynamo"]
+    )
     torch.multiprocessing.start_processes(worker, (found,), nprocs=max(WORLDS), start_method="forkserver")
     return found
 

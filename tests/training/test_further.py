@@ -7,26 +7,27 @@ import pytest
 import torch
 from trained_study import Finished, finish
 
-from pipeline import layout, tables
-from pipeline.errors import UserError
-from pipeline.further import Asked, ask, read
-from pipeline.launch import Launch
-from pipeline.layout import Notice
-from pipeline.ledger import Ledger
-from pipeline.measuring import Measurer
-from pipeline.plan import Run, make_runs
-from pipeline.planned import plan_record
-from pipeline.points import read_points, store_points
-from pipeline.recorder import Recorder
-from pipeline.report import write_report
-from pipeline.snapshots import read_snapshot
-from pipeline.spec import Study
-from pipeline.stages import stage_steps
-from pipeline.storage import Storage
-from pipeline.store import Store
-from pipeline.wanted import told_apart
-from probes import measure
-from tasks import TASKS
+from tangentscope.pipeline.driver.probe import Asked, ask, read
+from tangentscope.pipeline.driver.stages import stage_steps
+from tangentscope.pipeline.probing.ledger import Ledger
+from tangentscope.pipeline.probing.measurer import Measurer
+from tangentscope.pipeline.report import write_report
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.points import read_points
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.snapshots import read_snapshot
+from tangentscope.pipeline.store.wanted import told_apart
+from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.points import store_points
+from tangentscope.pipeline.study.runs import Run, make_runs
+from tangentscope.pipeline.study.spec import Study
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.pipeline.training.recorder import Recorder
+from tangentscope.probes import measure
+from tangentscope.tasks import TASKS
 
 CATCH: dict[str, Any] = {
     "name": "caught",

@@ -12,13 +12,13 @@ import ray.train
 import ray.train.torch
 from on_storage import attempts, outcome, states
 
-from pipeline import layout
-from pipeline.attempts import DEATHS
-from pipeline.cluster import trainer
-from pipeline.cluster.trainer import load_data
-from pipeline.errors import Fenced, UserError
-from pipeline.layout import Notice
-from pipeline.storage import Storage
+from tangentscope.pipeline.cluster import worker
+from tangentscope.pipeline.cluster.worker import load_data
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.system.errors import Fenced, UserError
+from tangentscope.pipeline.training.attempts import DEATHS
 
 
 class Death(BaseException):
@@ -166,12 +166,13 @@ def test_of_a_run_that_fails_twice_on_several_ranks_the_first_cause_is_told(
 
 def test_what_the_controller_loads_is_light():
     """Workers wait for it: torch, networks and data sets are for them alone to load."""
-    looked = "import pipeline.cluster.group, sys; print({'torch', 'models', 'tasks', 'probes'} & set(sys.modules))"
+    heavy = "{'torch', 'tangentscope.models', 'tangentscope.tasks', 'tangentscope.probes'}"
+    looked = f"import tangentscope.pipeline.cluster.group_entry, sys; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", looked], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
 
 
-@pytest.mark.parametrize("error", [trainer.Stopped(), Fenced()])
+@pytest.mark.parametrize("error", [worker.Stopped(), Fenced()])
 def test_of_several_ranks_one_that_is_to_stop_ends_the_group(
     error: Exception, storage: Storage, runs: list[str], pair: Any, dying: Any
 ) -> None:

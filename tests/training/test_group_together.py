@@ -6,11 +6,11 @@ import pytest
 import torch
 from on_storage import attempts, outcome, states
 
-from pipeline import layout
-from pipeline.cluster import trainer
-from pipeline.launch import Launch
-from pipeline.snapshots import read_snapshot
-from pipeline.storage import Storage
+from tangentscope.pipeline.cluster import worker
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.snapshots import read_snapshot
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """What trials say, one after another; the last goes on saying it."""
     said = [True]
     monkeypatch.setattr(
-        trainer, "better_together", lambda whats, data, device: said.pop(0) if len(said) > 1 else said[0]
+        worker, "better_together", lambda whats, data, device: said.pop(0) if len(said) > 1 else said[0]
     )
     return said
 
@@ -103,14 +103,14 @@ def test_an_exception_fails_all_that_train_together(storage: Storage, runs: list
 def test_one_that_is_stopped_leaves_the_others(
     storage: Storage, runs: list[str], seeds: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = trainer.Recorder.snapshot
+    plain = worker.Recorder.snapshot
 
-    def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
+    def snapshot(self: worker.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
         plain(self, step, module, **how)
         if self.run == runs[1] and step == 2:
             self.stopping = True
 
-    monkeypatch.setattr(trainer.Recorder, "snapshot", snapshot)
+    monkeypatch.setattr(worker.Recorder, "snapshot", snapshot)
     seeds()
     assert states(storage, runs) == ["finished", "stopped", "finished"]
     assert layout.newest_checkpoint(storage, runs[1])[0] == 2
@@ -119,15 +119,15 @@ def test_one_that_is_stopped_leaves_the_others(
 def test_a_launch_that_stops_ends_no_run(
     storage: Storage, runs: list[str], seeds: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = trainer.Recorder.snapshot
+    plain = worker.Recorder.snapshot
 
-    def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
+    def snapshot(self: worker.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
         plain(self, step, module, **how)
         if step == 2:
             Launch(storage, 1).stop()
             self.stopping = True
 
-    monkeypatch.setattr(trainer.Recorder, "snapshot", snapshot)
+    monkeypatch.setattr(worker.Recorder, "snapshot", snapshot)
     seeds()
     assert states(storage, runs) == [None] * 3
     assert [layout.newest_checkpoint(storage, run)[0] for run in runs] == [2, 2, 2]

@@ -9,9 +9,9 @@ from gated_storage import GatedStorage
 from hub_cases import NAMES, on_loop, publish_plan, remaining, rows_of, take, three_snapshots
 from training_cases import RUN
 
-from pipeline import layout
-from pipeline.cluster.hub import Hub
-from pipeline.layout import Notice
+from tangentscope.pipeline.cluster.hub import Hub
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.layout import Notice
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from gated_storage import GatedStorage
 from hub_cases import NAMES, measured, on_loop, publish_plan, remaining, rows_of, take, three_snapshots
 from training_cases import RUN
 
-from pipeline import layout
-from pipeline.cluster.hub import Hub
-from pipeline.errors import Fenced, Stopped
-from pipeline.failures import FAILED
-from pipeline.launch import Launch
-from pipeline.layout import Notice, SnapshotName
-from pipeline.ledger import TRIES
-from pipeline.store import Store
+from tangentscope.pipeline.cluster.hub import Hub
+from tangentscope.pipeline.probing.ledger import TRIES
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.failures import FAILED
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.layout import Notice, SnapshotName
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import Fenced, Stopped
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_hub_deals_no_more_runs_once_there_is_no_room(storage: GatedStorage, m
         def deal(self: object, group: int) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("pipeline.dealing.Dealer.deal", deal)
+        monkeypatch.setattr("tangentscope.pipeline.training.queue.Dealer.deal", deal)
         assert await hub.next_unit(0) == ()
         assert "No space left" in (await hub.status())["halted"]
 
@@ -214,7 +214,7 @@ def test_close_sends_waiting_probers_home_and_publishes_what_they_delivered(stor
 def test_a_storage_that_stays_full_ends_the_wait_with_its_reason(
     storage: GatedStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.cluster.hub._PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr("tangentscope.pipeline.cluster.hub._PATIENCE_SECONDS", -1.0)
 
     async def test(hub: Hub) -> None:
         for name in NAMES:
@@ -233,8 +233,8 @@ def test_a_storage_that_stays_full_ends_the_wait_with_its_reason(
 
 
 def test_a_storage_that_fails_once_ends_no_publishing(storage: GatedStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.cluster.hub._RESCAN_SECONDS", -1.0)
-    monkeypatch.setattr("pipeline.tables.flush_interval", lambda elapsed: 0.0)
+    monkeypatch.setattr("tangentscope.pipeline.cluster.hub._RESCAN_SECONDS", -1.0)
+    monkeypatch.setattr("tangentscope.pipeline.store.tables.flush_interval", lambda elapsed: 0.0)
     plain, asked = layout.current_snapshots, []
 
     def current_snapshots(*where: Any) -> list[SnapshotName]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from training_cases import Points, Watched, history, points, states, training
 
-from pipeline.course import Train
-from pipeline.learning import Training, initialise, mix
-from pipeline.optimisers import SGD, Adam, AdamW, RateSchedule
-from pipeline.training import evaluate, evaluated, train
-from tasks import Split, TaskData
+from tangentscope.pipeline.config.optimisers import SGD, Adam, AdamW, RateSchedule
+from tangentscope.pipeline.config.train import Train
+from tangentscope.pipeline.training.learner import Training, initialise, mix
+from tangentscope.pipeline.training.loop import evaluate, evaluated, train
+from tangentscope.tasks import Split, TaskData
 
 State = dict[str, Tensor]
 

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from trained_study import VARIABLES, Finished, finish
 
-from pipeline import here, tables
-from pipeline.errors import Fenced, Stopped
-from pipeline.launch import Launch, claim
-from pipeline.measuring import Measurer
-from pipeline.resources import ProbePool
-from pipeline.store import Store
+from tangentscope.pipeline.cluster import in_process
+from tangentscope.pipeline.config.resources import ProbePool
+from tangentscope.pipeline.probing.measurer import Measurer
+from tangentscope.pipeline.store import tables
+from tangentscope.pipeline.store.launch import Launch, claim
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import Fenced, Stopped
 
 KEYS = tables.KEYS["measurements"]
 
@@ -40,29 +41,29 @@ def by_a_prober(trained: Finished) -> dict[tuple, float]:
 
 def test_every_value_is_measured_once_and_as_a_prober_would(trained: Finished):
     with claim(trained.storage) as launch:
-        assert here.measured_here(launch, ProbePool(), no_wait)
+        assert in_process.measured_here(launch, ProbePool(), no_wait)
         measured = values(Store(trained.storage).measurements())
         assert measured == by_a_prober(trained)
         assert {key[KEYS.index("variable")] for key in measured} == set(VARIABLES)
         before = tables.part_names(trained.storage, "measurements")
-        assert here.measured_here(launch, ProbePool(), no_wait)
+        assert in_process.measured_here(launch, ProbePool(), no_wait)
         assert tables.part_names(trained.storage, "measurements") == before  # nothing was left to do
 
 
 def test_what_would_take_long_is_left_to_ray(trained: Finished, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(here, "_WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(in_process, "_WORTH_SECONDS", 0.0)
     with claim(trained.storage) as launch:
-        assert not here.measured_here(launch, ProbePool(), no_wait)
+        assert not in_process.measured_here(launch, ProbePool(), no_wait)
         some = values(Store(trained.storage).measurements())
         monkeypatch.undo()
-        assert here.measured_here(launch, ProbePool(), no_wait)
+        assert in_process.measured_here(launch, ProbePool(), no_wait)
     every = values(Store(trained.storage).measurements())
     assert some.items() <= every.items()
     assert every == by_a_prober(trained)
 
 
 def test_a_prober_with_a_gpu_is_rays(trained: Finished):
-    assert not here.measured_here(Launch(trained.storage, 1), ProbePool(gpu=1), no_wait)
+    assert not in_process.measured_here(Launch(trained.storage, 1), ProbePool(gpu=1), no_wait)
     assert Store(trained.storage).measurements().empty
 
 
@@ -72,7 +73,7 @@ def test_what_cannot_be_measured_fails_with_its_cause(trained: Finished, monkeyp
 
     monkeypatch.setattr(Measurer, "measure", broken)
     with claim(trained.storage) as launch:
-        assert here.measured_here(launch, ProbePool(), no_wait)
+        assert in_process.measured_here(launch, ProbePool(), no_wait)
     frame = Store(trained.storage).measurements()
     assert set(frame["state"]) == {"failed"}
     assert set(frame["cause"]) == {"ValueError: no kernel of this"}
@@ -95,10 +96,10 @@ def test_a_launch_that_is_stopped_keeps_what_was_measured(trained: Finished, mon
     monkeypatch.setattr(Measurer, "measure", one)
     with claim(trained.storage) as launch:
         with pytest.raises(Stopped, match="SIGINT"):
-            here.measured_here(launch, ProbePool(), stop)
+            in_process.measured_here(launch, ProbePool(), stop)
         stopped.set()
         assert len(Store(trained.storage).measurements()) == len(jobs[0].wanted) * len(VARIABLES)
-        assert here.measured_here(launch, ProbePool(), no_wait)
+        assert in_process.measured_here(launch, ProbePool(), no_wait)
     assert values(Store(trained.storage).measurements()) == by_a_prober(trained)
 
 
@@ -106,5 +107,5 @@ def test_one_that_was_taken_over_publishes_nothing(trained: Finished):
     with claim(trained.storage) as launch:
         trained.storage.write("launches/000002.json", b"{}")
         with pytest.raises(Fenced):
-            here.measured_here(launch, ProbePool(), no_wait)
+            in_process.measured_here(launch, ProbePool(), no_wait)
     assert Store(trained.storage).measurements().empty

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor, nn
 from trained_study import VARIABLES, Finished, finish
 
-import models
-from models import Model
-from pipeline import layout, tables
-from pipeline.errors import UserError
-from pipeline.layout import SnapshotName
-from pipeline.ledger import Job
-from pipeline.measuring import Measurer
-from pipeline.snapshots import read_snapshot
-from probes import VARIABLES as VARIABLES_OF_ALL
-from probes import draw_indices
-from tasks import Mnist
+from tangentscope import models
+from tangentscope.models import Model
+from tangentscope.pipeline.probing.ledger import Job
+from tangentscope.pipeline.probing.measurer import Measurer
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.layout import SnapshotName
+from tangentscope.pipeline.store.snapshots import read_snapshot
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.probes import VARIABLES as VARIABLES_OF_ALL
+from tangentscope.probes import draw_indices
+from tangentscope.tasks import Mnist
 
 
 @pytest.fixture(scope="module")

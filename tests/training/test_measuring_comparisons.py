@@ -9,12 +9,12 @@ import pytest
 from torch import nn
 from trained_study import Finished, finish
 
-from pipeline import layout, tables
-from pipeline.layout import Notice
-from pipeline.ledger import Job, Ledger
-from pipeline.measuring import Measurer
-from pipeline.snapshots import read_snapshot
-from probes import draw_indices, measure
+from tangentscope.pipeline.probing.ledger import Job, Ledger
+from tangentscope.pipeline.probing.measurer import Measurer
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.snapshots import read_snapshot
+from tangentscope.probes import draw_indices, measure
 
 GIVEN = (
     "label_alignment", "entropy_gap", "kinetic_energy", "sharpness", "kernel_distance", "kernel_velocity",

@@ -10,15 +10,15 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_add_pool
 from trained_study import finish
 
-from models import MODELS, Model, ModelError
-from models.base import Codes
-from pipeline.learning import initialise, training_of
-from pipeline.measuring import Measurer
-from pipeline.store import Store
-from pipeline.training import evaluate, train, train_together
-from probes import draw_indices, measure
-from tasks import TASKS, Split, Task, TaskData
-from tasks.graphs import Graphs
+from tangentscope.models import MODELS, Model, ModelError
+from tangentscope.models.base import Codes
+from tangentscope.pipeline.probing.measurer import Measurer
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.training.learner import initialise, training_of
+from tangentscope.pipeline.training.loop import evaluate, train, train_together
+from tangentscope.probes import draw_indices, measure
+from tangentscope.tasks import TASKS, Split, Task, TaskData
+from tangentscope.tasks.graphs import Graphs
 
 KINDS = 4
 
@@ -146,8 +146,8 @@ def test_what_a_network_draws_is_drawn_alike_in_each_evaluation():
 
 
 def training_of_chains():
-    from pipeline.plan import make_runs
-    from pipeline.spec import Study
+    from tangentscope.pipeline.study.runs import make_runs
+    from tangentscope.pipeline.study.spec import Study
 
     parts = {"task": {"name": "chains"}, "model": {"name": "chain_net"}, "optimiser": {"name": "sgd", "lr": 0.01}}
     study = Study.model_validate(

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from training_cases import Noisy, filled, points, states, training
 
-from pipeline import recorder as recording
-from pipeline.optimisers import SGD
-from pipeline.recorder import Recorder
-from pipeline.snapshots import parameters_of
-from pipeline.storage import Storage
-from pipeline.training import train
+from tangentscope.pipeline.config.optimisers import SGD
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.snapshots import parameters_of
+from tangentscope.pipeline.training import recorder as recording
+from tangentscope.pipeline.training.loop import train
+from tangentscope.pipeline.training.recorder import Recorder
 
 
 @pytest.fixture(autouse=True)

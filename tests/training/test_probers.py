@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster import probers
-from pipeline.cluster.probers import Probers
-from pipeline.resources import Resources
-from pipeline.storage import Storage
-from pipeline.subjects import Planned
+from tangentscope.pipeline.cluster import probers
+from tangentscope.pipeline.cluster.probers import Probers
+from tangentscope.pipeline.config.resources import Resources
+from tangentscope.pipeline.probing.networks import Planned
+from tangentscope.pipeline.store.files import Storage
 
 RESOURCES = {"train": {"groups": 3}, "probe": {"actors": 1, "successors": 2}}
 

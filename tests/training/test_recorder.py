@@ -15,15 +15,15 @@ from gated_storage import GatedStorage
 from torch import nn
 from training_cases import RUN, Points, filled, history, points, publish_plan, states, training
 
-from pipeline import layout
-from pipeline import recorder as recording
-from pipeline.errors import Fenced
-from pipeline.launch import Launch
-from pipeline.layout import Notice
-from pipeline.recorder import Recorder
-from pipeline.snapshots import SnapshotBuffer
-from pipeline.store import Store
-from pipeline.training import train
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.snapshots import SnapshotBuffer
+from tangentscope.pipeline.system.errors import Fenced
+from tangentscope.pipeline.training import recorder as recording
+from tangentscope.pipeline.training.loop import train
+from tangentscope.pipeline.training.recorder import Recorder
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from training_cases import RUN, checksums, filled, history, publish_plan
 
-from pipeline import layout
-from pipeline.layout import Notice, SnapshotName
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.layout import Notice, SnapshotName
+from tangentscope.pipeline.store.reader import Store
 
 STEPS = (0, 10, 20, 30)
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from training_cases import RUN, Choosy, Dense, Evil, Noisy, Watched, checksums, history, points, training
 
-from pipeline import layout
-from pipeline.errors import Stopped
-from pipeline.launch import Launch
-from pipeline.learning import Training, initialise
-from pipeline.optimisers import SGD, Adam, RateSchedule
-from pipeline.recorder import Recorder
-from pipeline.storage import Storage
-from pipeline.training import train
-from tasks import TaskData
+from tangentscope.pipeline.config.optimisers import SGD, Adam, RateSchedule
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.system.errors import Stopped
+from tangentscope.pipeline.training.learner import Training, initialise
+from tangentscope.pipeline.training.loop import train
+from tangentscope.pipeline.training.recorder import Recorder
+from tangentscope.tasks import TaskData
 
 CASES: dict[str, dict[str, Any]] = {
     "adam": {"model": Dense(), "optimiser": Adam(lr=0.02, schedule=RateSchedule(name="cosine", warmup=1))},

@@ -9,24 +9,25 @@ import pytest
 import torch
 from on_storage import attempts, outcome, states
 
-from pipeline import layout, logs
-from pipeline.cluster import trainer
-from pipeline.launch import Launch
-from pipeline.storage import Storage
+from tangentscope.pipeline.cluster import worker
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.system import logs
 
 
 @pytest.fixture
 def during(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], None]], None]:
     """Lets something happen in the second run after its third snapshot."""
-    plain = trainer.Recorder.snapshot
+    plain = worker.Recorder.snapshot
 
     def arrange(happens: Callable[[Any], None]) -> None:
-        def snapshot(self: trainer.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
+        def snapshot(self: worker.Recorder, step: int, module: torch.nn.Module, **how: Any) -> None:
             plain(self, step, module, **how)
             if self.run == runs[1] and step == 2:
                 happens(self)
 
-        monkeypatch.setattr(trainer.Recorder, "snapshot", snapshot)
+        monkeypatch.setattr(worker.Recorder, "snapshot", snapshot)
 
     return arrange
 

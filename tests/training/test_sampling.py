@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from training_cases import Dense, Noisy, Points, Watched, points, training
 
-from pipeline.learning import World, mix, permutation
-from pipeline.optimisers import SGD
-from pipeline.training import evaluate, train
-from tasks import Split, TaskData
+from tangentscope.pipeline.config.optimisers import SGD
+from tangentscope.pipeline.training.learner import World, mix, permutation
+from tangentscope.pipeline.training.loop import evaluate, train
+from tangentscope.tasks import Split, TaskData
 
 
 def numbered(count: int) -> TaskData:

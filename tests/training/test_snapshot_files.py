@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from training_cases import RUN, Dense, Evil, Noisy, points, training
 
-from pipeline import layout
-from pipeline.errors import UserError
-from pipeline.layout import SnapshotName
-from pipeline.sealed import checksum, seal
-from pipeline.snapshots import plain_state, read_snapshot, snapshot_fault
-from pipeline.storage import Storage
-from pipeline.training import train
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.layout import SnapshotName
+from tangentscope.pipeline.store.sealed import checksum, seal
+from tangentscope.pipeline.store.snapshots import plain_state, read_snapshot, snapshot_fault
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.pipeline.training.loop import train
 
 
 def a_state() -> dict[str, Tensor]:

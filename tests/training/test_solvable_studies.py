@@ -8,15 +8,15 @@ import pytest
 import torch
 from trained_study import finish
 
-from models.solvable.base import Solvable
-from pipeline.course import Train
-from pipeline.errors import UserError
-from pipeline.learning import initialise, training_of
-from pipeline.measuring import Measurer
-from pipeline.plan import make_runs
-from pipeline.spec import Study
-from pipeline.training import train
-from tasks import GaussianLinear
+from tangentscope.models.solvable.base import Solvable
+from tangentscope.pipeline.config.train import Train
+from tangentscope.pipeline.probing.measurer import Measurer
+from tangentscope.pipeline.study.runs import make_runs
+from tangentscope.pipeline.study.spec import Study
+from tangentscope.pipeline.system.errors import UserError
+from tangentscope.pipeline.training.learner import initialise, training_of
+from tangentscope.pipeline.training.loop import train
+from tangentscope.tasks import GaussianLinear
 
 PARITY = {"name": "sparse_parity", "skills": 3, "train_size": 50, "test_size": 30}
 PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

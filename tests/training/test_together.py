@@ -11,14 +11,14 @@ import torch
 from torch import nn
 from training_cases import Dense, Noisy, Points, points, training
 
-from models import Model
-from pipeline import trial
-from pipeline.learning import Alone, Training, World, initialise
-from pipeline.optimisers import SGD, Adam, AdamW, Optimiser, RateSchedule
-from pipeline.together import Together
-from pipeline.training import train, train_together
-from pipeline.trial import better_together
-from tasks import TaskData
+from tangentscope.models import Model
+from tangentscope.pipeline.config.optimisers import SGD, Adam, AdamW, Optimiser, RateSchedule
+from tangentscope.pipeline.training import vectorised_trial
+from tangentscope.pipeline.training.learner import Alone, Training, World, initialise
+from tangentscope.pipeline.training.loop import train, train_together
+from tangentscope.pipeline.training.vectorised import Together
+from tangentscope.pipeline.training.vectorised_trial import better_together
+from tangentscope.tasks import TaskData
 
 CPU = torch.device("cpu")
 SCHEDULE = RateSchedule(name="cosine", warmup=1, final=0.1)
@@ -209,7 +209,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
             update()
             return all_of_them if isinstance(update.__self__, Together) else one
 
-        monkeypatch.setattr(trial, "_timed", seconds)
+        monkeypatch.setattr(vectorised_trial, "_timed", seconds)
 
     return arrange
 
@@ -231,7 +231,7 @@ def test_a_trial_of_slow_updates_is_short_and_the_same_for_all(monkeypatch: pyte
         learners.add(update.__self__)
         return 1.0
 
-    monkeypatch.setattr(trial, "_timed", slow)
+    monkeypatch.setattr(vectorised_trial, "_timed", slow)
     data = points(23)
     assert better_together(seeds(data, epochs=20), data, CPU)
     assert [learner.step for learner in learners] == [3] * 3  # one apart, two that are timed
@@ -262,7 +262,7 @@ def test_networks_that_come_out_differently_are_trained_alone(timed: Any, monkey
 def test_a_trial_times_whole_updates(seconds_alone: float, pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three networks in 1 s, against three times the seconds of one."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(trial, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(vectorised_trial, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     for learner, seconds in ((Together, 1.0), (Alone, seconds_alone)):
 
         def update(self: Any, plain: Any = learner.update, seconds: float = seconds) -> None:

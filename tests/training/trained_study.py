@@ -6,17 +6,17 @@ from typing import Any
 
 import torch
 
-from pipeline import layout
-from pipeline.launch import Launch
-from pipeline.learning import initialise, training_of
-from pipeline.ledger import Job
-from pipeline.plan import Run, make_runs
-from pipeline.planned import plan_record
-from pipeline.points import store_points
-from pipeline.recorder import Recorder
-from pipeline.spec import Study
-from pipeline.storage import Storage
-from pipeline.training import train
+from tangentscope.pipeline.probing.ledger import Job
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.points import store_points
+from tangentscope.pipeline.study.runs import Run, make_runs
+from tangentscope.pipeline.study.spec import Study
+from tangentscope.pipeline.training.learner import initialise, training_of
+from tangentscope.pipeline.training.loop import train
+from tangentscope.pipeline.training.recorder import Recorder
 
 VARIABLES = ("trace", "entropy", "effective_rank")
 

@@ -7,15 +7,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from models import Model
-from pipeline import layout
-from pipeline.learning import Training
-from pipeline.optimisers import SGD
-from pipeline.recorder import Recorder
-from pipeline.snapshots import read_snapshot
-from pipeline.storage import Storage
-from pipeline.store import Store
-from tasks import Split, Task, TaskData
+from tangentscope.models import Model
+from tangentscope.pipeline.config.optimisers import SGD
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.snapshots import read_snapshot
+from tangentscope.pipeline.training.learner import Training
+from tangentscope.pipeline.training.recorder import Recorder
+from tangentscope.tasks import Split, Task, TaskData
 
 RUN = "0123456789ab"
 INPUTS, OUTPUTS = 5, 3

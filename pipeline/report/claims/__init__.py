@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from pipeline.report.claims.findings import FEWEST_SEEDS, Finding, Sample
-from pipeline.report.claims.games import actor_jumps_most, entropy_before_return
-from pipeline.report.view import View
+from tangentscope.pipeline.report.claims.findings import FEWEST_SEEDS, Finding, Sample
+from tangentscope.pipeline.report.claims.games import actor_jumps_most, entropy_before_return
+from tangentscope.pipeline.report.view import View
 
 CLAIMS: dict[str, Callable[[View], list[Finding]]] = {
     "entropy_before_return": entropy_before_return,

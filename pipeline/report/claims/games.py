@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.report.claims.findings import Finding, Sample
-from pipeline.report.numbers import counted, number
-from pipeline.report.playing import (
+from tangentscope.pipeline.report.claims.findings import Finding, Sample
+from tangentscope.pipeline.report.formatting import counted, number
+from tangentscope.pipeline.report.games import (
     ACTOR,
     CRITIC,
     Beginning,
@@ -18,8 +18,8 @@ from pipeline.report.playing import (
     part_kernel,
     returns,
 )
-from pipeline.report.summaries import state
-from pipeline.report.view import EPISODES, Kernel, View, column, where
+from tangentscope.pipeline.report.summaries import state
+from tangentscope.pipeline.report.view import EPISODES, Kernel, View, column, where
 
 
 def entropy_before_return(view: View) -> list[Finding]:

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 
-from pipeline.report.figures.curves import curves
-from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, render
-from pipeline.report.figures.effective_rank import effective_rank
-from pipeline.report.figures.heat_maps import heat_maps
-from pipeline.report.figures.layer_traces import layer_traces
-from pipeline.report.figures.onset import onset
-from pipeline.report.figures.reconstructions import reconstructions
-from pipeline.report.figures.reward import reward
-from pipeline.report.figures.running_average import running_average
-from pipeline.report.view import View
+from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, render
+from tangentscope.pipeline.report.figures.curves import curves
+from tangentscope.pipeline.report.figures.effective_rank import effective_rank
+from tangentscope.pipeline.report.figures.heat_maps import heat_maps
+from tangentscope.pipeline.report.figures.layer_traces import layer_traces
+from tangentscope.pipeline.report.figures.onset import onset
+from tangentscope.pipeline.report.figures.reconstructions import reconstructions
+from tangentscope.pipeline.report.figures.reward import reward
+from tangentscope.pipeline.report.figures.running_average import running_average
+from tangentscope.pipeline.report.view import View
 
 FIGURES: dict[str, Callable[[View], list[Drawing]]] = {
     "curves": curves,

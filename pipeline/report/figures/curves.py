@@ -1,8 +1,8 @@
 """Collective variables and loss as training goes on, in the manner of CV fig. 1."""
 
-from pipeline.report.figures.drawing import Drawing
-from pipeline.report.figures.panels import Column, draw_panels
-from pipeline.report.view import View
+from tangentscope.pipeline.report.drawing.figure import Drawing
+from tangentscope.pipeline.report.drawing.panels import Column, draw_panels
+from tangentscope.pipeline.report.view import View
 
 _COLUMNS = [
     Column("entropy", "Entropy", "Entropy $S$ (nats)", shared=True),

@@ -1,8 +1,8 @@
 """The effective rank of the tangent kernel beside the score."""
 
-from pipeline.report.figures.drawing import Drawing
-from pipeline.report.figures.panels import Column, draw_panels
-from pipeline.report.view import View
+from tangentscope.pipeline.report.drawing.figure import Drawing
+from tangentscope.pipeline.report.drawing.panels import Column, draw_panels
+from tangentscope.pipeline.report.view import View
 
 
 def effective_rank(view: View) -> list[Drawing]:

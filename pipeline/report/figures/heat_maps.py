@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from pipeline.report.figures.axes import log_ticks, plain_ticks
-from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
-from pipeline.report.figures.facets import file_name
-from pipeline.report.figures.panels import Column
-from pipeline.report.view import SPLITS, Kernel, View, column, value_label
+from tangentscope.pipeline.report.drawing.axes import log_ticks, plain_ticks
+from tangentscope.pipeline.report.drawing.facets import file_name
+from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
+from tangentscope.pipeline.report.drawing.panels import Column
+from tangentscope.pipeline.report.view import SPLITS, Kernel, View, column, value_label
 
 _COLUMNS = [
     Column("entropy", "Entropy", "$S$ (nats)"),

@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.report.figures.axes import log_x, log_y
-from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
-from pipeline.report.figures.facets import file_name
-from pipeline.report.view import SPLITS, Kernel, View
+from tangentscope.pipeline.report.drawing.axes import log_x, log_y
+from tangentscope.pipeline.report.drawing.facets import file_name
+from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
+from tangentscope.pipeline.report.view import SPLITS, Kernel, View
 
 _MOST = 8  # networks with a figure each; a large study would bury the report
 _LONGEST = 16  # layers in a legend; of more every so many-th

@@ -9,15 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.report.claims.findings import bootstrap_interval
-from pipeline.report.figures.axes import log_x
-from pipeline.report.figures.colours import colours
-from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
-from pipeline.report.figures.facets import file_name
-from pipeline.report.numbers import counted
-from pipeline.report.playing import Beginning, beginning, kernel_curve, kernels, leading_kernel, part_labels, returns
-from pipeline.report.view import EPISODES, View, column
-from probes.trajectories import running_average
+from tangentscope.pipeline.report.claims.findings import bootstrap_interval
+from tangentscope.pipeline.report.drawing.axes import log_x
+from tangentscope.pipeline.report.drawing.colours import colours
+from tangentscope.pipeline.report.drawing.facets import file_name
+from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
+from tangentscope.pipeline.report.formatting import counted
+from tangentscope.pipeline.report.games import (
+    Beginning,
+    beginning,
+    kernel_curve,
+    kernels,
+    leading_kernel,
+    part_labels,
+    returns,
+)
+from tangentscope.pipeline.report.view import EPISODES, View, column
+from tangentscope.probes.trajectories.curves import running_average
 
 _RETURN = "#222222"
 _SHARE = 30  # a running average is over this part of the values; over more it would smear the onset

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
-from pipeline.report.figures.facets import file_name
-from pipeline.report.numbers import number
-from pipeline.report.view import SPLITS, View, column, value_label
+from tangentscope.pipeline.report.drawing.facets import file_name
+from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
+from tangentscope.pipeline.report.formatting import number
+from tangentscope.pipeline.report.view import SPLITS, View, column, value_label
+from tangentscope.pipeline.system.errors import UserError
 
 _TILES = 10  # points, and draws from the prior
 _GAP = 2  # pixels between two tiles

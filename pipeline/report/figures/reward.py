@@ -6,13 +6,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.report.figures.axes import log_x, log_y
-from pipeline.report.figures.colours import colours
-from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
-from pipeline.report.figures.facets import file_name
-from pipeline.report.figures.lines import DRAWS, MEAN, SEEDS, Curves, draw, spans_a_decade
-from pipeline.report.playing import part_labels
-from pipeline.report.view import Kernel, View
+from tangentscope.pipeline.report.drawing.axes import log_x, log_y
+from tangentscope.pipeline.report.drawing.colours import colours
+from tangentscope.pipeline.report.drawing.facets import file_name
+from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
+from tangentscope.pipeline.report.drawing.lines import DRAWS, MEAN, SEEDS, Curves, draw, spans_a_decade
+from tangentscope.pipeline.report.games import part_labels
+from tangentscope.pipeline.report.view import Kernel, View
 
 _ROWS = [("entropy", "Entropy $S$ (nats)"), ("trace", "Trace Tr Θ")]
 _RETURNS = {"train": "#8a8a8a", "test": "#222222"}

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.report.figures.axes import log_x, log_y
-from pipeline.report.figures.drawing import FULL_WIDTH, Drawing, drawing_style
-from pipeline.report.figures.lines import Curves, spans_a_decade
-from pipeline.report.figures.panels import Column
-from pipeline.report.view import SPLITS, Kernel, View, value_label
-from probes.trajectories import running_average as averaged
+from tangentscope.pipeline.report.drawing.axes import log_x, log_y
+from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
+from tangentscope.pipeline.report.drawing.lines import Curves, spans_a_decade
+from tangentscope.pipeline.report.drawing.panels import Column
+from tangentscope.pipeline.report.view import SPLITS, Kernel, View, value_label
+from tangentscope.probes.trajectories.curves import running_average as averaged
 
 _COLOURS = {"test": "#d55e00", "train": "#0072b2"}  # Okabe and Ito (2008)
 _WIDTHS = {"test": 2.4, "train": 1.2}  # the first is seen below the second where they agree

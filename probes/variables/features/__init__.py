@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from probes.variables.features import (
+from tangentscope.probes.variables.features import (
     effective_dimension,
     feature_constant_overlap,
     feature_trace,
@@ -16,7 +16,7 @@ from probes.variables.features import (
     task_alignment,
     utilisation,
 )
-from probes.variables.variable import Variable
+from tangentscope.probes.variables.variable import Variable
 
 FEATURE_VARIABLES: Mapping[str, Variable] = {
     variable.name: variable

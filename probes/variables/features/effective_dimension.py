@@ -5,9 +5,9 @@ import math
 import numpy as np
 from jaxtyping import Float64
 
-from probes.variables.features.quantities import UndefinedError
-from probes.variables.formulas import shannon_entropy
-from probes.variables.variable import Variable
+from tangentscope.probes.variables.features.quantities import UndefinedError
+from tangentscope.probes.variables.formulas import shannon_entropy
+from tangentscope.probes.variables.variable import Variable
 
 
 def effective_dimension(weights: Float64[np.ndarray, " n"]) -> float:

@@ -1,7 +1,7 @@
 """Overlap of the first eigenfunction with the constant."""
 
-from probes.variables.features.quantities import Eigenfunctions, Sample, UndefinedError
-from probes.variables.variable import Variable
+from tangentscope.probes.variables.features.quantities import Eigenfunctions, Sample, UndefinedError
+from tangentscope.probes.variables.variable import Variable
 
 
 def feature_constant_overlap(eigenfunctions: Eigenfunctions, sample: Sample) -> float:

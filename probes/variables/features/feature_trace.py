@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float64
 
-from probes.variables.variable import Variable
+from tangentscope.probes.variables.variable import Variable
 
 
 def feature_trace(intensities: Float64[np.ndarray, " p"]) -> float:

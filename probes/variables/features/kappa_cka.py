@@ -6,8 +6,8 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.linalg import matrix_norm
 
-from probes.variables.features.quantities import Sample
-from probes.variables.variable import Variable
+from tangentscope.probes.variables.features.quantities import Sample
+from tangentscope.probes.variables.variable import Variable
 
 MINIMUM_FEATURE = 0.1
 """ε of Nam Def. 2."""

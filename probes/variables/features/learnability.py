@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.optimize import brentq
 
-from probes.variables.features.quantities import UndefinedError
-from probes.variables.variable import Variable
+from tangentscope.probes.variables.features.quantities import UndefinedError
+from tangentscope.probes.variables.variable import Variable
 
 
 def learnability(intensities: Float64[np.ndarray, " p"], learned_points: int) -> Float64[np.ndarray, " p"]:

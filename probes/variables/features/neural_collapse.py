@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from probes.features.last_layer import Features
-from probes.features.sample import blocks_of
-from probes.variables.features.quantities import ClassFeatures, UndefinedError
-from probes.variables.variable import Variable
+from tangentscope.probes.features.last_layer import Features
+from tangentscope.probes.features.sample import blocks_of
+from tangentscope.probes.variables.features.quantities import ClassFeatures, UndefinedError
+from tangentscope.probes.variables.variable import Variable
 
 
 def nc1_norm(class_features: ClassFeatures) -> float:

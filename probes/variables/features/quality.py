@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float64
 from torch import Tensor
 
-from probes.variables.features.quantities import Eigenfunctions
-from probes.variables.variable import Variable
+from tangentscope.probes.variables.features.quantities import Eigenfunctions
+from tangentscope.probes.variables.variable import Variable
 
 
 def quality(eigenfunctions: Eigenfunctions, target_space: Float64[Tensor, "q dim"]) -> Float64[np.ndarray, " p"]:

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from probes.features.last_layer import FeatureMap, Features
-from probes.features.sample import Sample, blocks_of, coordinates
+from tangentscope.probes.features.last_layer import FeatureMap, Features
+from tangentscope.probes.features.sample import Sample, blocks_of, coordinates
 
 
 class UndefinedError(ValueError):

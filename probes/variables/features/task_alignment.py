@@ -4,8 +4,8 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.linalg import matrix_norm
 
-from probes.variables.features.quantities import Sample, UndefinedError
-from probes.variables.variable import Variable
+from tangentscope.probes.variables.features.quantities import Sample, UndefinedError
+from tangentscope.probes.variables.variable import Variable
 
 
 def task_alignment(sample: Sample, target_space: Float64[Tensor, "q dim"]) -> float:

@@ -9,7 +9,7 @@ from kernel_peers.cells import build
 from kernel_peers.torch_warm_up import warm_up
 from torch import Tensor
 
-from probes import tangent_kernel
+from tangentscope.probes import tangent_kernel
 
 
 def prepare(cell: Path, name: str, sizes: dict[str, int], variant: str, device: str) -> Callable[[], Tensor]:
@@ -31,7 +31,7 @@ def plan(name: str, sizes: dict[str, int]) -> dict[str, Any] | None:
     Also how many layers and numbers there are to learn, and the same of the layers that no rule covers.
     """
     try:
-        from probes import kernel_plan
+        from tangentscope.probes import kernel_plan
     except ImportError:
         return None
     found = kernel_plan(*build(name, sizes), outputs="full")

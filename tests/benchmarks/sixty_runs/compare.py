@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 import psutil
 
-import pipeline
-from pipeline.storage import Storage
-from pipeline.store import Store
+from tangentscope import pipeline
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.reader import Store
 
 HERE = Path(__file__).parent
 IN_LINE = {"ours in line, 1 thread": ("ours", 1), "ours in line, 2 threads": ("ours", 2)}
@@ -42,7 +42,7 @@ def script(engine: str, threads: int, *options: str) -> dict[str, Any]:
 def study(out: Path, widths: list[int], seeds: int) -> tuple[float, dict[str, float]]:
     """Wall seconds of the study from the shell's point of view, MLflow and report with it; and processor seconds."""
     begun = time.perf_counter()
-    command = [sys.executable, "-m", "pipeline.cli", "run", str(HERE / "study.yaml"), "--out", str(out)]
+    command = [sys.executable, "-m", "tangentscope", "run", str(HERE / "study.yaml"), "--out", str(out)]
     command += [f"seeds={seeds}", f"grid.model.width={widths}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     spent: dict[psutil.Process, tuple[str, float]] = {}
@@ -76,7 +76,7 @@ def _title(process: psutil.Process) -> str | None:
         return None
     if words[0].startswith("ray::"):
         return words[0].partition(".")[0]
-    return "the command itself" if "pipeline.cli" in words else "the rest of Ray"
+    return "the command itself" if "tangentscope.pipeline.cli.commands" in words else "the rest of Ray"
 
 
 def start_up(out: Path, begun: float) -> dict[str, float]:

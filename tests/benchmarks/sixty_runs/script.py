@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 from torch.nn import functional as F
 
-from models import MLP
-from pipeline.learning import mix
-from pipeline.schedule import Schedule
-from probes import measure
-from tasks.mnist import Mnist
+from tangentscope.models import MLP
+from tangentscope.pipeline.config.schedule import Schedule
+from tangentscope.pipeline.training.learner import mix
+from tangentscope.probes import measure
+from tangentscope.tasks.mnist import Mnist
 
 EPOCHS, POINTS = 200, 37
 

@@ -1,0 +1,1 @@
+"""What a command does: studies are run, probed, stopped and tidied up."""

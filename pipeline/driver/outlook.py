@@ -1,0 +1,130 @@
+"""What a launch would do to an output that holds something already: told before it starts, and by `plan`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tangentscope.pipeline.config.naming import flat
+from tangentscope.pipeline.driver.probe import read
+from tangentscope.pipeline.probing.ledger import Ledger
+from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.failures import retries
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.runs import Run
+from tangentscope.pipeline.study.spec import Study
+from tangentscope.pipeline.system.errors import UserError
+
+_MOST_NAMES = 5  # of runs, in a line
+_MOST_FIELDS = 3
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Names of a study's runs by what `run` would do for them.
+
+    Args:
+        done: Nothing.
+        train: Train and measure them.
+        measure: Measure more on the snapshots that are there.
+        retrain: Train them again: they had finished, and a snapshot that is wanted now was not taken or not kept.
+        ended: Nothing before a `retry`: they have failed or were stopped.
+    """
+
+    done: list[str]
+    train: list[str]
+    measure: list[str]
+    retrain: list[str]
+    ended: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """Their counts, and which runs would be trained again."""
+        counts = {"done": self.done, "to train": self.train, "to measure": self.measure, "to retrain": self.retrain}
+        counts |= {"failed or stopped, to `retry`": self.ended} if self.ended else {}
+        yield ", ".join(f"{len(names)} {what}" for what, names in counts.items())
+        if self.retrain:
+            yield f"retrain {some_of(self.retrain)}: a snapshot that is wanted now was not taken or not kept"
+
+
+def outlook(storage: Storage, study: Study, runs: Sequence[Run]) -> Outlook:
+    """What `run` would do for each run of a study in this output, which has a plan.
+
+    Raises:
+        UserError: Another study lies there, or something that is damaged.
+    """
+    check_held(storage, study)
+    store = Store(storage)
+    launch = store.plan.get("launch", 0)
+    store.plan = plan_record(study, list(runs), launch, retries(store.plan), read(storage))
+    ledger = Ledger(store.plan)
+    ledger.restore(store.measurements().to_dict("records"))
+    outcomes = store.outcomes()
+    found = Outlook([], [], [], [], [])
+    for run in runs:
+        present = layout.current_snapshots(storage, run.id)
+        for name in present:
+            ledger.notice(Notice(run.id, name))
+        state = outcomes[run.id]["state"] if run.id in outcomes else None
+        steps, there = ledger.to_read(run.id), {name.step for name in present if not name.freed}
+        if state is None:
+            names = found.train
+        elif state != "finished":
+            names = found.ended
+        elif not steps & {*run.schedule} <= there:
+            names = found.retrain
+        else:
+            names = found.measure if steps & there else found.done
+        names.append(run.name)
+    return found
+
+
+def check_held(storage: Storage, study: Study) -> None:
+    """Raise UserError if an output holds another study, or one that a newer version wrote."""
+    held = Store(storage).name if storage.exists(layout.PLAN) else study.name
+    if held != study.name:
+        raise UserError(f'output {storage.uri} holds the study "{held}", not "{study.name}"; give another --out')
+
+
+def departing(storage: Storage, study: Study, runs: Sequence[Run]) -> str | None:
+    """What to say of runs that an output holds and the study no longer has: which, and what has changed; else None."""
+    if not storage.exists(layout.PLAN):
+        return None
+    ours = {run.id for run in runs}
+    leaving = [record for record in Store(storage).runs if record["run"] not in ours]
+    begun = [record for record in leaving if storage.list(f"runs/{record['run']}/attempts")]
+    if not begun:
+        return None
+    before, after = (_values(configs) for configs in ([r["config"] for r in begun], [run.config() for run in runs]))
+    changed = [
+        f"{field}: {_told(before.get(field))} before, {_told(after.get(field))} now"
+        for field in {**before, **after}
+        if not {*after.get(field, ())} >= {*before.get(field, ())}
+    ]
+    if len({run.data.fingerprint for run in runs} | {r["data"]["fingerprint"] for r in begun if "data" in r}) > 1:
+        changed.append("data")
+    why = "; ".join(changed[:_MOST_FIELDS]) + f" and {len(changed) - _MOST_FIELDS} more" * bool(changed[_MOST_FIELDS:])
+    names = some_of([record["name"] for record in begun])
+    return (
+        f"{storage.uri} holds runs that the study no longer has ({names}){f'; {why}' if why else ''}: they stay on "
+        "storage and are shown no more; give another --out to keep both in view"
+    )
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:_MOST_NAMES]) + f" and {len(names) - _MOST_NAMES} more" * bool(names[_MOST_NAMES:])
+
+
+def _values(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The values that each field of some configs has, as text."""
+    found: dict[str, list[str]] = {}
+    for config in configs:
+        for field, value in flat(config):
+            found.setdefault(field, []).append(str(value))
+    return {field: list(dict.fromkeys(values)) for field, values in found.items()}
+
+
+def _told(values: Sequence[str] | None) -> str:
+    return some_of(values) if values else "none"

@@ -1,0 +1,213 @@
+"""Running studies: what is missing is trained and measured, the rest is left alone, and the report is made anew."""
+
+import time
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tangentscope.pipeline.driver.execution import Work, execute, stop_at_failure
+from tangentscope.pipeline.driver.finish import Ended, ended, publish, track
+from tangentscope.pipeline.driver.outlook import check_held, departing, some_of
+from tangentscope.pipeline.driver.probe import Asked, ask, read
+from tangentscope.pipeline.probing.ledger import Ledger
+from tangentscope.pipeline.store import layout, records
+from tangentscope.pipeline.store.failures import retries
+from tangentscope.pipeline.store.faults import Fault
+from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.launch import Launch, claim
+from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.mending import mend_tables, set_aside_snapshots
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.study.plan import named, plan_record
+from tangentscope.pipeline.study.points import store_points
+from tangentscope.pipeline.study.runs import Run, make_runs
+from tangentscope.pipeline.study.spec import Study
+from tangentscope.pipeline.system import provenance
+from tangentscope.pipeline.system.errors import GO_ON, Stopped, UserError
+from tangentscope.pipeline.system.signals import interruptible
+from tangentscope.pipeline.tracking.uri import check_server, default_uri
+
+
+@dataclass(frozen=True)
+class Order:
+    """A study to run: validated, its file's name for messages, and a directory or storage URI for its results."""
+
+    study: Study
+    source: str
+    out: str | Path
+    asked: Asked | None = None  # to be measured on snapshots that are kept; then nothing is trained
+    place: Path | None = None  # of the study file: its repository is recorded; by default that of the working directory
+
+
+def run_studies(
+    orders: Sequence[Order],
+    data_dir: Path | None = None,
+    offline: bool = False,
+    address: str | None = None,
+    command: str = "",
+    watch: Callable[[Store, dict[str, Any]], None] = lambda store, status: None,
+    tell: Callable[[str], None] = lambda line: None,
+    retry: Sequence[str] | None = None,
+    fail_fast: bool = False,
+) -> list[Ended | Exception]:
+    """Do what of studies is still missing. What has failed or was stopped is left alone, unless retried.
+
+    Args:
+        orders: The studies, the most important one first: the others get what it leaves of the cluster.
+        data_dir: Where data sets lie.
+        offline: Track nothing; `tangentscope sync` can upload later.
+        address: Of a Ray cluster; by default one is started on this machine and ended with the studies.
+        command: The command line, for the record.
+        watch: Called about twice a second with a store and its hub's status; from several threads if there are several.
+        tell: Called with what a user should know before work starts: which runs are trained again, and why.
+        retry: Names or ids of runs to take up again where they failed or were stopped, with their failed measurements;
+            an empty one means all runs.
+        fail_fast: Stop everything as soon as one run fails.
+
+    Returns:
+        How each ended, or the error that ended it: on SIGINT, SIGTERM or SIGHUP Stopped; what was done is kept, and the
+        same call goes on from there.
+
+    Raises:
+        UserError: Anything that can be told before work starts.
+    """
+    begun = time.time()
+    if data_dir is not None and not data_dir.is_dir():
+        raise UserError(f"data directory {data_dir}: not there; give the directory that holds the data sets")
+    planned = [_planned(order, data_dir, offline) for order in orders]
+    if len({storage.uri for storage, _, _ in planned}) < len(planned):
+        raise UserError(f"output {planned[0][0].uri}: asked for twice; give every study a name of its own")
+    for order, (storage, _, runs) in zip(orders, planned, strict=True):
+        if line := departing(storage, order.study, runs):
+            tell(f"{order.study.name}: {line}")
+    with ExitStack() as stack:
+        claims = [stack.enter_context(ExitStack()) for _ in planned]
+        launches = [each.enter_context(claim(storage)) for each, (storage, _, _) in zip(claims, planned, strict=True)]
+        interrupt = stack.enter_context(interruptible())
+        works: list[Work] = []
+        done: dict[int, Ended | Exception] = {}
+        for k, (order, launch, (storage, uri, runs)) in enumerate(zip(orders, launches, planned, strict=True)):
+            again = set() if retry is None else _chosen(runs, retry)
+            if order.asked is not None:
+                ask(storage, order.study, runs, order.asked, begun)
+            layout.identify(storage)
+            told = [*_prepare(storage, launch, order.study, runs, command, begun, again, order.place)]
+            told += mend_tables(launch, Store(storage).plan)
+            before = Store(storage).outcomes()
+            todo, unread, faults = _missing(storage, runs, again, training=order.asked is None)
+            for line in (*told, *(f"{fault}; set aside" for fault in faults)):
+                tell(f"{order.study.name}: {line}")
+            if again_trained := _retrained(runs, todo, before):
+                tell(f"{order.study.name}: {again_trained}")
+            works.append(Work(order.study, launch, Store(storage), todo, uri, claims[k].close))
+            if not todo and not unread:
+                publish(storage, launch)
+                done[k] = replace(ended(Store(storage), begun, uri, *track(storage, uri)), idle=True)
+                claims[k].close()
+
+        def wait(work: Work, status: dict[str, Any]) -> None:
+            interrupt.check()
+            if work.launch.stopping:
+                raise Stopped(f"stopped on request; {GO_ON}")
+            if work.look.is_due:
+                with work.look:
+                    for other in works if fail_fast else ():
+                        stop_at_failure(other.store, other.todo)
+                    watch(work.store, status)
+
+        if missing := [k for k in range(len(works)) if k not in done]:
+            found = execute([works[k] for k in missing], data_dir, address, wait)
+            for k, outcome in zip(missing, found, strict=True):
+                failed = isinstance(outcome, Exception)
+                done[k] = outcome if failed else ended(Store(works[k].store.storage), begun, works[k].uri, *outcome)
+        return [done[k] for k in range(len(works))]
+
+
+def _planned(order: Order, data_dir: Path | None, offline: bool) -> tuple[Storage, str | None, list[Run]]:
+    """A study's storage, MLflow's URI and the runs; refused if they cannot be."""
+    runs = make_runs(order.study, data_dir, order.source)
+    storage = Storage.at(order.out)
+    storage.check_writable()
+    check_held(storage, order.study)
+    uri = None if offline else default_uri(storage)
+    if uri is not None:
+        check_server(uri)
+    return storage, uri, runs
+
+
+def _chosen(runs: list[Run], names: Sequence[str]) -> set[str]:
+    """Ids of the runs of these names or ids, of all runs if none is given."""
+    records = [run.record() for run in runs]
+    return {run["run"] for run in named(records, names) or records}
+
+
+def _prepare(
+    storage: Storage,
+    launch: Launch,
+    study: Study,
+    runs: list[Run],
+    command: str,
+    begun: float,
+    again: set[str],
+    place: Path | None,
+) -> list[str]:
+    """Put on storage what a launch needs there; a line about each file that was there and not what it should be."""
+    storage.write(layout.STUDY, study.text().encode())
+    data = {run.task.name: run.data.source for run in runs}
+    record = provenance.gather(command, study.seed_list, data, begun, place)
+    storage.write_json(layout.PROVENANCE, record)
+    storage.write_json(f"launches/{launch.epoch:06d}.provenance", record)
+    retried = retries(records.read(storage, layout.PLAN, "plan", {}))
+    retried["retried"] |= dict.fromkeys(sorted(again), launch.epoch)
+    storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch, retried, read(storage)))
+    return store_points(storage, runs)
+
+
+def _missing(
+    storage: Storage, runs: list[Run], again: Container[str] = (), training: bool = True
+) -> tuple[list[str], int, list[Fault]]:
+    """Runs to train, how many snapshots of runs that are not to be trained are still to be read, and those set aside.
+
+    again: failed and stopped runs that are to be taken up. training: False if none is to be trained.
+    """
+    store = Store(storage)
+    ledger = Ledger(store.plan)
+    ledger.restore(store.recorded())
+    outcomes, todo, unread, faults = store.outcomes(), [], 0, list[Fault]()
+    for run in runs:
+        outcome = outcomes.get(run.id)
+        present = layout.current_snapshots(storage, run.id)
+        for name in present:
+            ledger.notice(Notice(run.id, name))
+        steps = ledger.to_read(run.id)
+        to_read = [name for name in present if name.step in steps and not name.freed]
+        faulty = [*set_aside_snapshots(storage, run.id, to_read)]
+        faults += faulty
+        files = {fault.file for fault in faulty}
+        there = {name.step for name in present if not name.freed and layout.snapshot(run.id, name) not in files}
+        ended = outcome and outcome["state"] != "finished" and run.id not in again
+        # What was asked for further was there when it was asked for: nothing is trained for it.
+        whole = outcome and outcome["state"] == "finished" and steps & {*run.schedule} <= there
+        if not training or ended or whole:
+            unread += len(steps & there)
+            continue
+        if run.id in again:
+            storage.remove(layout.stop(run.id))
+        if outcome:
+            # It is taken up again, or a snapshot that is wanted now was not taken or not kept: train it again.
+            storage.remove(layout.outcome(run.id))
+            if outcome["state"] == "finished":
+                for file in storage.list(f"runs/{run.id}/checkpoints"):
+                    storage.remove(f"runs/{run.id}/checkpoints/{file}")
+        todo.append(run)
+    return [run.id for run in todo], unread, faults
+
+
+def _retrained(runs: Sequence[Run], todo: Container[str], before: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """What to say of runs that had finished and have to be trained again; None if there are none."""
+    names = [run.name for run in runs if run.id in todo and before.get(run.id, {}).get("state") == "finished"]
+    if not names:
+        return None
+    return f"retrain {some_of(names)}: a snapshot that is wanted now was not taken or not kept"

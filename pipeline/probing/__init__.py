@@ -1,0 +1,1 @@
+"""What is to be measured, and measuring one snapshot. Neither Ray nor MLflow is known here."""

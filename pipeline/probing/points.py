@@ -1,0 +1,22 @@
+"""Drawing the data points of a probe: once, by whoever plans, and the same at every step of every run."""
+
+import torch
+from torch import Tensor
+
+from tangentscope.pipeline.config.kernel import Kernel
+from tangentscope.pipeline.probing.given import Given
+from tangentscope.probes import draw_indices
+from tangentscope.tasks import Split
+
+
+def draw_points(split: Split | Given, kernel: Kernel) -> dict[str, Tensor]:
+    """The points that a kernel is taken of.
+
+    Returns:
+        ``inputs`` and ``targets`` [M, …] of all points that any draw has, each once, as ``Split.tensors`` names them;
+        ``indices`` [M], their places in the split; ``draws`` [draws, size], places in these M.
+    """
+    drawn = torch.as_tensor(draw_indices(len(split), kernel.draws, kernel.size, kernel.seed))
+    indices, draws = torch.unique(drawn, return_inverse=True)
+    points = {name: tensor.contiguous() for name, tensor in split.take(indices).tensors().items()}
+    return {**points, "indices": indices, "draws": draws}

@@ -1,0 +1,1 @@
+"""What lies on storage, and reading it."""

@@ -1,0 +1,36 @@
+"""What could not be measured: the state its row says, and whether a launch tries it again."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tangentscope.pipeline.system.errors import UserError
+
+FAILED = "failed"
+"""By its own fault: nobody tries it again before a `retry`."""
+
+INTERRUPTED = "interrupted"
+"""For what surrounds it, such as a damaged file: the next launch tries it again."""
+
+
+def state_of(error: Exception | None) -> str:
+    """The state of what an error, or None for the death of a prober, kept from being measured."""
+    return INTERRUPTED if error is None or isinstance(error, (OSError, UserError)) else FAILED
+
+
+def retries(plan: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Since when failures count, by run, as a plan has it: since a launch, or in older plans since a time."""
+    return {key: dict(plan.get(key, {})) for key in ("retried", "retried_at")}
+
+
+def stands(row: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+    """Whether a row of something that was not measured keeps it from being tried: it failed since the latest retry.
+
+    Launches tell which came first: clocks are set back.
+    """
+    if row["state"] != FAILED:
+        return False
+    retried, launch = plan.get("retried", {}).get(row["run"], 0), row.get("launch")
+    if launch is None or math.isnan(launch):  # from before rows said so
+        return not retried and row["recorded_at"] > plan.get("retried_at", {}).get(row["run"], 0.0)
+    return launch >= retried

@@ -1,0 +1,1 @@
+"""What every wing may use: errors, formats, signals, memory, versions. It knows no study."""

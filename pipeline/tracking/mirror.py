@@ -1,0 +1,53 @@
+"""What MLflow has of a study's runs, and by which tags a run is found and told from others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tangentscope.pipeline.store.reader import Store
+
+RUN, STORAGE, TRAJECTORY = "tangentscope.run", "tangentscope.storage", "tangentscope.trajectory"
+"""Tags by which an MLflow run is found."""
+
+_NONFINITE = "nonfinite."
+
+
+@dataclass
+class Mirror:
+    """What MLflow has of a run; `sent` has its points, once they have been asked for."""
+
+    id: str
+    trajectory: str
+    status: str = "RUNNING"
+    tags: dict[str, str] = field(default_factory=dict)
+    params: set[str] = field(default_factory=set)
+    sent: dict[tuple[str, int], float] | None = None
+    seen: list[pd.DataFrame] = field(default_factory=list)  # rows of the store's that MLflow has, for its mark
+
+    def nonfinite(self, rows: pd.DataFrame) -> dict[str, str]:
+        """Tags that say from which step on a curve has points that charts cannot show."""
+        bad = rows.loc[~np.isfinite(rows["value"])].sort_values("step").drop_duplicates("key")
+        tags = {
+            _NONFINITE + key: f"{value} at step {step}"
+            for key, value, step in zip(bad["key"], bad["value"], bad["step"], strict=True)
+        }
+        return {key: tag for key, tag in tags.items() if key not in self.tags}
+
+
+def tags_of(store: Store, record: Mapping[str, Any], trajectory: str) -> dict[str, str]:
+    """The tags of a planned run, whose values come of one trajectory."""
+    provenance = store.provenance()
+    config = record["config"]
+    model = dict(config["model"])
+    tags = {RUN: record["run"], STORAGE: store.storage.uri, TRAJECTORY: trajectory}
+    tags |= {"study": store.name, "task": config["task"]["name"], "seed": record["seed"]}
+    tags |= {"model": model.pop("name"), **model}
+    tags |= {store.short(key): value for key, value in record["varied"].items()}
+    tags |= {"data": record["data"]["source"], "parameters": record["parameters"]}
+    tags |= {"git_commit": provenance.get("git_commit") or "none", "git_dirty": provenance.get("git_dirty")}
+    tags |= {f"repository.{name}": value for name, value in (provenance.get("repository") or {}).items()}
+    tags |= {f"version.{name}": version for name, version in provenance.get("versions", {}).items()}
+    return {key: str(value) for key, value in tags.items()}

@@ -1,0 +1,1 @@
+"""One training, from its first update to its outcome on storage."""

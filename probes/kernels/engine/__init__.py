@@ -1,0 +1,1 @@
+"""Blocks of a kernel: backward sweeps, stores of gradients, and their products."""

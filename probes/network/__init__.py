@@ -1,0 +1,1 @@
+"""A network as a deterministic function of data points."""

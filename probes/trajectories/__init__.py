@@ -1,0 +1,1 @@
+"""What is told from curves over training: numbers in, numbers out."""

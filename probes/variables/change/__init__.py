@@ -1,0 +1,1 @@
+"""Variables that compare a kernel with an earlier one."""

@@ -1,0 +1,1 @@
+"""Variables of how outputs and loss move at one step of training."""

@@ -1,0 +1,1 @@
+"""Variables that hold a kernel against labels and classes."""

@@ -1,0 +1,5 @@
+"""``python -m tangentscope``: the command."""
+
+from tangentscope.pipeline.cli import enter
+
+enter()
