@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 def modules_with_shapes() -> list[str]:
     files = [file for room in ("probes", "models", "tasks") for file in sorted((ROOT / room).rglob("*.py"))]
     shaped = [file for file in files if "from jaxtyping import" in file.read_text()]
-    return [".".join(("tangentscope", *f.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__") for f in shaped]
+    names = (".".join(file.relative_to(ROOT).with_suffix("").parts) for file in shaped)
+    return [f"tangentscope.{name}".removesuffix(".__init__") for name in names]
 
 
 # Of these alone: a function within a function is decorated anew whenever it is defined, a third of the kernels' tests.
