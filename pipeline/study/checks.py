@@ -33,7 +33,7 @@ def check_study(study: Study, task: Task, course: Course, data: TaskData, source
         if part not in (known := task.parts()):
             told = nearest(part, known) if known else f"{task.name} has none: leave them out"
             raise UserError(f'{source}: probes.parts: "{part}" unknown; {told}')
-    place = f"{source}: tangentscope.probes.variables"
+    place = f"{source}: probes.variables"
     counts = [len(range(data.outputs)[task.parts()[part]]) for part in probes.parts] or [data.outputs]
     try:
         # With one output per point all treatments are the same.

@@ -64,7 +64,7 @@ def _plan(runs: int, steps: int, variables: tuple[str, ...], draws: int) -> dict
     grid, seeds = {"model.width": _WIDTHS, "optimiser.lr": _RATES}, -(-runs // (len(_WIDTHS) * len(_RATES)))
     overrides = [f"grid={json.dumps(grid)}", f"seeds={seeds}", "task.train_size=500", "task.test_size=100"]
     overrides += [f"name=large-{runs}", f"probes.schedule={{at: {[7 * step for step in range(steps - 1)]}}}"]
-    overrides += [f"train.epochs={7 * (steps - 1) / 5}", f"tangentscope.probes.variables=[{', '.join(variables)}]"]
+    overrides += [f"train.epochs={7 * (steps - 1) / 5}", f"probes.variables=[{', '.join(variables)}]"]
     study = read_study(shipped()["quickstart"], (*overrides, f"probes.kernel.draws={draws}"))
     return plan_record(study, make_runs(study, None)[:runs], launch=1)
 

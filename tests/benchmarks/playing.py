@@ -154,7 +154,7 @@ def probes(arm: str, every: int, draws: int) -> list[str]:
         "probes.schedule={at: [0]}",
         "probes.snapshots=null",
         "probes.parts=[critic]",
-        "tangentscope.probes.variables=[trace]",
+        "probes.variables=[trace]",
     ]
     return [*few, "probes.kernel={draws: 1, size: 2}"]
 

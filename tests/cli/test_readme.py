@@ -1,4 +1,4 @@
-"""The README is true: its commands run, its study is planned, its code does what it says."""
+"""The README and the pages it leads to are true: commands run, studies are planned, code does what is said."""
 
 import os
 import re
@@ -18,7 +18,9 @@ from tangentscope.pipeline.study.runs import make_runs
 from tangentscope.pipeline.study.spec import read_study
 from tangentscope.probes import VARIABLES, collective_variables
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+GUIDES = ("studies", "loops", "kernels", "games", "extending", "cluster")
+README = "\n".join([(ROOT / "README.md").read_text(), *((ROOT / f"docs/{name}.md").read_text() for name in GUIDES)])
 
 
 def blocks(language: str) -> list[str]:
@@ -26,7 +28,7 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    """Every tangentscope command of the README, in its order."""
+    """Every tangentscope command of the pages, in their order."""
     lines = "\n".join(blocks("bash")).replace("&&", "\n").splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
     return [line for line in words if line[:1] == ["tangentscope"]]
@@ -55,7 +57,7 @@ def test_the_commands_run_one_after_another(tmp_path):
     before = Path.cwd()
     os.chdir(tmp_path)
     try:
-        (loading,) = [block for block in blocks("python") if "pipeline.load" in block]
+        (loading,) = [block for block in blocks("python") if "tangentscope.load" in block]
         exec(loading, namespace)
     finally:
         os.chdir(before)
@@ -88,7 +90,7 @@ def test_the_loop_of_a_users_own_is_watched(tmp_path):
 NETWORK = """
 import torch
 import torch.nn.functional as F
-import pipeline
+import tangentscope
 
 inputs, labels = torch.randn(200, 20), torch.randint(3, (200,))
 """

@@ -53,7 +53,7 @@ def refused(tmp_path, monkeypatch, capsys):
         ({"probes": {"variables": ["entropi"]}}, ['variable "entropi" unknown', 'did you mean "entropy"']),
         (
             {"probes": {"variables": ["trace", "projection_factors"], "kernel": {"size": 10, "outputs": "traced"}}},
-            ["tangentscope.probes.variables: projection_factors is defined for outputs=full, got traced"],
+            ["probes.variables: projection_factors is defined for outputs=full, got traced"],
         ),
         ({"probes": {"kernel": {"size": 5000}}}, ["got 5000 points in a draw", "train split of mnist has 4000"]),
         ({"grid": {"model.width": []}}, ["grid.model.width: empty"]),

@@ -26,12 +26,13 @@ def study():
 
 def test_every_file_of_the_packages_and_nothing_else(study, tmp_path: Path):
     bundle.stage(study, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == PACKAGES | {"study.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} == {"tangentscope", "study.yaml"}
     tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files", *sorted(PACKAGES)], capture_output=True, text=True)
     if tracked.returncode:
         pytest.skip("no checkout")
-    staged = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert set(tracked.stdout.split()) <= staged
+    package = tmp_path / "tangentscope"
+    staged = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    assert {*tracked.stdout.split(), "__init__.py", "__main__.py"} <= staged
     assert not [name for name in staged if "__pycache__" in name or name.endswith(".pyc")]
 
 
@@ -46,11 +47,11 @@ def test_data_and_results_that_lie_among_the_code_stay(study, tmp_path: Path, mo
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("")
-    monkeypatch.setattr(bundle, "__file__", str(root / "pipeline" / "bundle.py"))
+    monkeypatch.setattr(bundle, "ROOT", root)
     bundle.stage(study, tmp_path / "staged")
     staged = {path.relative_to(tmp_path / "staged").as_posix() for path in (tmp_path / "staged").rglob("*.*")}
-    code = {"pipeline/cluster/bundle.py", "tasks/own.py", "studies/mine.yaml"}
-    assert staged == code | {"pipeline/commit.json", "study.yaml"}
+    code = {"__init__.py", "__main__.py", "py.typed", "pipeline/cluster/bundle.py", "tasks/own.py", "studies/mine.yaml"}
+    assert staged == {f"tangentscope/{name}" for name in (*code, "commit.json")} | {"study.yaml"}
 
 
 def test_the_study_is_the_same_with_overrides_and_scale(study, tmp_path: Path):
@@ -72,7 +73,7 @@ def test_the_copy_knows_its_commit(commit, study, tmp_path: Path, monkeypatch: p
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
     )
-    assert json.loads(said.stdout) == [str(tmp_path / "pipeline" / "provenance.py"), *commit]
+    assert json.loads(said.stdout) == [str(tmp_path / "tangentscope/pipeline/system/provenance.py"), *commit]
 
 
 def test_the_copy_is_all_that_its_command_line_needs(study, tmp_path: Path):

@@ -25,11 +25,11 @@ def log(what):
         print(what, file=file)
 
 def launch():
-    log(f"launch {os.getpid()} after {carrying.restarts}")
+    log(f"launch {os.getpid()} after {supervisor.restarts}")
     LAUNCH
     sys.exit(code)
 
-sys.exit(carrying.carry(launch, again=AGAIN))
+sys.exit(supervisor.carry(launch, again=AGAIN))
 """
 WAITING = """
     with interruptible() as interrupt:
@@ -78,7 +78,7 @@ RAY_DIES = {
 @pytest.mark.parametrize("how", RAY_DIES)
 def test_a_launch_is_started_again_where_ray_dies(how: str, tmp_path: Path):
     ray_dies, cause = RAY_DIES[how]
-    one = carried(f"code = 7\n    if carrying.restarts < 2: {ray_dies}", tmp_path / "log")
+    one = carried(f"code = 7\n    if supervisor.restarts < 2: {ray_dies}", tmp_path / "log")
     said = [f"Ray has died: {cause}; going on with a new one ({number} of 3)" for number in (1, 2)]
     assert (one.communicate()[1].splitlines(), one.returncode) == (said, 7)
     assert [line.rpartition(" ")[2] for line in lines(tmp_path / "log")] == ["0", "1", "2"]

@@ -46,7 +46,7 @@ def test_bytes_kept(keep: str, count: int):
 
 def test_a_profile_takes_the_room_of_a_spectrum():
     one, two = (
-        estimate(*small_study(f"tangentscope.probes.variables=[trace, {name}]"), start=0.0).table_bytes
+        estimate(*small_study(f"probes.variables=[trace, {name}]"), start=0.0).table_bytes
         for name in ("entropy", "mode_coupling")
     )
     assert two - one == 2 * 4 * 2 * 8 * 40  # runs, snapshots, probes, bytes, side
@@ -82,9 +82,7 @@ def test_a_few_networks_stand_for_many(monkeypatch: pytest.MonkeyPatch):
 def test_the_real_calibration_runs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
     monkeypatch.setattr(costs, "_SECONDS", 1e-9)
-    variables = (
-        "tangentscope.probes.variables=[trace, entropy_gap, sharpness, kernel_distance, kernel_velocity, mode_coupling]"
-    )
+    variables = "probes.variables=[trace, entropy_gap, sharpness, kernel_distance, kernel_velocity, mode_coupling]"
     study, runs = small_study("optimiser={name: sgd, lr: 0.1}", variables)
     cost = estimate(study, runs, start=0.0)
     assert cost.training > 0

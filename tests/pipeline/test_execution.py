@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tangentscope.pipeline.cluster import connection, scheduler
+from tangentscope.pipeline.driver import execution
 from tangentscope.pipeline.driver.execution import Work, execute
 
 PATIENCE = 30
@@ -46,7 +47,7 @@ def test_the_room_of_trained_workers_is_free_when_every_study_has_trained(monkey
     monkeypatch.setattr(connection, "room_for", lambda resources: True)
     monkeypatch.setattr(scheduler, "Crew", Crew)
     for name in ("publish", "_check_all_ended"):
-        monkeypatch.setattr(execute, name, lambda *about: None)
+        monkeypatch.setattr(execution, name, lambda *about: None)
     train = SimpleNamespace(groups=1, together=False, workers=1)
     study: Any = SimpleNamespace(resources=SimpleNamespace(train=train))
     store: Any = SimpleNamespace(runs=[], storage=None)

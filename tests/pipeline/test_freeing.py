@@ -63,7 +63,7 @@ def test_what_is_still_to_be_measured_or_has_failed_stays(finished: Study):
 
 
 def test_what_compares_keeps_what_it_compares_with(tmp_path):
-    storage, plan = write_study(tmp_path, "tangentscope.probes.variables=[trace, kernel_velocity]")
+    storage, plan = write_study(tmp_path, "probes.variables=[trace, kernel_velocity]")
     free(storage, "none")  # the made-up rows do not say with what they compared
     assert all(kept(storage, run["run"]) == [0, 1, 2, 4] for run in plan["runs"])
 

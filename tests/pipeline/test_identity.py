@@ -259,7 +259,7 @@ def test_explicit_defaults_and_the_order_of_keys_change_nothing():
         "resources={train: {labels: {pool: train}}, probe: {labels: {pool: probe}}}",
         "probes.kernel.size=7",
         "probes.schedule={kind: log, points: 3}",
-        "tangentscope.probes.variables=[trace]",
+        "probes.variables=[trace]",
         "probes.splits=[test]",
         "probes.keep=none",
         "report.x=step",

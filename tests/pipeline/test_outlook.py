@@ -32,7 +32,7 @@ def test_what_is_done_and_what_is_still_to_train(finished: tuple[Storage, dict[s
 
 def test_another_variable_is_measured_on_kept_snapshots_and_trained_for_where_they_are_gone(tmp_path: Path):
     storage, plan = write_study(tmp_path / "study")
-    more = "tangentscope.probes.variables=[trace, entropy, effective_rank, label_alignment]"
+    more = "probes.variables=[trace, entropy, effective_rank, label_alignment]"
     assert seen(storage, more) == Outlook([], [], names(3, 5), [], [])
     gone = plan["runs"][1]["run"]
     layout.bury(storage, Notice(gone, SnapshotName(2, 1, checksum(2))))

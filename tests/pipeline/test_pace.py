@@ -13,6 +13,7 @@ from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import claim, claimed_at
 from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.system import throttle
 
 Study = tuple[Storage, dict[str, Any]]
 
@@ -91,8 +92,8 @@ def test_at_the_end_nothing_is_left(running):
 
 def test_the_longer_a_look_takes_the_later_comes_the_next(monkeypatch: pytest.MonkeyPatch):
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    look = pace.Seldom()
+    monkeypatch.setattr(throttle, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    look = throttle.Throttle()
     assert look.is_due
     with look:
         clock.now += 2.0

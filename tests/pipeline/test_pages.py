@@ -10,7 +10,7 @@ FAULTS = """
 import resource, sys, torch
 from tangentscope.pipeline.system import memory
 if sys.argv[1] == "keep":
-    pages.keep_freed()
+    memory.keep_freed()
 def again():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):

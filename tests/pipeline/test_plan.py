@@ -116,7 +116,7 @@ def test_what_plan_json_holds():
     plan = small_plan()
     assert json.loads(json.dumps(plan)) == plan
     assert plan["compares"] == {}
-    both = small_plan("tangentscope.probes.variables=[trace, kernel_distance, kernel_velocity, label_alignment]")
+    both = small_plan("probes.variables=[trace, kernel_distance, kernel_velocity, label_alignment]")
     assert both["compares"] == {"kernel_distance": ["initial"], "kernel_velocity": ["previous"]}
     assert (plan["study"], plan["varied"], plan["keep"]) == ("quickstart", ["model.width"], "all")
     assert [run["run"] for run in plan["runs"]] == [run.id for run in runs]
@@ -143,7 +143,7 @@ def test_a_probes_id_tells_all_but_its_variables():
 
 
 PROBES = {
-    "tangentscope.probes.variables=[trace]": True,
+    "probes.variables=[trace]": True,
     "probes.schedule={at: [3]}": True,
     "resources.probe.memory_bytes=2000000": True,
     "name=other": True,
@@ -178,9 +178,7 @@ class Line(Task, frozen=True):
 def line_study(outputs: int, treatment: str, *variables: str) -> Study:
     task = f"task={{name: line, outputs: {outputs}}}"
     kernel = f"probes.kernel={{outputs: {treatment}, size: 4}}"
-    return read_study(
-        shipped()["quickstart"], (task, kernel, f"tangentscope.probes.variables=[{', '.join(variables)}]")
-    )
+    return read_study(shipped()["quickstart"], (task, kernel, f"probes.variables=[{', '.join(variables)}]"))
 
 
 class Apart(Line, frozen=True):

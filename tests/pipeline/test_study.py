@@ -41,12 +41,12 @@ def test_runs_that_no_group_ended_have_not_failed(planned: Study):
     ],
 )
 def test_a_new_comparison_trains_again_what_was_not_kept(freed: list[int], asked: list[str], trained: bool, tmp_path):
-    storage, plan = write_study(tmp_path, "tangentscope.probes.variables=[trace]")
+    storage, plan = write_study(tmp_path, "probes.variables=[trace]")
     for run, step in ((run["run"], step) for run in plan["runs"] for step in freed):
         name = SnapshotName(step, 1, checksum(step))
         storage.write(layout.snapshot(run, replace(name, freed=True)), b"")
         storage.remove(layout.snapshot(run, name))
-    variables = f"tangentscope.probes.variables=[{', '.join(asked)}]"
+    variables = f"probes.variables=[{', '.join(asked)}]"
     storage.write_json(layout.PLAN, small_plan(variables))
     todo, unread, faults = study._missing(storage, small_study(variables)[1])
     assert faults == []
@@ -57,14 +57,14 @@ def test_a_new_comparison_trains_again_what_was_not_kept(freed: list[int], asked
 
 @pytest.mark.parametrize("freed", [[], [1]])
 def test_what_is_trained_again_is_told_before(freed: list[int], tmp_path, monkeypatch: pytest.MonkeyPatch):
-    storage, plan = write_study(tmp_path, "tangentscope.probes.variables=[trace]")
+    storage, plan = write_study(tmp_path, "probes.variables=[trace]")
     for run in (run["run"] for run in plan["runs"][1:]):
         for name in (SnapshotName(step, 1, checksum(step)) for step in freed):
             storage.write(layout.snapshot(run, replace(name, freed=True)), b"")
             storage.remove(layout.snapshot(run, name))
     monkeypatch.setattr(study, "execute", lambda works, *given: [Stopped()])  # nothing is trained here
     told: list[str] = []
-    order = study.Order(small_study("tangentscope.probes.variables=[trace, entropy_cosine]")[0], "small.yaml", tmp_path)
+    order = study.Order(small_study("probes.variables=[trace, entropy_cosine]")[0], "small.yaml", tmp_path)
     study.run_studies([order], offline=True, tell=told.append)
     names = ", ".join(run["name"] for run in plan["runs"][1:])
     again = f"{plan['study']}: retrain {names}: a snapshot that is wanted now was not taken or not kept"
@@ -72,17 +72,17 @@ def test_what_is_trained_again_is_told_before(freed: list[int], tmp_path, monkey
 
 
 def test_snapshots_of_two_runs_exchanged_are_set_aside_and_trained_again(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    storage, plan = write_study(tmp_path, "tangentscope.probes.variables=[trace]")
+    storage, plan = write_study(tmp_path, "probes.variables=[trace]")
     files = [layout.snapshot(run["run"], SnapshotName(2, 1, checksum(2))) for run in plan["runs"]]
     contents = [storage.read(file) for file in files]
     for file, content in zip(files, reversed(contents), strict=True):
         storage.write(file, content)
     monkeypatch.setattr(study, "execute", lambda works, *given: [Stopped()])  # nothing is trained here
     told: list[str] = []
-    order = study.Order(small_study("tangentscope.probes.variables=[trace]")[0], "small.yaml", tmp_path)
+    order = study.Order(small_study("probes.variables=[trace]")[0], "small.yaml", tmp_path)
     study.run_studies([order], offline=True, tell=told.append)
     assert told == [], "nothing is to be read of them: all has been measured"
-    order = study.Order(small_study("tangentscope.probes.variables=[trace, entropy]")[0], "small.yaml", tmp_path)
+    order = study.Order(small_study("probes.variables=[trace, entropy]")[0], "small.yaml", tmp_path)
     study.run_studies([order], offline=True, tell=told.append)
     for file, run, other, content, line in zip(
         files, plan["runs"], reversed(plan["runs"]), reversed(contents), told[:2], strict=True
@@ -99,7 +99,7 @@ def test_snapshots_of_two_runs_exchanged_are_set_aside_and_trained_again(tmp_pat
 def test_values_whose_spectrum_or_profile_is_gone_are_measured_again(
     table: str, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
-    storage, plan = write_study(tmp_path, "tangentscope.probes.variables=[trace, projection_factors]")
+    storage, plan = write_study(tmp_path, "probes.variables=[trace, projection_factors]")
     run = plan["runs"][0]["run"]
     freed = SnapshotName(4, 1, checksum(4))
     layout.bury(storage, layout.Notice(run, freed))
@@ -108,9 +108,7 @@ def test_values_whose_spectrum_or_profile_is_gone_are_measured_again(
     left: list[dict[str, Any]] = []
     monkeypatch.setattr(study, "execute", lambda works, *given: left.append(works[0].store.counts()) or [Stopped()])
     told: list[str] = []
-    order = study.Order(
-        small_study("tangentscope.probes.variables=[trace, projection_factors]")[0], "small.yaml", tmp_path
-    )
+    order = study.Order(small_study("probes.variables=[trace, projection_factors]")[0], "small.yaml", tmp_path)
     study.run_studies([order], offline=True, tell=told.append)
     again = "its values are measured again where snapshots are kept"
     assert len(told) == 8

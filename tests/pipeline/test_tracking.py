@@ -105,7 +105,7 @@ def test_values_that_no_chart_can_show_become_tags(uri: str, name: str, tmp_path
 
 
 def test_what_has_no_number_by_nature_is_no_point_and_keeps_no_run_open(uri: str, name: str, tmp_path: Path):
-    variables = "tangentscope.probes.variables=[trace, kernel_velocity, projection_factors]"
+    variables = "probes.variables=[trace, kernel_velocity, projection_factors]"
     storage, plan = write_plan(tmp_path, name, variables, "grid={}", "model.width=3")
     [run] = plan["runs"]
     storage.write_json(layout.outcome(run["run"]), outcome())
