@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import prod, sqrt
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
@@ -132,3 +132,9 @@ class Scale(nn.Module):
     def extra_repr(self) -> str:
         """The factor, for `print(module)`."""
         return f"factor={self.factor:.4g}"
+
+
+def models_among(names: Mapping[str, Any]) -> dict[str, type[Model]]:
+    """The models among a module's names, by what study files call them; a base class has no such name."""
+    classes = [value for value in names.values() if isinstance(value, type) and issubclass(value, Model)]
+    return {name: each for each in classes if isinstance(name := each.model_fields["name"].default, str)}

@@ -98,3 +98,9 @@ class Task(BaseModel, frozen=True, extra="forbid"):
     def observed_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of every point, `[n]`, as a function of the outputs observed; for variables that need its gradient."""
         return self.loss(outputs, targets)
+
+
+def tasks_among(names: Mapping[str, Any]) -> dict[str, type[Task]]:
+    """The tasks among a module's names, by what study files call them; a base class has no such name."""
+    classes = [value for value in names.values() if isinstance(value, type) and issubclass(value, Task)]
+    return {name: each for each in classes if isinstance(name := each.model_fields["name"].default, str)}

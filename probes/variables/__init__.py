@@ -1,4 +1,4 @@
-"""Collective variables of a kernel: one file a variable, one line of the table each."""
+"""Collective variables of a kernel: one file per variable, and one line of imports here."""
 
 import difflib
 import math
@@ -10,113 +10,60 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tangentscope.probes.variables.change import (
-    kernel_distance,
-    kernel_velocity,
-    kernel_velocity_log,
-    misalignment_rank,
-    misalignment_subspace,
-    misalignment_subspace_step,
-    misalignment_vectors,
-    misalignment_vectors_step,
-    trace_ratio,
-)
-from tangentscope.probes.variables.dynamics import (
-    kinetic_energies,
-    kinetic_energy,
-    kinetic_energy_bound,
-    loss_rate_shares,
-    mode_coupling,
-    projection_factors,
-    sharpness,
-    spectral_position,
-)
-from tangentscope.probes.variables.labels import (
-    class_between,
-    class_between_other,
-    class_block_distance,
-    class_within,
-    class_within_other,
-    entropy_gap,
-    kernel_regression_accuracy,
-    label_alignment,
-    label_alignment_centred,
-    local_elasticity,
-)
+from tangentscope.probes.variables.change.kernel_distance import VARIABLE as kernel_distance
+from tangentscope.probes.variables.change.kernel_velocity import VARIABLE as kernel_velocity
+from tangentscope.probes.variables.change.kernel_velocity_log import VARIABLE as kernel_velocity_log
+from tangentscope.probes.variables.change.misalignment_rank import VARIABLE as misalignment_rank
+from tangentscope.probes.variables.change.misalignment_subspace import VARIABLE as misalignment_subspace
+from tangentscope.probes.variables.change.misalignment_subspace_step import VARIABLE as misalignment_subspace_step
+from tangentscope.probes.variables.change.misalignment_vectors import VARIABLE as misalignment_vectors
+from tangentscope.probes.variables.change.misalignment_vectors_step import VARIABLE as misalignment_vectors_step
+from tangentscope.probes.variables.change.trace_ratio import VARIABLE as trace_ratio
+from tangentscope.probes.variables.dynamics.kinetic_energies import VARIABLE as kinetic_energies
+from tangentscope.probes.variables.dynamics.kinetic_energy import VARIABLE as kinetic_energy
+from tangentscope.probes.variables.dynamics.kinetic_energy_bound import VARIABLE as kinetic_energy_bound
+from tangentscope.probes.variables.dynamics.loss_rate_shares import VARIABLE as loss_rate_shares
+from tangentscope.probes.variables.dynamics.mode_coupling import VARIABLE as mode_coupling
+from tangentscope.probes.variables.dynamics.projection_factors import VARIABLE as projection_factors
+from tangentscope.probes.variables.dynamics.sharpness import VARIABLE as sharpness
+from tangentscope.probes.variables.dynamics.spectral_position import VARIABLE as spectral_position
+from tangentscope.probes.variables.labels.class_between import VARIABLE as class_between
+from tangentscope.probes.variables.labels.class_between_other import VARIABLE as class_between_other
+from tangentscope.probes.variables.labels.class_block_distance import VARIABLE as class_block_distance
+from tangentscope.probes.variables.labels.class_within import VARIABLE as class_within
+from tangentscope.probes.variables.labels.class_within_other import VARIABLE as class_within_other
+from tangentscope.probes.variables.labels.entropy_gap import VARIABLE as entropy_gap
+from tangentscope.probes.variables.labels.kernel_regression_accuracy import VARIABLE as kernel_regression_accuracy
+from tangentscope.probes.variables.labels.label_alignment import VARIABLE as label_alignment
+from tangentscope.probes.variables.labels.label_alignment_centred import VARIABLE as label_alignment_centred
+from tangentscope.probes.variables.labels.local_elasticity import VARIABLE as local_elasticity
 from tangentscope.probes.variables.resolve import GIVENS, NEEDS, chain, known_from, resolve
-from tangentscope.probes.variables.spectrum import (
-    condition_number,
-    constant_overlap,
-    effective_rank,
-    effective_rank_cosine,
-    eigenvalues_leading,
-    entropy,
-    entropy_centred,
-    entropy_cosine,
-    entropy_normalised,
-    entropy_wishart_gap,
-    largest_eigenvalue,
-    largest_share,
-    largest_share_centred,
-    magnitude_entropy,
-    numerical_rank,
-    participation_ratio,
-    tail_exponent,
-)
-from tangentscope.probes.variables.trace import layer_traces, trace, trace_per_entry
+from tangentscope.probes.variables.spectrum.condition_number import VARIABLE as condition_number
+from tangentscope.probes.variables.spectrum.constant_overlap import VARIABLE as constant_overlap
+from tangentscope.probes.variables.spectrum.effective_rank import VARIABLE as effective_rank
+from tangentscope.probes.variables.spectrum.effective_rank_cosine import VARIABLE as effective_rank_cosine
+from tangentscope.probes.variables.spectrum.eigenvalues_leading import VARIABLE as eigenvalues_leading
+from tangentscope.probes.variables.spectrum.entropy import VARIABLE as entropy
+from tangentscope.probes.variables.spectrum.entropy_centred import VARIABLE as entropy_centred
+from tangentscope.probes.variables.spectrum.entropy_cosine import VARIABLE as entropy_cosine
+from tangentscope.probes.variables.spectrum.entropy_normalised import VARIABLE as entropy_normalised
+from tangentscope.probes.variables.spectrum.entropy_wishart_gap import VARIABLE as entropy_wishart_gap
+from tangentscope.probes.variables.spectrum.largest_eigenvalue import VARIABLE as largest_eigenvalue
+from tangentscope.probes.variables.spectrum.largest_share import VARIABLE as largest_share
+from tangentscope.probes.variables.spectrum.largest_share_centred import VARIABLE as largest_share_centred
+from tangentscope.probes.variables.spectrum.magnitude_entropy import VARIABLE as magnitude_entropy
+from tangentscope.probes.variables.spectrum.numerical_rank import VARIABLE as numerical_rank
+from tangentscope.probes.variables.spectrum.participation_ratio import VARIABLE as participation_ratio
+from tangentscope.probes.variables.spectrum.tail_exponent import VARIABLE as tail_exponent
+from tangentscope.probes.variables.trace.layer_traces import VARIABLE as layer_traces
+from tangentscope.probes.variables.trace.trace import VARIABLE as trace
+from tangentscope.probes.variables.trace.trace_per_entry import VARIABLE as trace_per_entry
 from tangentscope.probes.variables.variable import Variable
 
 __all__ = ["VARIABLES", "Variable", "check_names", "check_treatment", "collective_variables", "evaluate", "givens_of"]
 
-VARIABLES: Mapping[str, Variable] = {
-    "trace": trace.VARIABLE,
-    "trace_per_entry": trace_per_entry.VARIABLE,
-    "trace_ratio": trace_ratio.VARIABLE,
-    "layer_traces": layer_traces.VARIABLE,
-    "entropy": entropy.VARIABLE,
-    "entropy_normalised": entropy_normalised.VARIABLE,
-    "effective_rank": effective_rank.VARIABLE,
-    "entropy_cosine": entropy_cosine.VARIABLE,
-    "effective_rank_cosine": effective_rank_cosine.VARIABLE,
-    "magnitude_entropy": magnitude_entropy.VARIABLE,
-    "kernel_distance": kernel_distance.VARIABLE,
-    "kernel_velocity": kernel_velocity.VARIABLE,
-    "kernel_velocity_log": kernel_velocity_log.VARIABLE,
-    "label_alignment": label_alignment.VARIABLE,
-    "label_alignment_centred": label_alignment_centred.VARIABLE,
-    "kinetic_energy": kinetic_energy.VARIABLE,
-    "kinetic_energy_bound": kinetic_energy_bound.VARIABLE,
-    "kinetic_energies": kinetic_energies.VARIABLE,
-    "projection_factors": projection_factors.VARIABLE,
-    "loss_rate_shares": loss_rate_shares.VARIABLE,
-    "mode_coupling": mode_coupling.VARIABLE,
-    "spectral_position": spectral_position.VARIABLE,
-    "sharpness": sharpness.VARIABLE,
-    "misalignment_subspace": misalignment_subspace.VARIABLE,
-    "misalignment_vectors": misalignment_vectors.VARIABLE,
-    "misalignment_subspace_step": misalignment_subspace_step.VARIABLE,
-    "misalignment_vectors_step": misalignment_vectors_step.VARIABLE,
-    "misalignment_rank": misalignment_rank.VARIABLE,
-    "largest_eigenvalue": largest_eigenvalue.VARIABLE,
-    "largest_share": largest_share.VARIABLE,
-    "eigenvalues_leading": eigenvalues_leading.VARIABLE,
-    "participation_ratio": participation_ratio.VARIABLE,
-    "condition_number": condition_number.VARIABLE,
-    "numerical_rank": numerical_rank.VARIABLE,
-    "tail_exponent": tail_exponent.VARIABLE,
-    "entropy_wishart_gap": entropy_wishart_gap.VARIABLE,
-    "entropy_centred": entropy_centred.VARIABLE,
-    "largest_share_centred": largest_share_centred.VARIABLE,
-    "constant_overlap": constant_overlap.VARIABLE,
-    "class_within": class_within.VARIABLE,
-    "class_between": class_between.VARIABLE,
-    "class_within_other": class_within_other.VARIABLE,
-    "class_between_other": class_between_other.VARIABLE,
-    "class_block_distance": class_block_distance.VARIABLE,
-    "local_elasticity": local_elasticity.VARIABLE,
-    "entropy_gap": entropy_gap.VARIABLE,
-    "kernel_regression_accuracy": kernel_regression_accuracy.VARIABLE,
-}
+# Every variable that is imported above, by its name.
+VARIABLES: Mapping[str, Variable] = {each.name: each for each in list(globals().values()) if isinstance(each, Variable)}
 
 
 def collective_variables(

@@ -1,6 +1,7 @@
-"""The figures a report can show. A new one is a file here with a function of the study, and a line in the table."""
+"""The figures a report can show. A new one is a file here with a function of the study, and a line that imports it."""
 
 from collections.abc import Callable
+from inspect import isfunction
 
 from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, render
 from tangentscope.pipeline.report.figures.curves import curves
@@ -13,15 +14,11 @@ from tangentscope.pipeline.report.figures.reward import reward
 from tangentscope.pipeline.report.figures.running_average import running_average
 from tangentscope.pipeline.report.view import View
 
+# Every figure that is imported above, by its name.
 FIGURES: dict[str, Callable[[View], list[Drawing]]] = {
-    "curves": curves,
-    "effective_rank": effective_rank,
-    "layer_traces": layer_traces,
-    "running_average": running_average,
-    "heat_maps": heat_maps,
-    "reconstructions": reconstructions,
-    "reward": reward,
-    "onset": onset,
+    name: value
+    for name, value in list(globals().items())
+    if isfunction(value) and value.__module__ == f"{__name__}.{name}"
 }
 
 __all__ = ["FIGURES", "FULL_WIDTH", "Drawing", "render"]
