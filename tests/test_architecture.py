@@ -159,14 +159,27 @@ VIOLATIONS = [
     ("no model imports another", "models/cnn.py", "from tangentscope.models.mlp import MLP\n"),
     ("no model imports another", "models/cnn.py", "from .mlp import MLP\n"),
     ("files of moderate length", "probes/long.py", "x = 1\n" * 301),
-    ("import-linter's contracts", "probes/spectra/exact.py", "\n\ndef f():\n    import tangentscope.pipeline.store\n"),
-    ("import-linter's contracts", "tasks/base.py", "\nfrom tangentscope import models\n"),
-    ("import-linter's contracts", "models/base.py", "\nimport mlflow\n"),
-    ("import-linter's contracts", "tasks/mnist.py", "\n\ndef f():\n    import ray.data\n"),
-    ("import-linter's contracts", "pipeline/report/view.py", "\nfrom tangentscope.pipeline.study.runs import Run\n"),
     ("import-linter's contracts", "pipeline/store/reader.py", "\nfrom tangentscope.pipeline import cli\n"),
-    ("import-linter's contracts", "probes/network/batch.py", "\nfrom tangentscope.probes.kernels import treatment\n"),
 ]
+
+# Of import-linter, which builds the graph of all imports in every run: planted together, each told by its own line.
+PLANTED = {
+    "tangentscope.probes.spectra.exact -> tangentscope.pipeline.store": (
+        "probes/spectra/exact.py",
+        "\n\ndef f():\n    import tangentscope.pipeline.store\n",
+    ),
+    "tangentscope.tasks.base -> tangentscope.models": ("tasks/base.py", "\nfrom tangentscope import models\n"),
+    "tangentscope.models.base -> mlflow": ("models/base.py", "\nimport mlflow\n"),
+    "tangentscope.tasks.mnist -> ray": ("tasks/mnist.py", "\n\ndef f():\n    import ray.data\n"),
+    "tangentscope.pipeline.report.view -> tangentscope.pipeline.study": (
+        "pipeline/report/view.py",
+        "\nfrom tangentscope.pipeline.study.runs import Run\n",
+    ),
+    "tangentscope.probes.network.batch -> tangentscope.probes.kernels": (
+        "probes/network/batch.py",
+        "\nfrom tangentscope.probes.kernels import treatment\n",
+    ),
+}
 
 
 @pytest.mark.parametrize(("name", "file", "text"), VIOLATIONS)
@@ -179,3 +192,15 @@ def test_a_planted_violation_is_noticed(name: str, file: str, text: str, elsewhe
         assert RULES[name](elsewhere)
     finally:
         path.unlink() if before is None else path.write_text(before)
+
+
+def test_planted_imports_are_noticed(elsewhere: Path):
+    before = {file: (elsewhere / file).read_text() for file, _ in PLANTED.values()}
+    try:
+        for file, text in PLANTED.values():
+            (elsewhere / file).write_text(before[file] + text)
+        said = layers(elsewhere)
+    finally:
+        for file, text in before.items():
+            (elsewhere / file).write_text(text)
+    assert [chain for chain in PLANTED if f"{chain} " not in said.replace("\n", " \n")] == []

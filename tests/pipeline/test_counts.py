@@ -79,34 +79,32 @@ def by_rows(storage: Storage, plan: Row) -> dict[str, tuple[int, int]]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    DEEDS,
-    st.dictionaries(st.integers(2, 3), st.sampled_from([0, 1, 2]), max_size=2),
-    st.sampled_from([{}, {"retried_at": START}, {"retried_at": START + 2}, {"retried": 1}, {"retried": 2}]),
-    st.sampled_from([(0, 1, 2, 4), (0, 4), (1, 3)]),
-)
-def test_counts_are_those_of_the_rows_whatever_happened(
-    tmp_path_factory: pytest.TempPathFactory,
-    deeds: list[dict],
-    replayed: dict[int, int],
-    retried: dict[str, float],
-    schedule: tuple[int, ...],
-):
-    storage, plan = write_plan(tmp_path_factory.mktemp("study"))
-    first = plan["runs"][0]["run"]
-    runs = [plan["runs"][0] | {"schedule": schedule}, *plan["runs"][1:]]
-    plan = plan | {"runs": runs, **{key: {first: value} for key, value in retried.items()}}
-    storage.write_json(layout.PLAN, plan)
-    for attempt, after in replayed.items():
-        replay(storage, first, attempt, after)
-    for deed in deeds:
-        do((storage, plan), deed)
-    found = Store(storage).counts()
-    assert {run: (count.measured, count.failed) for run, count in found.items()} == by_rows(storage, plan)
-    for count in found.values():
-        assert sum(each.measured for each in count.of.values()) == count.measured
-        assert sum(each.failed for each in count.of.values()) == count.failed
+@pytest.mark.parametrize("examples", [pytest.param(10, id="few"), pytest.param(40, id="many", marks=pytest.mark.slow)])
+def test_counts_are_those_of_the_rows_whatever_happened(examples: int, tmp_path_factory: pytest.TempPathFactory):
+    @settings(max_examples=examples, deadline=None)
+    @given(
+        DEEDS,
+        st.dictionaries(st.integers(2, 3), st.sampled_from([0, 1, 2]), max_size=2),
+        st.sampled_from([{}, {"retried_at": START}, {"retried_at": START + 2}, {"retried": 1}, {"retried": 2}]),
+        st.sampled_from([(0, 1, 2, 4), (0, 4), (1, 3)]),
+    )
+    def holds(deeds: list[dict], replayed: dict[int, int], retried: dict[str, float], schedule: tuple[int, ...]):
+        storage, plan = write_plan(tmp_path_factory.mktemp("study"))
+        first = plan["runs"][0]["run"]
+        runs = [plan["runs"][0] | {"schedule": schedule}, *plan["runs"][1:]]
+        plan = plan | {"runs": runs, **{key: {first: value} for key, value in retried.items()}}
+        storage.write_json(layout.PLAN, plan)
+        for attempt, after in replayed.items():
+            replay(storage, first, attempt, after)
+        for deed in deeds:
+            do((storage, plan), deed)
+        found = Store(storage).counts()
+        assert {run: (count.measured, count.failed) for run, count in found.items()} == by_rows(storage, plan)
+        for count in found.values():
+            assert sum(each.measured for each in count.of.values()) == count.measured
+            assert sum(each.failed for each in count.of.values()) == count.failed
+
+    holds()
 
 
 def test_counts_are_the_ledgers(finished: Study):

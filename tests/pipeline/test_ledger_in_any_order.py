@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
@@ -201,5 +202,10 @@ class World(RuleBasedStateMachine):
         return tuple(row.get(key) for key in ("run", "step", "checksum", "probe", "variable", "compared_with"))
 
 
-World.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
-TestWorld = World.TestCase
+class TestWorld(World.TestCase):
+    settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
+
+
+@pytest.mark.slow
+class TestWorldForLong(World.TestCase):
+    settings = settings(max_examples=300, stateful_step_count=50, deadline=None)

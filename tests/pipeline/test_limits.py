@@ -10,29 +10,38 @@ import pytest
 from tangentscope.pipeline.system import limits
 from tangentscope.pipeline.system.errors import UserError
 
-COMMANDS = (["plan", "quickstart"], ["run", "quickstart"], ["doctor"])
+COMMANDS = {"plan": ["plan", "quickstart"], "run": ["run", "quickstart"], "doctor": ["doctor"]}
+LIMITS = {
+    "memory": (
+        resource.RLIMIT_AS,
+        3 * 2**30,
+        "ulimit -v: got 3,145,728 kB of address space, expected 8,388,608 or more",
+    ),
+    "file": (resource.RLIMIT_FSIZE, 10**6, "ulimit -f: got 976 kB in a file, expected 524,288 or more"),
+    "files": (resource.RLIMIT_NOFILE, 64, "ulimit -n: got 64 open files, expected 1024 or more; ulimit -n 4096"),
+}
 
 
+# Each limit and each command once by default.
 @pytest.mark.parametrize(
-    ("kind", "most", "said"),
+    ("limit", "command"),
     [
-        (resource.RLIMIT_AS, 3 * 2**30, "ulimit -v: got 3,145,728 kB of address space, expected 8,388,608 or more"),
-        (resource.RLIMIT_FSIZE, 10**6, "ulimit -f: got 976 kB in a file, expected 524,288 or more"),
-        (resource.RLIMIT_NOFILE, 64, "ulimit -n: got 64 open files, expected 1024 or more; ulimit -n 4096"),
+        pytest.param(limit, command, marks=() if i == j else pytest.mark.slow)
+        for i, limit in enumerate(LIMITS)
+        for j, command in enumerate(COMMANDS)
     ],
 )
-def test_a_low_limit_is_told_before_work_starts(kind: int, most: int, said: str, tmp_path: Path):
-    limit = f"import resource, sys; resource.setrlimit({kind}, ({most}, {most}))"
-    main = f"{limit}; from tangentscope.pipeline import cli; cli.main()"
-    for words in COMMANDS:
-        done = subprocess.run(
-            [sys.executable, "-c", main, *words], capture_output=True, text=True, cwd=tmp_path, check=False
-        )
-        line = done.stdout if words == ["doctor"] else done.stderr
-        assert line.startswith(f"WRONG limits: {said}" if words == ["doctor"] else f"error: {said}")
-        assert line.count("\n") == 1
-        assert done.returncode == (1 if words == ["doctor"] else 2)
-        assert [*tmp_path.iterdir()] == []
+def test_a_low_limit_is_told_before_work_starts(limit: str, command: str, tmp_path: Path):
+    kind, most, said = LIMITS[limit]
+    limited = f"import resource; resource.setrlimit({kind}, ({most}, {most}))"
+    main = f"{limited}; from tangentscope.pipeline import cli; cli.main()"
+    words = [sys.executable, "-c", main, *COMMANDS[command]]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    line = done.stdout if command == "doctor" else done.stderr
+    assert line.startswith(f"WRONG limits: {said}" if command == "doctor" else f"error: {said}")
+    assert line.count("\n") == 1
+    assert done.returncode == (1 if command == "doctor" else 2)
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_long_temporary_directory_is_told(monkeypatch: pytest.MonkeyPatch):

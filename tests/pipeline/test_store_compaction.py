@@ -22,28 +22,32 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
-@given(STEPS, st.dictionaries(st.integers(2, 3), st.sampled_from([0, 1, 2]), max_size=2))
+@pytest.mark.parametrize("examples", [pytest.param(8, id="few"), pytest.param(25, id="many", marks=pytest.mark.slow)])
 def test_one_row_a_key_whatever_parts_there_are_and_compaction_changes_nothing(
-    tmp_path_factory: pytest.TempPathFactory, parts: list, replayed: dict[int, int]
+    examples: int, tmp_path_factory: pytest.TempPathFactory
 ):
-    study = write_plan(tmp_path_factory.mktemp("study"))
-    run = study[1]["runs"][0]["run"]
-    for attempt, after in replayed.items():
-        replay(study[0], run, attempt, after)
-    for step, attempt, failed, at in parts:
-        put(study, step, attempt, recorded_at=float(at), state="failed" if failed else "measured")
-    frame = Store(study[0]).measurements()
-    alive = [p for p in parts if not any(p[1] < a and p[0] > s for a, s in replayed.items())]
-    best = {step: max((not f, a, t) for s, a, f, t in alive if s == step) for step in {p[0] for p in alive}}
-    found = {
-        (row["step"], row["state"] == "measured", row["attempt"], int(row["recorded_at"]))
-        for row in frame.to_dict("records")
-    }
-    assert found == {(step, *row) for step, row in best.items()}
-    assert len(frame) == 6 * len(best)
-    Store(study[0]).publish("end")
-    assert_frame_equal(Store(study[0]).measurements(), frame)
+    @settings(max_examples=examples, deadline=None)
+    @given(STEPS, st.dictionaries(st.integers(2, 3), st.sampled_from([0, 1, 2]), max_size=2))
+    def holds(parts: list, replayed: dict[int, int]):
+        study = write_plan(tmp_path_factory.mktemp("study"))
+        run = study[1]["runs"][0]["run"]
+        for attempt, after in replayed.items():
+            replay(study[0], run, attempt, after)
+        for step, attempt, failed, at in parts:
+            put(study, step, attempt, recorded_at=float(at), state="failed" if failed else "measured")
+        frame = Store(study[0]).measurements()
+        alive = [p for p in parts if not any(p[1] < a and p[0] > s for a, s in replayed.items())]
+        best = {step: max((not f, a, t) for s, a, f, t in alive if s == step) for step in {p[0] for p in alive}}
+        found = {
+            (row["step"], row["state"] == "measured", row["attempt"], int(row["recorded_at"]))
+            for row in frame.to_dict("records")
+        }
+        assert found == {(step, *row) for step, row in best.items()}
+        assert len(frame) == 6 * len(best)
+        Store(study[0]).publish("end")
+        assert_frame_equal(Store(study[0]).measurements(), frame)
+
+    holds()
 
 
 @pytest.mark.parametrize("survivors", [0, 1, 5])

@@ -4,12 +4,11 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pytest
 import torch
 import torch.nn.functional as F
 import torch.nn.utils.prune
 from kernel_architectures import autoencoder, language_model, last_state, resnet, tagger, u_net, vgg, vision_transformer
-from kernel_brute_force import TREATMENTS, Inputs, cast, contract, jacobian, tokens
+from kernel_brute_force import Inputs, cast, contract, jacobian, tokens
 from kernel_graphs import GRAPH_NETWORKS, Net
 from kernel_layers import IMAGES, LAYERS, ROWS, SEQUENCES, TOKENS
 from kernel_networks import (
@@ -244,11 +243,3 @@ CASES = [
 # fmt: on
 
 CASE = {case.name: case for case in CASES}
-
-
-EVERY_CASE = [
-    pytest.param(case, outputs, id=f"{case.name}-{outputs}", marks=() if (i + j) % 3 == 0 else (pytest.mark.slow,))
-    for i, case in enumerate(CASES)
-    for j, outputs in enumerate(TREATMENTS)
-]
-"""Every case in every treatment; each in one of them by default, in the other two where slow tests run."""

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from turns import tried
 
 from tangentscope import probes
 from tangentscope.probes import FEATURE_VARIABLES, FeatureMetrics, feature_metrics
@@ -207,8 +208,7 @@ def test_learnability_of_the_example_in_which_it_is_not_one():
     assert L[0] == pytest.approx(0.5058, abs=1e-3)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(1e-12, 1e3), min_size=2, max_size=30), st.data())
+@tried(st.lists(st.floats(1e-12, 1e3), min_size=2, max_size=30), st.data(), few=6, many=60)
 def test_learnability_sums_to_the_points(intensities: list[float], data: st.DataObject):
     ρ = np.sort(np.array(intensities))[::-1]
     points = data.draw(st.integers(1, len(ρ) - 1))

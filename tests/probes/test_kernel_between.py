@@ -4,16 +4,17 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from kernel_brute_force import TOLERANCE, Inputs, block, count, relative_error, take
-from kernel_cases import CASE, EVERY_CASE, Case
+from kernel_brute_force import TOLERANCE, TREATMENTS, Inputs, block, count, relative_error, take
+from kernel_cases import CASE, Case
 from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import Tensor, nn
+from turns import in_turns
 
 from tangentscope.probes import layer_kernels, tangent_kernel
 
 
-@pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
+@pytest.mark.parametrize(("case", "outputs"), in_turns("blocks", CASE, TREATMENTS))
 def test_is_a_block_of_the_whole_kernel(case: Case, outputs: str):
     model, inputs = case.make(torch.float64)
     whole, N = case.kernel(outputs), count(inputs)

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_brute_force import block, count, least_memory, take
-from kernel_cases import CASE, EVERY_CASE, Case
+from kernel_brute_force import TREATMENTS, block, count, least_memory, take
+from kernel_cases import CASE, Case
 from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import nn
+from turns import in_turns
 
 from tangentscope.probes import draw_indices, draw_kernels, draw_kernels_and_traces, tangent_kernel
 from tangentscope.probes.kernels import computation
@@ -18,7 +19,7 @@ from tangentscope.probes.kernels.gradients import observation
 from tangentscope.probes.network.batch import TensorBatch
 
 
-@pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
+@pytest.mark.parametrize(("case", "outputs"), in_turns("draws", CASE, TREATMENTS))
 def test_each_is_the_kernel_of_its_points(case: Case, outputs: str):
     model, inputs = case.make(torch.float64)
     whole, N = case.kernel(outputs), count(inputs)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from kernel_brute_force import TOLERANCE, TREATMENTS, Inputs, block, count, relative_error
-from kernel_cases import CASES, EVERY_CASE, Case
+from kernel_cases import CASE, CASES, Case
 from kernel_networks import mlp
 from torch import nn
+from turns import in_turns
 
 from tangentscope.probes import draw_kernels_and_traces, layer_kernels, layer_traces, tangent_kernel
 
@@ -27,7 +28,7 @@ def test_agrees_with_brute_force(case: Case, outputs: str, dtype: torch.dtype):
     assert relative_error(kernel.cpu(), case.kernel(outputs)) <= TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
+@pytest.mark.parametrize(("case", "outputs"), in_turns("gpu", CASE, TREATMENTS))
 def test_draws_and_blocks_agree_with_brute_force(case: Case, outputs: str):
     model, inputs = on_gpu(case, torch.float64)
     points = count(inputs)

@@ -12,6 +12,7 @@ from kernel_graphs import Net
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
+from turns import in_turns
 
 from tangentscope.probes import draw_kernels, kernel_plan, tangent_kernel
 from tangentscope.probes.kernels.engine import block_side
@@ -101,12 +102,17 @@ def head_of(model: nn.Module, inputs: Tensor) -> object:
     return seen.graph.head([edge for share in seen.shares for edge, _ in share.uses])
 
 
-@pytest.mark.parametrize("merged", [0, MERGED_BYTES], ids=["in segments", "in one"])
-@pytest.mark.parametrize("outputs", TREATMENTS)
-@pytest.mark.parametrize("name", [*STARTED, *OTHERS])
-def test_kernels_are_right_with_any_head(name: str, outputs: str, merged: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(block_side, "MERGED_BYTES", merged)
-    model, inputs = (STARTED | OTHERS)[name]().double(), torch.randn(6, D, dtype=torch.float64)
+SWEPT = {"in segments": 0, "in one": MERGED_BYTES}
+
+
+@pytest.mark.parametrize(
+    ("build", "outputs", "swept"), in_turns("heads", STARTED | OTHERS, TREATMENTS, SWEPT, at_once=2)
+)
+def test_kernels_are_right_with_any_head(
+    build: Callable[[], nn.Module], outputs: str, swept: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(block_side, "MERGED_BYTES", SWEPT[swept])
+    model, inputs = build().double(), torch.randn(6, D, dtype=torch.float64)
     expected = brute_force_kernel(model, inputs, outputs)
     assert relative_error(tangent_kernel(model, inputs, outputs), expected) < 1e-12
     R = len(expected) // 6

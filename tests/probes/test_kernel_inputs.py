@@ -11,6 +11,7 @@ import torch
 from kernel_brute_force import TREATMENTS, block, brute_force_kernel, least_memory, relative_error
 from kernel_graphs import Net
 from torch import Tensor, nn
+from turns import in_turns
 
 from tangentscope.probes import (
     draw_indices,
@@ -156,8 +157,7 @@ def equal(found: Any, expected: Any) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("outputs", TREATMENTS)
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize(("name", "outputs"), in_turns("structures", {name: name for name in STRUCTURES}, TREATMENTS))
 def test_structures_have_the_kernel_of_their_tensors(name: str, outputs: str):
     model, inputs, single, both = built(name)
     expected = brute_force_kernel(single, both, outputs)

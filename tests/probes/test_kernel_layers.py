@@ -1,10 +1,13 @@
 """A kernel falls into the shares of its layers."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from kernel_brute_force import TREATMENTS, count, least_memory
-from kernel_cases import CASE, CASES, EVERY_CASE, Case
+from kernel_cases import CASE, Case
 from torch import nn
+from turns import in_turns
 
 from tangentscope.probes import draw_kernels, draw_kernels_and_traces, layer_kernels, layer_traces, tangent_kernel
 
@@ -19,36 +22,40 @@ def shares(case: Case, by: str) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("by", DEPTH)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_shares_agree_with_brute_force_and_add_up(case: Case, by: str):
+@pytest.mark.parametrize(("case", "by", "outputs"), in_turns("shares", CASE, DEPTH, TREATMENTS))
+def test_shares_agree_with_brute_force_and_add_up(case: Case, by: str, outputs: str):
     model, inputs = case.make(torch.float64)
-    for outputs in TREATMENTS:
-        whole = case.kernel(outputs)
-        found = layer_kernels(model, inputs, outputs, by=by)
-        traces = layer_traces(model, inputs, outputs, by=by)
-        assert set(found) == set(traces) == set(shares(case, by))
-        for layer, names in shares(case, by).items():
-            expected = case.kernel(outputs, *names)
-            assert ((found[layer] - expected).abs() <= 1e-10 * whole.abs().max()).all(), layer
-            assert torch.equal(found[layer], found[layer].T), layer
-            assert traces[layer] == pytest.approx(float(expected.trace()), rel=1e-10, abs=1e-10 * float(whole.trace()))
-        torch.testing.assert_close(sum(found.values()), tangent_kernel(model, inputs, outputs), rtol=1e-10, atol=1e-10)
-        assert sum(traces.values()) == pytest.approx(float(whole.trace()), rel=1e-10)
+    whole = case.kernel(outputs)
+    found = layer_kernels(model, inputs, outputs, by=by)
+    traces = layer_traces(model, inputs, outputs, by=by)
+    assert set(found) == set(traces) == set(shares(case, by))
+    for layer, names in shares(case, by).items():
+        expected = case.kernel(outputs, *names)
+        assert ((found[layer] - expected).abs() <= 1e-10 * whole.abs().max()).all(), layer
+        assert torch.equal(found[layer], found[layer].T), layer
+        assert traces[layer] == pytest.approx(float(expected.trace()), rel=1e-10, abs=1e-10 * float(whole.trace()))
+    assert ((sum(found.values()) - whole).abs() <= 1e-10 * whole.abs().max()).all()
+    assert sum(traces.values()) == pytest.approx(float(whole.trace()), rel=1e-10)
 
 
-@pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
-def test_traces_of_draws_come_with_their_kernels(case: Case, outputs: str):
-    """Of draws that share points, of draws apart, and of all points in an order of their own."""
+DRAWS: dict[str, Callable[[int], torch.Tensor]] = {
+    "that share points": lambda N: torch.randint(N, (4, 3)),
+    "apart": lambda N: torch.arange(N)[:, None],
+    "of all points": lambda N: torch.randperm(N)[None],
+}
+
+
+@pytest.mark.parametrize(("case", "outputs", "drawn"), in_turns("traces of draws", CASE, TREATMENTS, DRAWS))
+def test_traces_of_draws_come_with_their_kernels(case: Case, outputs: str, drawn: str):
     model, inputs = case.make(torch.float64)
     N, whole = count(inputs), float(case.kernel(outputs).trace())
-    for draws in (torch.randint(N, (4, 3)), torch.arange(N)[:, None], torch.randperm(N)[None]):
-        kernels, traces = draw_kernels_and_traces(model, inputs, draws, outputs)
-        torch.testing.assert_close(kernels, draw_kernels(model, inputs, draws, outputs), rtol=1e-10, atol=1e-10)
-        assert list(traces) == list(layer_kernels(model, inputs, outputs))
-        for layer, names in shares(case, "layer").items():
-            points = case.kernel(outputs, *names).diagonal().unflatten(0, (N, -1)).sum(1)
-            torch.testing.assert_close(traces[layer], points[draws].sum(1), rtol=1e-10, atol=1e-10 * whole)
+    draws = DRAWS[drawn](N)
+    kernels, traces = draw_kernels_and_traces(model, inputs, draws, outputs)
+    torch.testing.assert_close(kernels, draw_kernels(model, inputs, draws, outputs), rtol=1e-10, atol=1e-10)
+    assert list(traces) == list(shares(case, "layer"))
+    for layer, names in shares(case, "layer").items():
+        points = case.kernel(outputs, *names).diagonal().unflatten(0, (N, -1)).sum(1)
+        torch.testing.assert_close(traces[layer], points[draws].sum(1), rtol=1e-10, atol=1e-10 * whole)
 
 
 @pytest.mark.parametrize("name", ["resnet", "tagger", "lstm", "gine"])

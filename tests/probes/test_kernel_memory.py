@@ -10,6 +10,7 @@ from kernel_brute_force import TREATMENTS, count, least_memory, relative_error, 
 from kernel_cases import CASE
 from kernel_graphs import Net
 from torch import nn
+from turns import in_turns
 
 from tangentscope.probes import kernel_plan, tangent_kernel
 from tangentscope.probes.kernels.engine.costs import Blocks
@@ -25,12 +26,12 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("between", [False, True], ids=["own", "between"])
-@pytest.mark.parametrize("outputs", TREATMENTS)
-@pytest.mark.parametrize("name", NAMES)
-def test_ceilings_do_not_change_the_kernel(name: str, outputs: str, between: bool):
+@pytest.mark.parametrize(
+    ("name", "outputs", "of"), in_turns("ceilings", {name: name for name in NAMES}, TREATMENTS, ("own", "between"))
+)
+def test_ceilings_do_not_change_the_kernel(name: str, outputs: str, of: str):
     model, inputs = CASE[name].make(torch.float64)
-    others = inputs if between else None
+    others = inputs if of == "between" else None
 
     def kernel(memory_bytes: int) -> torch.Tensor:
         return tangent_kernel(model, inputs, outputs, others=others, memory_bytes=memory_bytes)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from kernel_brute_force import TREATMENTS, brute_force_kernel, relative_error
 from torch import Tensor, nn
+from turns import in_turns
 
 from tangentscope.probes import (
     draw_kernels,
@@ -95,8 +96,7 @@ WAYS: dict[str, tuple[Callable[[Tensor, Tensor], Any], Output]] = {
 }
 
 
-@pytest.mark.parametrize("outputs", TREATMENTS)
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize(("name", "outputs"), in_turns("outputs", {name: name for name in WAYS}, TREATMENTS))
 def test_all_kernels_are_of_the_output_that_is_picked(name: str, outputs: str):
     into, output = WAYS[name]
     model, inputs, draws = Returning(into), torch.randn(5, 3), torch.tensor([[0, 3], [1, 4]])

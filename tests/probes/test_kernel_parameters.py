@@ -11,6 +11,7 @@ from kernel_cases import CASE
 from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import Tensor, nn
+from turns import in_turns
 
 from tangentscope.probes import (
     draw_kernels,
@@ -68,8 +69,7 @@ def kernel_of(model: nn.Module, inputs: Tensor, names: list[str], outputs: str) 
             parameter.requires_grad_(flags[name])
 
 
-@pytest.mark.parametrize("outputs", TREATMENTS)
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize(("name", "outputs"), in_turns("parameters", {name: name for name in CHOICES}, TREATMENTS))
 def test_all_kernels_are_of_the_parameters_that_are_chosen(name: str, outputs: str):
     chosen, names = CHOICES[name]
     model, inputs = network(), torch.randn(5, 3).double()

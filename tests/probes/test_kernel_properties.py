@@ -1,15 +1,16 @@
 """What holds for the kernel of any network."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_brute_force import TREATMENTS, block, brute_force_kernel, least_memory, relative_error
 from kernel_cases import disturb
 from kernel_graphs import Net
 from torch import Tensor, nn
+from turns import tried
 
 from tangentscope.probes import draw_kernels, layer_kernels, layer_traces, tangent_kernel
 
@@ -73,12 +74,10 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
     return model.double(), inputs.double()
 
 
-anything = given(networks(), st.sampled_from(TREATMENTS))
-briefly = settings(max_examples=50, deadline=None)
+anything = partial(tried, networks(), few=10, many=50)
 
 
-@briefly
-@anything
+@anything(st.sampled_from(TREATMENTS))
 def test_is_right_symmetric_and_positive(drawn: tuple[nn.Module, Tensor], outputs: str):
     model, inputs = drawn
     kernel = tangent_kernel(model, inputs, outputs)
@@ -92,8 +91,7 @@ def test_is_right_symmetric_and_positive(drawn: tuple[nn.Module, Tensor], output
         assert values[0] >= -rounding * values[-1]
 
 
-@briefly
-@anything
+@anything(st.sampled_from(TREATMENTS))
 def test_follows_the_order_and_the_repetition_of_points(drawn: tuple[nn.Module, Tensor], outputs: str):
     model, inputs = drawn
     N = len(inputs)
@@ -105,16 +103,14 @@ def test_follows_the_order_and_the_repetition_of_points(drawn: tuple[nn.Module, 
     torch.testing.assert_close(again, block(whole, N, range(N), order), rtol=1e-10, atol=1e-10)
 
 
-@briefly
-@given(networks(), st.sampled_from(TREATMENTS), st.sampled_from([-1e3, -1.0, 1e-6, 0.5, 3.0]))
+@anything(st.sampled_from(TREATMENTS), st.sampled_from([-1e3, -1.0, 1e-6, 0.5, 3.0]))
 def test_scales_with_the_square_of_the_outputs(drawn: tuple[nn.Module, Tensor], outputs: str, factor: float):
     model, inputs = drawn
     scaled = tangent_kernel(Net(lambda net, x: factor * net.body(x), body=model), inputs, outputs)
     assert relative_error(scaled, factor**2 * tangent_kernel(model, inputs, outputs)) <= 1e-12
 
 
-@briefly
-@given(networks())
+@anything()
 def test_treatments_derive_from_the_full_kernel(drawn: tuple[nn.Module, Tensor]):
     model, inputs = drawn
     full = tangent_kernel(model, inputs).unflatten(1, (len(inputs), -1)).unflatten(0, (len(inputs), -1))
@@ -123,8 +119,7 @@ def test_treatments_derive_from_the_full_kernel(drawn: tuple[nn.Module, Tensor])
     torch.testing.assert_close(tangent_kernel(model, inputs, "summed"), summed, rtol=1e-10, atol=1e-10)
 
 
-@briefly
-@given(networks(), st.sampled_from(TREATMENTS), st.sampled_from(["layer", "block"]))
+@anything(st.sampled_from(TREATMENTS), st.sampled_from(["layer", "block"]))
 def test_is_the_sum_of_its_layers(drawn: tuple[nn.Module, Tensor], outputs: str, by: str):
     model, inputs = drawn
     kernel = tangent_kernel(model, inputs, outputs)
@@ -134,8 +129,7 @@ def test_is_the_sum_of_its_layers(drawn: tuple[nn.Module, Tensor], outputs: str,
     assert math.fsum(traces.values()) == pytest.approx(float(kernel.trace()), rel=1e-10)
 
 
-@briefly
-@given(networks(), st.sampled_from(TREATMENTS), st.floats(1, 20), st.booleans())
+@anything(st.sampled_from(TREATMENTS), st.floats(1, 20), st.booleans())
 def test_does_not_depend_on_the_memory(drawn: tuple[nn.Module, Tensor], outputs: str, times: float, between: bool):
     model, inputs = drawn
     others = inputs[1:] if between and len(inputs) > 1 else None
@@ -146,8 +140,7 @@ def test_does_not_depend_on_the_memory(drawn: tuple[nn.Module, Tensor], outputs:
     assert relative_error(kernel(int(times * least_memory(kernel))), kernel()) <= 1e-12
 
 
-@briefly
-@given(networks(), st.sampled_from(TREATMENTS), st.integers(1, 4), st.integers(1, 4))
+@anything(st.sampled_from(TREATMENTS), st.integers(1, 4), st.integers(1, 4))
 def test_draws_are_blocks(drawn: tuple[nn.Module, Tensor], outputs: str, draws: int, size: int):
     model, inputs = drawn
     indices = torch.randint(len(inputs), (draws, size))

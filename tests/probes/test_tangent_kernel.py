@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from kernel_brute_force import TOLERANCE, TREATMENTS, brute_force_kernel, relative_error
-from kernel_cases import CASE, CASES, EVERY_CASE, Case, disturb
+from kernel_cases import CASE, Case, disturb
 from kernel_graphs import Net
 from kernel_networks import mlp
 from torch import nn
+from turns import in_turns
 
 from tangentscope.probes import kernel_plan, layer_kernels, layer_traces, tangent_kernel
 from tangentscope.probes.kernels.engine import block_side
@@ -19,9 +20,7 @@ DATA = Path(__file__).parent / "data"
 FALLBACK = "per-sample jacobian"
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("outputs", TREATMENTS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(("case", "outputs", "dtype"), in_turns("the kernel", CASE, TREATMENTS, TOLERANCE))
 def test_agrees_with_brute_force(case: Case, outputs: str, dtype: torch.dtype):
     model, inputs = case.make(dtype)
     kernel = tangent_kernel(model, inputs, outputs)
@@ -31,15 +30,12 @@ def test_agrees_with_brute_force(case: Case, outputs: str, dtype: torch.dtype):
     assert relative_error(kernel, case.kernel(outputs)) <= TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("between", [False, True], ids=["own", "between"])
-@pytest.mark.parametrize(("case", "outputs"), EVERY_CASE)
-def test_agrees_in_as_many_segments_as_there_are(
-    case: Case, outputs: str, between: bool, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.mark.parametrize(("case", "outputs", "of"), in_turns("segments", CASE, TREATMENTS, ("own", "between")))
+def test_agrees_in_as_many_segments_as_there_are(case: Case, outputs: str, of: str, monkeypatch: pytest.MonkeyPatch):
     """As networks go whose gradients are too many to be collected together."""
     monkeypatch.setattr(block_side, "MERGED_BYTES", 0)
     model, inputs = case.make(torch.float64)
-    kernel = tangent_kernel(model, inputs, outputs, others=inputs if between else None)
+    kernel = tangent_kernel(model, inputs, outputs, others=inputs if of == "between" else None)
     assert relative_error(kernel, case.kernel(outputs)) <= 1e-10
 
 

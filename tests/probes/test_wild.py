@@ -35,16 +35,16 @@ def test_names_differ():
 
 
 @pytest.mark.parametrize(
-    ("case", "turn"),
+    "case",
     [
-        pytest.param(case, turn, id=case.name, marks=(pytest.mark.slow,) if slow else ())
-        for turn, case in enumerate(CASES)
-        for slow in [case.slow or (case in ORDINARY and turn % 2 == 1)]
+        pytest.param(case, id=case.name, marks=(pytest.mark.slow,) if slow else ())
+        for number, case in enumerate(CASES)
+        for slow in [case.slow or (case in ORDINARY and number % 2 == 1)]
     ],
 )
-def test_agrees_with_brute_force(case: Wild, turn: int):
+def test_agrees_with_brute_force(case: Wild):
     with case.around():
-        check_some(case, turn)
+        check_some(case)
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ def mlflow_runs(one) -> tuple[mlflow.MlflowClient, list]:
     return client, list(client.search_runs([experiment.experiment_id], TRAININGS))
 
 
+@pytest.mark.xdist_group("straight")
 def test_every_comparison_is_made_and_only_the_ends_are_kept(straight):
     run = straight.store.runs[0]
     there = layout.current_snapshots(straight.storage, run["run"])
@@ -53,6 +54,7 @@ def test_every_comparison_is_made_and_only_the_ends_are_kept(straight):
     assert "NaN or infinite" not in straight.printed
 
 
+@pytest.mark.xdist_group("straight")
 def test_killing_a_training_worker_and_a_prober_loses_and_doubles_nothing(launch, straight, tmp_path):
     hit = launch(tmp_path / "small", **LONG)
     hit.until(lambda: half_trained(hit))
@@ -75,6 +77,7 @@ def test_killing_a_training_worker_and_a_prober_loses_and_doubles_nothing(launch
         assert len(steps) == len(set(steps)) > 0
 
 
+@pytest.mark.xdist_group("straight")
 @pytest.mark.slow  # tests/pipeline/test_carrying.py has the rule itself
 def test_a_launch_starts_another_ray_where_its_own_has_died(launch, straight, tmp_path):
     hit = launch(tmp_path / "small", **LONG)
@@ -109,6 +112,7 @@ def test_a_damaged_snapshot_that_was_removed_is_made_and_measured_anew(launch, t
     assert sorted(keys(pipeline.load(again.out))) == sorted(planned_keys(again.store))
 
 
+@pytest.mark.xdist_group("straight")
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGINT, signal.SIGHUP))]
 )
@@ -136,6 +140,7 @@ def test_an_interrupt_leaves_a_resumable_study_and_no_run_marked_as_running(laun
     assert [run.info.status for run in runs] == ["FINISHED"]
 
 
+@pytest.mark.xdist_group("straight")
 @pytest.mark.slow
 def test_killing_the_whole_launch_loses_nothing_that_was_stored(launch, straight, tmp_path):
     hit = launch(tmp_path / "small", "--offline", **LONG)
@@ -171,6 +176,7 @@ def test_probes_slower_than_training_do_not_hold_it_up(launch, tmp_path):
     assert slow.store.outcomes()[the_run(slow)]["ended_at"] < frame["recorded_at"].median()
 
 
+@pytest.mark.xdist_group("undisturbed")
 def test_two_workers_train_as_one_does(launch, tmp_path, undisturbed):
     """The same global batches, DDP on two gloo workers: equal to float tolerance."""
     pair = launch(tmp_path / "small", "--offline", resources={"train": {"workers": 2}})

@@ -20,7 +20,7 @@ from tangentscope.pipeline.store.snapshots import read_snapshot
 from tangentscope.pipeline.tracking.study_report import REPORTS
 from tangentscope.pipeline.tracking.tracker import TRAININGS
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("undisturbed")]
 
 ISSUED = "study run task model seed step epoch split outputs variable value stderr draws probe_seconds lag_seconds"
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,10 +116,21 @@ TINY = ("train.epochs=0.01", "train.batch_size=4", "probes.kernel.draws=2", "pro
 PLAYED_TINY = ("train.iterations=1", "train.batch_size=256", "train.evaluate_games=1", *TINY[2:])
 
 
+def of_each_kind(runs: list[Run]) -> list[Run]:
+    """One run of each architecture."""
+    return list({type(run.model): run for run in runs}.values())
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [pytest.param(of_each_kind, id="of each kind"), pytest.param(by_network, id="all", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(("name", "scale"), TRAINED)
-def test_every_network_of_a_small_study_trains_and_is_measured(name: str, scale: str | None, data_dir: Path):
+def test_every_network_of_a_small_study_trains_and_is_measured(
+    name: str, scale: str | None, chosen: Callable[[list[Run]], list[Run]], data_dir: Path
+):
     torch.set_num_threads(1)
-    for run in by_network(runs_of(name, scale, data_dir, *TINY)):
+    for run in chosen(runs_of(name, scale, data_dir, *TINY)):
         few = replace(run.data, train=first(run.data.train), test=first(run.data.test))
         module, costs = train(training_of(run.record()), few, None)
         assert costs.steps == run.steps == 1
