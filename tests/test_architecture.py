@@ -115,7 +115,7 @@ def layers(root: Path) -> str:
 
 
 def environment(root: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(root)}
+    return {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "200"}
 
 
 RULES = {

@@ -16,7 +16,7 @@ def again():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 again()
 before = again()
-pages.keep_freed()
+memory.keep_freed()
 again()
 print(before, again())
 """
