@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tangentscope.pipeline.driver.attach.attach import attach
-    from tangentscope.pipeline.store.reader import load
+    from tangentscope.pipeline.driver.load import load
 
 __all__ = ["attach", "load"]
 
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
 
         return attach
     if name == "load":
-        from tangentscope.pipeline.store.reader import load
+        from tangentscope.pipeline.driver.load import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

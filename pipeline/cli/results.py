@@ -62,6 +62,19 @@ def report(
         say(storage.path(name))
 
 
+def compare(
+    *paths: Annotated[str, Parameter(help="Results of two studies or more.")],
+    out: Annotated[str, Parameter(help="Where the page is written: a directory or storage URI.")] = "comparison",
+) -> None:
+    """Overlay studies on one page: a colour a study, what differs, and values at the end with intervals."""
+    from tangentscope.pipeline.report.compare import compare as overlay
+    from tangentscope.pipeline.store.files import Storage
+
+    to = Storage.at(out)
+    for name in overlay([Storage.at(path) for path in paths], to):
+        say(to.path(name))
+
+
 def sync(path: str) -> None:
     """Upload to MLflow what it does not have of a study."""
     from tangentscope.pipeline.driver.finish import sync as send
@@ -81,12 +94,12 @@ def export(
     path: str,
     *,
     to: Annotated[Path, Parameter(help="FILE.parquet or FILE.csv")],
-    table: Literal["measurements", "history", "spectra", "profiles", "snapshots"] = "measurements",
+    table: Literal["measurements", "history", "spectra", "profiles", "snapshots", "derived"] = "measurements",
 ) -> None:
     """Write one of a study's tables to a file, one row a measurement; in a CSV file lists of numbers are JSON."""
     import warnings
 
-    from tangentscope.pipeline.store.reader import load
+    from tangentscope.pipeline.driver.load import load
 
     writers = {".parquet": lambda frame: frame.to_parquet(to), ".csv": lambda frame: _write_csv(frame, to)}
     if to.suffix not in writers:
@@ -161,4 +174,4 @@ def say(text: str) -> None:
     console.print(redacted(text), markup=False, highlight=False)
 
 
-COMMANDS = (gc, status, report, sync, export, ls, doctor, cite)
+COMMANDS = (gc, status, report, compare, sync, export, ls, doctor, cite)

@@ -51,7 +51,7 @@ def _places(storage: Storage, out: str, ended: Ended) -> list[str]:
     ]
     if storage.local is not None:
         lines.append(f"open the report:  python -m webbrowser {shlex.quote((storage.local / layout.REPORT).as_uri())}")
-    code = f"import pipeline; print(pipeline.load({json.dumps(out)}))"
+    code = f"import tangentscope; print(tangentscope.load({json.dumps(out)}))"
     lines.append(f"load the table:   python -c {shlex.quote(code)}")
     if ended.tracking_uri is not None and ended.experiment is not None:
         lines += _mlflow(ended.tracking_uri, ended.experiment)

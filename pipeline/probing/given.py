@@ -1,4 +1,4 @@
-"""Data points as a user of :func:`pipeline.attach` has them: structures of tensors or arrays, data sets, graphs."""
+"""Data points as a user of :func:`tangentscope.attach` has them: structures of tensors or arrays, data sets, graphs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

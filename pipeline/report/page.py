@@ -2,24 +2,29 @@
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tangentscope.pipeline.report import formatting, summaries
-from tangentscope.pipeline.report.claims import CLAIMS, FEWEST_SEEDS, Finding
+from tangentscope.pipeline.report.claims import FEWEST_SEEDS
+from tangentscope.pipeline.report.claims.decided import decide
+from tangentscope.pipeline.report.derived import rows as derived_rows
+from tangentscope.pipeline.report.derived.told import told
 from tangentscope.pipeline.report.ends import values_at_end
 from tangentscope.pipeline.report.figures import FIGURES, FULL_WIDTH, Drawing, render
+from tangentscope.pipeline.report.methods import methods
 from tangentscope.pipeline.report.view import SPLITS, View
 from tangentscope.pipeline.store import layout
 from tangentscope.pipeline.store.files import Storage
 
-_Made = TypeVar("_Made")
 _RUNS_FILE = "runs.csv"
 MOST_ROWS = 200  # of a table on the page; what is longer nobody reads, and a browser shows slowly
 _LARGEST_SVG = 600_000  # bytes; a curve of very many points is lighter as pixels
+_ALL_SVG = 5_000_000  # bytes of a page's figures; what comes after them is shown as pixels
+_ALIKE = ("curves", "running_average")  # show the same variables: one does for a claim that the other would show
 
 
 def write_report(storage: Storage, options: Mapping[str, Any] | None = None) -> list[str]:
@@ -39,15 +44,17 @@ def write_report(storage: Storage, options: Mapping[str, Any] | None = None) -> 
     """
     view = View(storage, options)
     drawings, notes = _drawings(view)
-    names, images = [], []
+    names, images, room = [], [], _ALL_SVG
     for drawing in drawings:
         files = render(drawing.figure)
+        fits = len(files["svg"]) <= min(room, _LARGEST_SVG)
+        room -= len(files["svg"]) * fits
         for kind in ("png", "pdf"):
             names.append(f"figures/{drawing.name}.{kind}")
             storage.write(names[-1], files[kind])
         # All figures at one scale: text has one size on the page.
         width = drawing.figure.get_figwidth() / FULL_WIDTH
-        images.append({"drawing": drawing, "uri": _data_uri(files), "width": width})
+        images.append({"drawing": drawing, "uri": _data_uri(files, fits), "width": width})
     storage.write(layout.REPORT, _page(view, images, notes).encode())
     if len(view.runs) > MOST_ROWS:
         names.append(_RUNS_FILE)
@@ -68,34 +75,33 @@ def _remove_stale(storage: Storage, names: Container[str]) -> None:
 def _drawings(view: View) -> tuple[list[Drawing], list[str]]:
     """The figures the study asks for (all there are by default), and a note for each that cannot be drawn."""
     asked = view.options.get("figures") or list(FIGURES)
-    return _made(view, asked, FIGURES, "Figure", "not drawn: none of its variables has been measured")
-
-
-def _findings(view: View) -> tuple[list[Finding], list[str]]:
-    """What came of the claims the study asks for, and a note for each that cannot be looked at."""
-    asked = view.options.get("claims") or []
-    return _made(view, asked, CLAIMS, "Claim", "not looked at: nothing that it speaks of has been measured")
-
-
-def _made(
-    view: View, names: Iterable[str], table: Mapping[str, Callable[[View], list[_Made]]], what: str, missing: str
-) -> tuple[list[_Made], list[str]]:
-    """What the functions of these names in a table make of a study, and a note for each that makes nothing."""
-    made: list[_Made] = []
+    made: list[Drawing] = []
     notes = []
-    for name in names:
-        if name not in table:
-            notes.append(f'{what} "{name}" is not known to this version; known: {", ".join(table)}.')
-        elif found := table[name](view):
+    for name in asked:
+        if name not in FIGURES:
+            notes.append(f'Figure "{name}" is not known to this version; known: {", ".join(FIGURES)}.')
+        elif found := FIGURES[name](view):
             made += found
         else:
-            notes.append(f'{what} "{name}" is {missing}.')
+            notes.append(f'Figure "{name}" is not drawn: none of its variables has been measured.')
     return made, notes
 
 
-def _data_uri(files: dict[str, bytes]) -> str:
-    kind, media = ("svg", "image/svg+xml") if len(files["svg"]) <= _LARGEST_SVG else ("png", "image/png")
+def _data_uri(files: dict[str, bytes], vectors: bool) -> str:
+    kind, media = ("svg", "image/svg+xml") if vectors else ("png", "image/png")
     return f"data:{media};base64,{base64.b64encode(files[kind]).decode()}"
+
+
+def _shown_in(images: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The number of the first figure of each kind."""
+    numbers_by_kind: dict[str, int] = {}
+    for place, image in enumerate(images, 1):
+        kind = max((name for name in FIGURES if image["drawing"].name.startswith(name)), key=len)
+        numbers_by_kind.setdefault(kind, place)
+    for kind, other in (_ALIKE, _ALIKE[::-1]):
+        if other in numbers_by_kind:
+            numbers_by_kind.setdefault(kind, numbers_by_kind[other])
+    return numbers_by_kind
 
 
 def _page(view: View, images: list[dict[str, Any]], notes: list[str]) -> str:
@@ -108,12 +114,15 @@ def _page(view: View, images: list[dict[str, Any]], notes: list[str]) -> str:
     )
     environment.filters.update(formatting.FILTERS)
     rows = summaries.run_rows(view)
-    findings, claim_notes = _findings(view)
+    claims, claim_notes = decide(view, view.options.get("claims") or [])
     return environment.get_template("report.html").render(
         view=view,
         images=images,
         notes=notes,
-        findings=findings,
+        claims=claims,
+        shown_in=_shown_in(images),
+        derived=told(derived_rows(view)),
+        methods=methods(view),
         claim_notes=claim_notes,
         fewest_seeds=FEWEST_SEEDS,
         rows=rows,

@@ -1,10 +1,8 @@
 """Reading a study: every table with one row a key, superseded trajectories left out, the varied fields joined."""
 
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -268,24 +266,3 @@ def _one_kind(values: list[Any]) -> list[Any]:
         if all(isinstance(value, kind) and (kind is bool or type(value) is not bool) for value in present):
             return values
     return [json.dumps(value) for value in values]
-
-
-def load(path: str | Path, table: str = "measurements") -> pd.DataFrame:
-    """A study's table as a DataFrame, whether the study has ended or is still going on.
-
-    Args:
-        path: The study's output directory or storage URI.
-        table: ``measurements``, ``history``, ``spectra``, ``profiles`` or ``snapshots``.
-
-    Raises:
-        UserError: No study at `path`, or no such table.
-
-    Warns:
-        UserWarning: Rows are missing, since a file that had them is missing, damaged or of something else.
-    """
-    if table not in tables.SCHEMAS:
-        raise UserError(f'table "{table}" unknown; allowed: {", ".join(tables.SCHEMAS)}')
-    parts = Store(Storage.at(path)).table(table)
-    for fault in parts.faults:
-        warnings.warn(f"{path}: {fault}: not among these rows", stacklevel=2)
-    return parts.frame

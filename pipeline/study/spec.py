@@ -77,7 +77,7 @@ class Report(Strict):
     def _claims_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         from tangentscope.pipeline.report.claims import CLAIMS
 
-        return _all_in(CLAIMS, names, "claim")
+        return _once(_all_in(CLAIMS, names, "claim"))
 
 
 class Study(Strict):
@@ -168,7 +168,12 @@ def parse_study(text: str, source: str, overrides: tuple[str, ...] = (), scale: 
             _put(data, key, load(value), source)
         except YamlError as error:
             raise UserError(f'override "{override}": the value is no YAML{error}') from None
-    return validate(Study, data, "", source)
+    study = validate(Study, data, "", source)
+    if study.report.claims:
+        from tangentscope.pipeline.study.claimed import check_claims  # loads what reports are made with
+
+        check_claims(study, source)
+    return study
 
 
 def _scale(scales: Any, name: str, source: str) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from tangentscope.probes.variables.dynamics.kinetic_energy import VARIABLE as ki
 from tangentscope.probes.variables.dynamics.kinetic_energy_bound import VARIABLE as kinetic_energy_bound
 from tangentscope.probes.variables.dynamics.loss_rate_shares import VARIABLE as loss_rate_shares
 from tangentscope.probes.variables.dynamics.mode_coupling import VARIABLE as mode_coupling
+from tangentscope.probes.variables.dynamics.new_point_step_outputs import VARIABLE as new_point_step_outputs
+from tangentscope.probes.variables.dynamics.new_point_step_parameters import VARIABLE as new_point_step_parameters
 from tangentscope.probes.variables.dynamics.projection_factors import VARIABLE as projection_factors
 from tangentscope.probes.variables.dynamics.sharpness import VARIABLE as sharpness
 from tangentscope.probes.variables.dynamics.spectral_position import VARIABLE as spectral_position

@@ -197,3 +197,31 @@ def class_pairs(classes: Int64[Tensor, " N"]) -> tuple[Tensor, Tensor]:
     """Masks [N, N] of the ordered pairs of two different points of one class, and of two classes."""
     same = classes[:, None] == classes[None, :]
     return same & ~torch.eye(len(classes), dtype=torch.bool, device=classes.device), ~same
+
+
+_UNIT = 1e-6  # by how much probabilities that were taken in float32 may miss a sum of 1
+_EPSILON = 2.0**-52  # of 1 − r a smaller probability cannot be told
+
+
+def new_point_residual(residual: Float64[Tensor, "N O"], classes: Int64[Tensor, " N"]) -> Float64[Tensor, "N O"]:
+    """r = p − q of each point under a made-up target q, at which the cross-entropy is ln C whatever the network.
+
+    q mixes the network's likeliest and least likely of C classes. One has a probability p of 1/C or more and the other
+    of 1/C or less, so that there is such a mixture for every p: −Σ_c q_c ln p_c = ln C. Without a loss to equal
+    (p = 1/C everywhere) q is the least likely class. NaN with a single output, which has no classes.
+
+    Raises:
+        ValueError: residuals of another loss: those of a cross-entropy are p − y with y = 1 for a point's own class.
+    """
+    count = residual.shape[1]
+    if count < 2 or not bool(torch.isfinite(residual).all()):
+        return torch.full_like(residual, torch.nan)
+    own = torch.zeros_like(residual).scatter_(1, classes[:, None], 1.0)
+    p = torch.where(own > 0, (residual + own).clamp(min=_EPSILON), residual)
+    if bool((p < -_UNIT).any()) or bool(((p.sum(1) - 1).abs() > _UNIT).any()):
+        raise ValueError("a step at equal loss is defined for the cross-entropy of classes: leave it out for this loss")
+    losses = -p.clamp(min=torch.finfo(p.dtype).tiny).log()
+    (least, likeliest), (most, unlikeliest) = losses.min(1), losses.max(1)
+    share = torch.where(most > least, (math.log(count) - least) / (most - least), 1.0).clamp(0, 1)
+    q = torch.zeros_like(p).scatter_add_(1, likeliest[:, None], (1 - share)[:, None])
+    return p - q.scatter_add_(1, unlikeliest[:, None], share[:, None])

@@ -57,6 +57,7 @@ NEEDS: dict[str, Callable[..., Any]] = {
     "motion": q.motion,
     "loss_rate": q.loss_rate,
     "class_means": q.class_means,
+    "new_point_residual": q.new_point_residual,
 }
 
 TREATMENTS = ("full", "traced", "summed")

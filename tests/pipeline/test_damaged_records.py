@@ -11,11 +11,12 @@ from study_on_disk import outcome, write_plan, write_study
 
 from tangentscope.pipeline.cli import progress
 from tangentscope.pipeline.driver.free import free
+from tangentscope.pipeline.driver.load import load
 from tangentscope.pipeline.driver.probe import read as read_further
 from tangentscope.pipeline.report import write_report
 from tangentscope.pipeline.store import launch, layout, records
 from tangentscope.pipeline.store.files import Storage
-from tangentscope.pipeline.store.reader import Store, load
+from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.errors import UserError
 from tangentscope.pipeline.training.attempts import begin
 

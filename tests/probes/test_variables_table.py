@@ -28,11 +28,20 @@ FULL_ONLY = {
     "sharpness",
     "class_within_other",
     "class_between_other",
+    "new_point_step_parameters",
+    "new_point_step_outputs",
 }
 # Powers of c with which a variable grows when all kernels are multiplied by c; those not named do not change.
 POWERS = dict.fromkeys(("trace", "trace_per_entry", "largest_eigenvalue", "eigenvalues_leading", "sharpness"), 1)
 POWERS |= dict.fromkeys((name for name in VARIABLES if name.startswith("class_") and "block" not in name), 1)
-POWERS |= {"projection_factors": 1, "kinetic_energy": 2, "kinetic_energies": 2, "kinetic_energy_bound": 2}
+POWERS |= {
+    "new_point_step_parameters": 0.5,
+    "new_point_step_outputs": 1,
+    "projection_factors": 1,
+    "kinetic_energy": 2,
+    "kinetic_energies": 2,
+    "kinetic_energy_bound": 2,
+}
 
 
 def defined_for(outputs: str) -> list[str]:
@@ -168,7 +177,8 @@ def test_with_one_output_all_treatments_are_full(outputs: str):
     found = collective_variables(kernel, VARIABLES, **given | {"outputs": outputs})
     assert_same(found, collective_variables(kernel, VARIABLES, **given), rel=1e-14)
     undefined = {name for name, value in found.items() if np.isnan(value).all()}
-    assert undefined == {"class_within_other", "class_between_other", "kernel_regression_accuracy"}
+    of_classes = {"new_point_step_parameters", "new_point_step_outputs"}
+    assert undefined == {"class_within_other", "class_between_other", "kernel_regression_accuracy", *of_classes}
 
 
 @pytest.mark.parametrize("outputs", ["traced", "summed"])

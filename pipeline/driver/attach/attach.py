@@ -1,6 +1,6 @@
 """A training loop of the user's own, watched: its snapshots go to the same probers, tables, report and MLflow.
 
->>> with pipeline.attach(model, "results/mine", steps=1000, train=(x, y)) as watch:  # doctest: +SKIP
+>>> with tangentscope.attach(model, "results/mine", steps=1000, train=(x, y)) as watch:  # doctest: +SKIP
 ...     for step, (inputs, targets) in enumerate(batches):
 ...         watch(step)  # before update number `step`: a copy, where the schedule asks for one
 ...         train_one_step(model, inputs, targets)

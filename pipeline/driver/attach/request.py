@@ -1,4 +1,4 @@
-"""What is asked of :func:`pipeline.attach`, checked before anything begins."""
+"""What is asked of :func:`tangentscope.attach`, checked before anything begins."""
 
 import dataclasses
 import json

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 
 from tangentscope.pipeline.report.view import column
 
 # What a caption says of the ways of drawing that were used.
-MEAN = "Lines: mean over seeds; bands: ± one standard error over seeds."
+MEAN = "Lines: mean over seeds; bands: ± one standard error over seeds; faint: single seeds."
 SEEDS = "Thin lines: single seeds, where fewer than three have a value or not all of them have."
 DRAWS = "Bands: ± one standard error over draws of the probe points."
 
@@ -63,6 +64,7 @@ def draw(panel: Axes, curves: Curves, colour: Any) -> set[str]:
         mean = np.where(complete, values.mean(axis=1), np.nan)
         panel.plot(x, mean, color=colour, **dots)
         _band(panel, x, mean, values.std(axis=1, ddof=1) / np.sqrt(seeds), colour)
+        _faint(panel, x, np.where(complete[:, None], values, np.nan), colour)
         used.add(MEAN)
     if np.isfinite(values[~complete]).any():
         beside = ~complete
@@ -79,6 +81,13 @@ def spans_a_decade(curves: Iterable[Curves]) -> bool:
     values = np.concatenate([np.empty(0), *(group.values.ravel() for group in curves)])
     values = values[np.isfinite(values)]
     return values.size > 0 and values.min() > 0 and values.max() > 10 * values.min()
+
+
+def _faint(panel: Axes, x: np.ndarray, values: np.ndarray, colour: Any) -> None:
+    """Single seeds behind their mean: one collection, which is lighter than as many lines."""
+    traces = [np.column_stack([x, seed]) for seed in values.T]
+    panel.add_collection(LineCollection(traces, colors=[colour], linewidths=0.4, alpha=0.3, zorder=1.5))
+    panel.autoscale_view()
 
 
 def _band(panel: Axes, x: np.ndarray, centre: np.ndarray, half: np.ndarray, colour: Any) -> None:

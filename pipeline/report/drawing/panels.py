@@ -60,7 +60,7 @@ def draw_panels(view: View, name: str, title: str, what: str, columns: Sequence[
         notes = [note for note in (MEAN, DRAWS, SEEDS) if note in used]
         if len(there) > _MOST:
             notes.append(f"Shown: the first {_MOST} of {len(there)} combinations; the tables hold all.")
-        caption = " ".join([what, _setting(view, facet), *notes])
+        caption = " ".join([what, setting(view, facet), *notes])
         heading = ", ".join([title, *(part.replace("=", " = ", 1) for part in facet.parts)])
         drawings.append(Drawing(file_name("-".join([name, *facet.parts]), taken), heading, caption, figure))
     return drawings
@@ -108,11 +108,12 @@ def _draw(view: View, facet: Facet, panels: _Panels, palette: dict[str, Any]) ->
     if view.log_x:
         log_x(axes.flat, [curves.x for own in panels.values() for curves in own.values()])
     figure.align_ylabels()
-    _legend(figure, view, facet, palette)
+    legend(figure, view, facet, palette)
     return figure, used
 
 
-def _legend(figure: Figure, view: View, facet: Facet, palette: dict[str, Any]) -> None:
+def legend(figure: Figure, view: View, facet: Facet, palette: dict[str, Any]) -> None:
+    """The colours of a figure below it, if there are several."""
     labels = [label for label in palette if label in facet.groups]
     if facet.field is None or len(palette) < 2 or not labels:
         return
@@ -126,7 +127,8 @@ def _legend(figure: Figure, view: View, facet: Facet, palette: dict[str, Any]) -
     figure.legend(handles=handles, title=title, loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _setting(view: View, facet: Facet) -> str:
+def setting(view: View, facet: Facet) -> str:
+    """Study, seeds and kernel of a figure, for its caption."""
     seeds = len({run["seed"] for run in facet.runs})
     by = f" Colour: {view.short(facet.field)}." if facet.field else ""
     fixed = f" At {', '.join(facet.parts)}." if facet.parts else ""

@@ -8,10 +8,14 @@ from tangentscope.pipeline.report.figures.curves import curves
 from tangentscope.pipeline.report.figures.effective_rank import effective_rank
 from tangentscope.pipeline.report.figures.heat_maps import heat_maps
 from tangentscope.pipeline.report.figures.layer_traces import layer_traces
+from tangentscope.pipeline.report.figures.new_points import new_points
 from tangentscope.pipeline.report.figures.onset import onset
+from tangentscope.pipeline.report.figures.phase_portrait import phase_portrait
 from tangentscope.pipeline.report.figures.reconstructions import reconstructions
 from tangentscope.pipeline.report.figures.reward import reward
 from tangentscope.pipeline.report.figures.running_average import running_average
+from tangentscope.pipeline.report.figures.spectrum import spectrum
+from tangentscope.pipeline.report.figures.stacked_traces import stacked_traces
 from tangentscope.pipeline.report.view import View
 
 # Every figure that is imported above, by its name.

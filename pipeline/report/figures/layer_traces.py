@@ -24,7 +24,7 @@ def layer_traces(view: View) -> list[Drawing]:
     kernels = view.kernels("layer_traces")
     for kernel in kernels:
         for parts, runs in [*view.networks.items()][:_MOST]:
-            found = {split: _traces(view, runs, split, kernel) for split in SPLITS}
+            found = {split: traces_by_layer(view, runs, split, kernel) for split in SPLITS}
             found = {split: traces for split, traces in found.items() if len(traces)}
             layers = runs[0].get("layers", [])
             if not found or any(traces.shape[1] != len(layers) for traces in found.values()):
@@ -34,11 +34,11 @@ def layer_traces(view: View) -> list[Drawing]:
             told = [part.replace("=", " = ", 1) for part in parts] + [str(kernel)] * (len(kernels) > 1)
             heading = ", ".join(["Traces by layer", *told])
             name = file_name("-".join(["layer_traces", *parts]), taken)
-            drawings.append(Drawing(name, heading, _caption(view, runs, kernel), figure))
+            drawings.append(Drawing(name, heading, caption(view, runs, kernel), figure))
     return drawings
 
 
-def _traces(view: View, runs: list[dict[str, Any]], split: str, kernel: Kernel) -> pd.DataFrame:
+def traces_by_layer(view: View, runs: list[dict[str, Any]], split: str, kernel: Kernel) -> pd.DataFrame:
     """Means over draws, then over seeds; a row a step, by its x, a column by layer. NaN in any of them stays NaN."""
     rows = view.profile(runs, split, "layer_traces", kernel)
     if not len(rows):
@@ -82,7 +82,8 @@ def _draw(view: View, found: dict[str, pd.DataFrame], layers: list[str]) -> Figu
     return figure
 
 
-def _caption(view: View, runs: list[dict[str, Any]], kernel: Kernel) -> str:
+def caption(view: View, runs: list[dict[str, Any]], kernel: Kernel) -> str:
+    """What figures of traces by layer are of."""
     seeds = len(runs)
     means = "; mean over them and over draws" if seeds > 1 else "; mean over draws" if kernel.draws > 1 else ""
     what = "Trace of each layer's part of the tangent kernel, Θ = Σ Θ_l (CV eq. 10 by layer), and its share."

@@ -1,0 +1,42 @@
+"""What follows from what was measured: a table that is computed from the store whenever it is read."""
+
+from dataclasses import asdict
+
+import pandas as pd
+
+from tangentscope.pipeline.report.derived.networks import WINDOW, adaptation, least_widths, over_seeds
+from tangentscope.pipeline.report.derived.rows import COLUMNS, Row
+from tangentscope.pipeline.report.derived.runs import AT_LEAST_LOSS, of_run
+from tangentscope.pipeline.report.summaries import results_on, state
+from tangentscope.pipeline.report.view import View
+
+__all__ = ["AT_LEAST_LOSS", "WINDOW", "Row", "derived", "rows"]
+
+
+def rows(view: View) -> list[Row]:
+    """Of every finished run, then of every network over its finished runs, then of all networks.
+
+    On the split and kernel that the report's table of runs is about; empty where neither entropy nor trace is measured.
+    """
+    way = results_on(view)
+    if way is None:
+        return []
+    of_runs: list[Row] = []
+    of_networks: list[Row] = []
+    for parts, runs in view.networks.items():
+        network = ", ".join(parts)
+        finished = [run for run in runs if state(view, run["run"]) == "finished"]
+        ours = [row for run in finished for row in of_run(view, run, network, *way)]
+        of_runs += ours
+        of_networks += [*over_seeds(ours, network), *adaptation(view, finished, network, *way)]
+    regimes = {str(row.run): row.text for row in of_runs if row.quantity == "regime"}
+    return [*of_runs, *of_networks, *least_widths(view, regimes)]
+
+
+def derived(view: View) -> pd.DataFrame:
+    """The rows as a table: a row a quantity; of runs those with a `run`, else of networks over their seeds."""
+    way = results_on(view)
+    frame = pd.DataFrame([asdict(row) for row in rows(view)], columns=[*asdict(Row("", ""))])
+    told = {"study": view.name, "split": way[0] if way else None, "kernel": str(way[1]) if way else None}
+    frame = frame.astype({"seed": "Int64"}).assign(**told)
+    return pd.DataFrame(frame[[*COLUMNS]])
