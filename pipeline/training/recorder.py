@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.checkpoints import seal_checkpoint
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
@@ -83,7 +83,7 @@ class Recorder:
         self.copy_seconds: list[float] = []  # that training waited for each snapshot's copy
         self.wait_seconds = 0.0
         self._notify, self._tell, self._keeps_earlier = notify, tell, keeps_earlier
-        self._earlier = {name.step: name for name in layout.current_snapshots(launch.storage, run)}
+        self._earlier = {name.step: name for name in run_files.current_snapshots(launch.storage, run)}
         self._agreed_until = resumed_at
         self._free: queue.SimpleQueue[SnapshotBuffer] = queue.SimpleQueue()
         self._latest: tuple[int, str] | None = None  # step and checksum of the snapshot published last
@@ -212,7 +212,7 @@ class Recorder:
                 now = time.monotonic()
                 if now - looked > 1.0:
                     self.launch.check()
-                    self.stopping = self.stopping or self.launch.stopping or storage.exists(layout.stop(self.run))
+                    self.stopping = self.stopping or self.launch.stopping or storage.exists(run_files.stop(self.run))
                     looked = now
                 if now - flushed > tables.flush_interval(now - begun):
                     self._flush()
@@ -247,11 +247,10 @@ class Recorder:
                     raise Differs(f"from step {step} on this training is another than the one recorded here before")
                 line = f"from step {step} on this training is another than before, and takes its place"
                 self._tell(line, "differs")
-                record = {"after_step": self._agreed_until}
-                self.launch.storage.write_json(f"runs/{self.run}/replays/{self.attempt:04d}.json", record)
+                run_files.leave_trajectory(self.launch.storage, self.run, self.attempt, self._agreed_until)
                 self._earlier = {}
             data = seal_snapshot(self.run, name, buffer.tensors, {**about, "taken_at": cost["taken_at"]})
-            self.launch.storage.write(layout.snapshot(self.run, name), data)
+            self.launch.storage.write(run_files.snapshot(self.run, name), data)
         if earlier is not None and earlier.checksum == name.checksum:
             self._agreed_until = max(self._agreed_until, step)
         if self._latest is not None and self._latest[0] < step and self._latest[1] == name.checksum:
@@ -278,11 +277,11 @@ class Recorder:
         self._flush()
         self.launch.check()
         storage = self.launch.storage
-        kept = layout.checkpoint(self.run, step, self.attempt)
+        kept = run_files.checkpoint(self.run, step, self.attempt)
         data = io.BytesIO()
         torch.save(dict(state), data)
         storage.write(kept, seal_checkpoint(data.getvalue(), self.run, step))
         self.checkpointing = False
-        for file in storage.list(f"runs/{self.run}/checkpoints"):
-            if (old := f"runs/{self.run}/checkpoints/{file}") != kept:
-                storage.remove(old)
+        for file in run_files.checkpoints(storage, self.run):
+            if file != kept:
+                storage.remove(file)

@@ -11,7 +11,7 @@ from object_storage import object_store
 from study_on_disk import START, Row, measurement_rows, replay, small_plan, write_plan
 
 from tangentscope.pipeline.probing.ledger import Ledger
-from tangentscope.pipeline.store import layout, manifest, tables
+from tangentscope.pipeline.store import layout, manifest, run_files, tables
 from tangentscope.pipeline.store.failures import stands
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.reader import Store
@@ -66,11 +66,11 @@ def by_rows(storage: Storage, plan: Row) -> dict[str, tuple[int, int]]:
     found = {}
     for run in plan["runs"]:
         planned = {(s, p, v) for s, probes in wanted(plan, run).items() for p, names in probes.items() for v in names}
-        replayed = layout.replays(storage, run["run"])
+        replayed = run_files.replays(storage, run["run"])
         of_run = [
             row for row in rows if row["run"] == run["run"] and plan["versions"][row["variable"]] == row["version"]
         ]
-        of_run = [row for row in of_run if not layout.superseded(row["attempt"], row["step"], replayed)]
+        of_run = [row for row in of_run if not run_files.superseded(row["attempt"], row["step"], replayed)]
         places = {True: set(), False: set()}
         for row in of_run:
             if row["state"] == "measured" or stands(row, plan):

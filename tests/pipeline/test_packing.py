@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.system.errors import Fenced
@@ -86,7 +86,7 @@ def dealer(storage: Storage) -> Dealer:
 
 def ended(dealer: Dealer, *runs: str) -> None:
     for run in runs:
-        dealer.launch.storage.write_json(layout.outcome(run), {"state": "finished"})
+        dealer.launch.storage.write_json(run_files.outcome(run), {"state": "finished"})
 
 
 def test_groups_take_one_unit_after_another(dealer: Dealer) -> None:
@@ -142,4 +142,4 @@ def check_dealing(storage: Storage, happens: list[tuple[str, int]]) -> None:
     for group in (*held, 0):
         while unit := dealer.deal(group):
             ended(dealer, *unit)
-    assert all(storage.exists(layout.outcome(run)) for unit in UNITS for run in unit)
+    assert all(storage.exists(run_files.outcome(run)) for unit in UNITS for run in unit)

@@ -8,7 +8,7 @@ from study_on_disk import Row, checksum, measurement_rows, outcome, write_study
 
 from tangentscope.pipeline.cli import progress, summary
 from tangentscope.pipeline.driver.finish import Ended
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import claim
 from tangentscope.pipeline.store.layout import SnapshotName
@@ -45,11 +45,11 @@ def test_a_study_that_has_finished(finished: Study):
 
 def test_a_run_between_its_start_and_its_outcome(finished: Study):
     storage, plan = finished
-    storage.remove(layout.outcome(plan["runs"][0]["run"]))
+    storage.remove(run_files.outcome(plan["runs"][0]["run"]))
     assert by_name(storage)["width=3 seed=0"].state == "interrupted"
     with claim(storage):
         assert by_name(storage)["width=3 seed=0"].state == "running"
-    storage.write_json(layout.outcome(plan["runs"][0]["run"]), outcome("failed", "ValueError: NaN"))
+    storage.write_json(run_files.outcome(plan["runs"][0]["run"]), outcome("failed", "ValueError: NaN"))
     failed = by_name(storage)["width=3 seed=0"]
     assert (failed.state, failed.cause) == ("failed", "ValueError: NaN")
 
@@ -75,7 +75,7 @@ def test_a_trained_run_is_measured_until_all_planned_values_are_there(finished: 
 
 def test_the_table_shows_what_goes_on_first_and_counts_all(finished: Study, console: Console):
     storage, plan = finished
-    storage.write_json(layout.outcome(plan["runs"][1]["run"]), outcome("failed", "ValueError: NaN"))
+    storage.write_json(run_files.outcome(plan["runs"][1]["run"]), outcome("failed", "ValueError: NaN"))
     runs = progress.now(Store(storage))
     console.print(progress.table(runs, title="quickstart"))
     lines = text_of(console).splitlines()
@@ -94,13 +94,13 @@ def test_without_a_terminal_each_change_is_a_plain_line(finished: Study, console
     storage, plan = finished
     store = Store(storage)
     for run in plan["runs"]:
-        storage.remove(layout.outcome(run["run"]))
+        storage.remove(run_files.outcome(run["run"]))
     everything: dict[str, Any] = {"measured": {run["run"]: 24 for run in plan["runs"]}}
     with progress.shown(console) as watch:
         watch(store, {})
         watch(store, {})
-        storage.write_json(layout.outcome(plan["runs"][0]["run"]), outcome())
-        storage.write_json(layout.outcome(plan["runs"][1]["run"]), outcome("failed", "ValueError: [NaN]"))
+        storage.write_json(run_files.outcome(plan["runs"][0]["run"]), outcome())
+        storage.write_json(run_files.outcome(plan["runs"][1]["run"]), outcome("failed", "ValueError: [NaN]"))
         watch(store, everything)
     assert text_of(console).splitlines() == [
         "width=3 seed=0: running",
@@ -124,7 +124,7 @@ def test_the_snapshots_of_a_trajectory_that_was_left_are_not_counted(finished: S
     run = plan["runs"][0]["run"]
     storage.write_json(f"runs/{run}/replays/0002.json", {"after_step": 1})
     assert by_name(storage)["width=3 seed=0"].snapshots == 2
-    storage.write(layout.snapshot(run, SnapshotName(2, 2, checksum(2, 2))), b"")
+    storage.write(run_files.snapshot(run, SnapshotName(2, 2, checksum(2, 2))), b"")
     assert by_name(storage)["width=3 seed=0"].snapshots == 3
 
 

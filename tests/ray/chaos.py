@@ -8,7 +8,7 @@ import mlflow
 import psutil
 from long_study import started, the_run
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.tracking.tracker import TRAININGS
 
 ROUNDS = range(int(os.environ.get("CHAOS_ROUNDS", 5)))  # for each victim
@@ -21,7 +21,7 @@ def moment(number: int, victim: str, most: int) -> int:
 
 
 def snapshots(one) -> int:
-    return len(layout.current_snapshots(one.storage, the_run(one))) if started(one) else 0
+    return len(run_files.current_snapshots(one.storage, the_run(one))) if started(one) else 0
 
 
 def strike(one, number: int, victim: str) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from tangentscope import pipeline, probes
 from tangentscope.pipeline import attach
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import ask_to_stop
 from tangentscope.pipeline.store.points import read_points
@@ -57,7 +57,7 @@ def test_a_plain_loop_is_watched_and_may_fail_first(tmp_path: Path):
     done = train(out, 22)  # the same states as before, and on to the end
     assert (done.returncode, done.stderr) == (0, "")
     assert store.outcomes()[run["run"]]["state"] == "finished"
-    assert [name.step for name in layout.current_snapshots(store.storage, run["run"])] == [0, 5, 10, 15, 20, 22]
+    assert [name.step for name in run_files.current_snapshots(store.storage, run["run"])] == [0, 5, 10, 15, 20, 22]
     assert statuses(out) == ["FINISHED"]
     assert Store(store.storage).plan["retried"][run["run"]] > before, "what failed then is measured anew"
     frame = pipeline.load(out)

@@ -14,7 +14,7 @@ from processes import free_port, mlflow_server
 from small_study import keys, planned_keys
 
 from tangentscope import pipeline
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.tracking.study_report import REPORTS
 from tangentscope.pipeline.tracking.tracker import TRAININGS
 
@@ -30,7 +30,7 @@ def mlflow_runs(one) -> tuple[mlflow.MlflowClient, list]:
 
 def test_every_comparison_is_made_and_only_the_ends_are_kept(straight):
     run = straight.store.runs[0]
-    there = layout.current_snapshots(straight.storage, run["run"])
+    there = run_files.current_snapshots(straight.storage, run["run"])
     assert [name.step for name in there] == run["schedule"]
     assert [name.step for name in there if not name.freed] == [0, run["steps"]]
     frame = pipeline.load(straight.out)
@@ -61,7 +61,7 @@ def test_killing_a_training_worker_and_a_prober_loses_and_doubles_nothing(launch
     for prober in probers:
         prober.send_signal(signal.SIGKILL)
     trainer = psutil.Process(hit.storage.read_json(f"runs/{the_run(hit)}/attempts/0001.json")["pid"])
-    assert not hit.storage.exists(layout.outcome(the_run(hit)))  # it dies in the middle
+    assert not hit.storage.exists(run_files.outcome(the_run(hit)))  # it dies in the middle
     trainer.send_signal(signal.SIGKILL)
     hit.finish()
     second = hit.storage.read_json(f"runs/{the_run(hit)}/attempts/0002.json")
@@ -94,8 +94,8 @@ def test_a_damaged_snapshot_that_was_removed_is_made_and_measured_anew(launch, t
     hit = launch(tmp_path / "small", "--offline")
     hit.finish()
     run = hit.store.runs[0]
-    name = layout.current_snapshots(hit.storage, run["run"])[3]
-    file = hit.out / layout.snapshot(run["run"], name)
+    name = run_files.current_snapshots(hit.storage, run["run"])[3]
+    file = hit.out / run_files.snapshot(run["run"], name)
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     for part in tables.part_names(hit.storage, "measurements"):
         hit.storage.remove(part)
@@ -126,7 +126,7 @@ def test_an_interrupt_leaves_a_resumable_study_and_no_run_marked_as_running(laun
     _, runs = mlflow_runs(hit)
     assert [run.info.status for run in runs] == ["KILLED"]
     assert hit.storage.list(f"runs/{the_run(hit)}/checkpoints")
-    assert not hit.storage.exists(layout.outcome(the_run(hit)))
+    assert not hit.storage.exists(run_files.outcome(the_run(hit)))
 
     again = launch(tmp_path / "small", **LONG)
     again.finish()
@@ -162,7 +162,7 @@ def test_probes_slower_than_training_do_not_hold_it_up(launch, tmp_path):
         grid={"model.width": [16]},
         probes={"schedule": {"every": {"epochs": 1}}, "kernel": {"draws": 30, "size": 20}},
     )
-    slow.until(lambda: started(slow) and slow.storage.exists(layout.outcome(the_run(slow))))
+    slow.until(lambda: started(slow) and slow.storage.exists(run_files.outcome(the_run(slow))))
     measured = tables.read_parts(slow.storage, "measurements").frame["step"].nunique()
     assert measured < len(slow.store.runs[0]["schedule"]) / 2
     slow.finish()

@@ -14,7 +14,7 @@ from small_study import SMALL, keys, planned_keys
 
 from tangentscope import pipeline
 from tangentscope.models import MLP
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.points import read_points
 from tangentscope.pipeline.store.snapshots import read_snapshot
 from tangentscope.pipeline.tracking.study_report import REPORTS
@@ -40,7 +40,7 @@ def test_an_independent_float64_computation_gives_the_recorded_entropy_and_trace
     storage, store = undisturbed.storage, undisturbed.store
     frame = pipeline.load(undisturbed.out)
     run = next(run for run in store.runs if run["varied"]["model.width"] == 16)
-    for name in layout.current_snapshots(storage, run["run"])[::3]:
+    for name in run_files.current_snapshots(storage, run["run"])[::3]:
         state, _ = read_snapshot(storage, run["run"], name)
         model = MLP(width=16).build((1, 28, 28), 10).double()
         model.load_state_dict({key: value.double() for key, value in state.items()})

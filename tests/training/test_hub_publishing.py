@@ -14,7 +14,7 @@ from training_cases import RUN
 
 from tangentscope.pipeline.cluster.hub import Hub
 from tangentscope.pipeline.probing.ledger import TRIES
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.failures import FAILED
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
@@ -235,7 +235,7 @@ def test_a_storage_that_stays_full_ends_the_wait_with_its_reason(
 def test_a_storage_that_fails_once_ends_no_publishing(storage: GatedStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tangentscope.pipeline.cluster.hub._RESCAN_SECONDS", -1.0)
     monkeypatch.setattr("tangentscope.pipeline.store.tables.flush_interval", lambda elapsed: 0.0)
-    plain, asked = layout.current_snapshots, []
+    plain, asked = run_files.current_snapshots, []
 
     def current_snapshots(*where: Any) -> list[SnapshotName]:
         asked.append(where)

@@ -19,7 +19,7 @@ from tangentscope import models
 from tangentscope.models import Model
 from tangentscope.pipeline.probing.ledger import Job
 from tangentscope.pipeline.probing.measurer import Measurer
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import layout, run_files, tables
 from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.snapshots import read_snapshot
 from tangentscope.pipeline.system.errors import UserError
@@ -197,7 +197,7 @@ def test_a_damaged_or_freed_snapshot_is_not_measured(study_of) -> None:
     study = study_of("summed", 1)
     job = study.job()
     measurer = Measurer(study.storage, study.plan)
-    file = layout.snapshot(job.run, job.name)
+    file = run_files.snapshot(job.run, job.name)
     good = study.storage.read(file)
     study.storage.write(file, good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(UserError, match="checksum"):

@@ -10,7 +10,7 @@ from trained_study import Finished, finish
 from tangentscope.pipeline.report import write_report
 from tangentscope.pipeline.report.figures.reconstructions import reconstructions
 from tangentscope.pipeline.report.view import View
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.layout import Notice
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.errors import UserError
@@ -38,7 +38,7 @@ def test_pictures_are_of_the_stored_points_and_what_each_kept_snapshot_makes_of_
     [test] = [probe for probe in run.probes if probe.split == "test"]
     inputs = view.store.points(test.id)["inputs"]
     assert 4 <= len(inputs) <= 8
-    snapshots = layout.current_snapshots(done.storage, run.id)
+    snapshots = run_files.current_snapshots(done.storage, run.id)
     assert [name.step for name in snapshots] == [0, 3, 6]
     network = view.store.network(done.plan["runs"][0])
     z = torch.randn((len(inputs), 2), generator=torch.Generator().manual_seed(0))
@@ -61,8 +61,8 @@ def test_pictures_are_of_the_stored_points_and_what_each_kept_snapshot_makes_of_
 
 def test_freed_snapshots_are_passed_over_and_none_at_all_is_said(done: Finished):
     (run,) = done.runs
-    for count, name in enumerate(layout.current_snapshots(done.storage, run.id), start=1):
-        layout.bury(done.storage, Notice(run.id, name))
+    for count, name in enumerate(run_files.current_snapshots(done.storage, run.id), start=1):
+        run_files.bury(done.storage, Notice(run.id, name))
         [drawing] = reconstructions(View(done.storage))
         assert len(drawing.figure.axes[0].get_yticks()) == 1 + (3 - count)
     assert "No snapshot of this run is kept" in drawing.caption
