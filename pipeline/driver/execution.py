@@ -99,7 +99,7 @@ def _without_ray(work: Work, wait: Wait) -> Tracked | Exception | None:
     try:
         if not measured_here(work.launch, work.study.resources.probe, lambda status: wait(work, status)):
             return None
-        publish(work.store.storage, work.launch)
+        publish(work.store, work.launch)
         return track(work.store.storage, work.uri)
     except Exception as error:
         return error
@@ -135,7 +135,7 @@ def _do(k: int, works: Sequence[Work], data_dir: Path | None, wait: Wait) -> Tra
             work.placed.set()
             work.trained.set()
             crew.drain(lambda status: wait(work, status), lambda: all(other.trained.is_set() for other in works))
-        publish(work.store.storage, work.launch)
+        publish(work.store, work.launch)
         _check_all_ended(work, causes)
     except Lost:
         lost = True  # nobody is left to be sent home

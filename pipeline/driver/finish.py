@@ -32,13 +32,13 @@ class Ended:
     idle: bool = False  # nothing was missing
 
 
-def publish(storage: Storage, launch: Launch) -> None:
+def publish(store: Store, launch: Launch) -> None:
     """Compact the tables, write them whole, and make figures and report."""
     from tangentscope.pipeline.report import write_report
 
     launch.check()
-    Store(storage).publish(f"compact-{launch.epoch:06d}")
-    write_report(storage)
+    store.publish(f"compact-{launch.epoch:06d}")
+    write_report(store.storage)
 
 
 def track(storage: Storage, uri: str | None) -> tuple[str | None, str | None]:

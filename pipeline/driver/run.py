@@ -96,17 +96,18 @@ def run_studies(
                 ask(storage, order.study, runs, order.asked, begun)
             layout.identify(storage)
             told = [*_prepare(storage, launch, order.study, runs, command, begun, again, order.place)]
-            told += mend_tables(launch, Store(storage).plan)
-            before = Store(storage).outcomes()
+            store = Store(storage)
+            told += mend_tables(launch, store.plan)
+            before = store.outcomes()
             todo, unread, faults = _missing(storage, runs, again, training=order.asked is None)
             for line in (*told, *(f"{fault}; set aside" for fault in faults)):
                 tell(f"{order.study.name}: {line}")
             if again_trained := _retrained(runs, todo, before):
                 tell(f"{order.study.name}: {again_trained}")
-            works.append(Work(order.study, launch, Store(storage), todo, uri, claims[k].close))
+            works.append(Work(order.study, launch, store, todo, uri, claims[k].close))
             if not todo and not unread:
-                publish(storage, launch)
-                done[k] = replace(ended(Store(storage), begun, uri, *track(storage, uri)), idle=True)
+                publish(store, launch)
+                done[k] = replace(ended(store, begun, uri, *track(storage, uri)), idle=True)
                 claims[k].close()
 
         def wait(work: Work, status: HubStatus) -> None:
@@ -123,7 +124,7 @@ def run_studies(
             found = execute([works[k] for k in missing], data_dir, address, wait)
             for k, outcome in zip(missing, found, strict=True):
                 failed = isinstance(outcome, Exception)
-                done[k] = outcome if failed else ended(Store(works[k].store.storage), begun, works[k].uri, *outcome)
+                done[k] = outcome if failed else ended(works[k].store, begun, works[k].uri, *outcome)
         return [done[k] for k in range(len(works))]
 
 

@@ -18,6 +18,7 @@ from tangentscope.pipeline.store.failures import FAILED, stands
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
 from tangentscope.pipeline.store.plan import Keep, Plan
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.rows import Row, unmeasured_rows
 from tangentscope.pipeline.store.run_files import superseded
 from tangentscope.pipeline.store.tables import NOTHING
 
@@ -165,7 +166,7 @@ class Ledger:
             self._queue(*job.key)  # what it compares with may have come, or have been replaced, meanwhile
         return job
 
-    def give_back(self, ticket: int, cause: str, state: str = FAILED) -> list[dict[str, Any]]:
+    def give_back(self, ticket: int, cause: str, state: str = FAILED) -> list[Row]:
         """A prober failed or died: queue its job again, or after three tries the rows that say so, of this state."""
         _, job = self.in_hand.pop(ticket, ("", None))
         if job is None or self._at(*job.key).checksum != job.name.checksum:
@@ -175,7 +176,8 @@ class Ledger:
             self.waiting.setdefault(job.key, job)
             return []
         self.given_up.add((job.run, job.name))
-        rows = self._failed_rows(job, cause, state)
+        run = self.plan.run_of[job.run]
+        rows = unmeasured_rows(self.plan, run, job.name, job.wanted, cause, state)
         for row in rows:
             self._failed(row)
         return rows
@@ -295,16 +297,3 @@ class Ledger:
 
     def _ways_of(self, left: Mapping[str, tuple[str, ...]]) -> set[str]:
         return {way for variables in left.values() for v in variables for way in self._compares.get(v, ())}
-
-    def _failed_rows(self, job: Job, cause: str, state: str) -> list[dict[str, Any]]:
-        run, name = self.plan.run_of[job.run], job.name
-        rows = []
-        for probe, variables in job.wanted.items():
-            planned = self.plan.every_probe[probe]
-            about = {key: getattr(planned, key) for key in ("split", "outputs", "part", "draws", "size")}
-            for variable in variables:
-                row = {"run": job.run, "attempt": name.attempt, "step": name.step, "checksum": name.checksum}
-                row |= {"epoch": run.epoch(name.step), "probe": probe, "variable": variable, **about}
-                row |= {"version": self.plan.versions[variable], "state": state, "cause": cause}
-                rows.append(row | {"value": float("nan")})
-        return rows

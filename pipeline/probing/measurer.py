@@ -18,6 +18,7 @@ from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.plan import Plan
 from tangentscope.pipeline.store.planned import PlannedProbe, PlannedRun
 from tangentscope.pipeline.store.points import read_points
+from tangentscope.pipeline.store.rows import KernelAt, Row, measurement_row, profile_row, spectrum_row
 from tangentscope.pipeline.store.snapshots import FROZEN, load_state, plain_state, read_snapshot, shapes_of
 from tangentscope.pipeline.store.tables import Rows
 from tangentscope.pipeline.system.errors import UserError, one_line
@@ -25,7 +26,6 @@ from tangentscope.pipeline.system.memory import peak_memory
 from tangentscope.probes import VARIABLES, Measurement, measure
 
 _OF_THE_MACHINE = (MemoryError, torch.OutOfMemoryError)  # failures after which another try may do
-_OF_DRAW = ("run", "attempt", "step", "epoch", "checksum", "probe", "split", "outputs", "part")
 
 
 @dataclass
@@ -74,8 +74,9 @@ class Measurer:
         if len(causes) == len(job.wanted):
             raise next(iter(causes.values()))
         for probe, error in causes.items():
-            about = self._about(run, job, self.plan.every_probe[probe], float(metadata["taken_at"]), 0.0)
-            rows["measurements"] += [about | _failure(name, one_line(error)) for name in job.wanted[probe]]
+            failures = {name: _failure(name, one_line(error)) for name in job.wanted[probe]}
+            spent = self._spent(float(metadata["taken_at"]), 0.0)
+            rows["measurements"] += _measurements(run, job, self.plan.every_probe[probe], failures, spent)
         return rows
 
     def _of_probe(
@@ -106,33 +107,23 @@ class Measurer:
             memory_bytes=self.memory_bytes,
         )
         result, refused = _measured(measure_here, variables)
-        about = self._about(run, job, probe, taken_at, time.perf_counter() - begun)
-        of_draw = {key: about[key] for key in _OF_DRAW}
-        compared = {name: compared_with(self.plan.compares.get(name, ()), job.earlier) for name in variables}
+        spent = self._spent(taken_at, time.perf_counter() - begun)
         statistics = {
-            name: _failure(name, refused[name]) if name in refused else _statistics(result, name) for name in variables
+            name: (_failure(name, refused[name]) if name in refused else _statistics(result, name))
+            | {"compared_with": compared_with(self.plan.compares.get(name, ()), job.earlier)}
+            for name in variables
         }
+        at = _at(run, job, probe)
         return {
-            "measurements": [about | statistics[name] | {"compared_with": compared[name]} for name in variables],
-            "spectra": [
-                of_draw | {"draw": draw, "eigenvalues": values.tolist()}
-                for draw, values in enumerate(result.eigenvalues)
-            ],
+            "measurements": _measurements(run, job, probe, statistics, spent),
+            "spectra": [spectrum_row(at, draw, values.tolist()) for draw, values in enumerate(result.eigenvalues)],
             "profiles": [
-                of_draw
-                | {"draw": draw, "variable": name, "version": VARIABLES[name].version, "values": values.tolist()}
-                | {"recorded_at": about["recorded_at"]}
+                profile_row(at, draw, name, VARIABLES[name].version, values.tolist(), spent["recorded_at"])
                 for name, profile in result.profiles.items()
                 if name not in result.reasons
                 for draw, values in enumerate(profile)
             ],
         }
-
-    def _about(self, run: PlannedRun, job: Job, probe: PlannedProbe, taken_at: float, seconds: float) -> dict[str, Any]:
-        about = {"run": job.run, "attempt": job.name.attempt, "step": job.name.step}
-        about |= {"epoch": run.epoch(job.name.step), "checksum": job.name.checksum, "probe": probe.id}
-        about |= {"split": probe.split, "outputs": probe.outputs, "part": probe.part}
-        return about | {"draws": probe.draws, "size": probe.size, "probe_seconds": seconds} | self._when(taken_at)
 
     def load(self, run: PlannedRun, name: SnapshotName, role: str = "present") -> tuple[nn.Module, dict[str, str]]:
         """The network of a run with a snapshot's parameters and buffers, and the snapshot's metadata.
@@ -163,9 +154,25 @@ class Measurer:
             self._points[probe] = self.subject.inputs(points), points
         return self._points[probe]
 
-    def _when(self, taken_at: float) -> dict[str, Any]:
+    def _spent(self, taken_at: float, seconds: float) -> dict[str, Any]:
+        """What a probe's measuring took, as columns."""
         now = time.time()
-        return {"recorded_at": now, "lag_seconds": now - taken_at, "peak_memory": peak_memory()}
+        lag = now - taken_at
+        return {"recorded_at": now, "probe_seconds": seconds, "lag_seconds": lag, "peak_memory": peak_memory()}
+
+
+def _at(run: PlannedRun, job: Job, probe: PlannedProbe) -> KernelAt:
+    return KernelAt.of(run, probe, job.name.attempt, job.name.step, job.name.checksum)
+
+
+def _measurements(
+    run: PlannedRun, job: Job, probe: PlannedProbe, statistics: Mapping[str, dict[str, Any]], spent: dict[str, Any]
+) -> list[Row]:
+    """Rows of a probe's variables, whose own columns are in `statistics`."""
+    at = _at(run, job, probe)
+    return [
+        measurement_row(at, draws=probe.draws, size=probe.size, **columns, **spent) for columns in statistics.values()
+    ]
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], file: str) -> None:

@@ -22,6 +22,7 @@ from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.checkpoints import seal_checkpoint
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
+from tangentscope.pipeline.store.rows import At, Row, history_row, snapshot_row
 from tangentscope.pipeline.store.sealed import checksum
 from tangentscope.pipeline.store.snapshots import SnapshotBuffer, parameters_of, plain_state, seal_snapshot, shapes_of
 from tangentscope.pipeline.system.errors import UserError
@@ -94,7 +95,7 @@ class Recorder:
         self._copier = ThreadPoolExecutor(1, "copier")
         self._copying: _Copying | None = None
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._rows: dict[str, list[dict[str, Any]]] = {"history": [], "snapshots": []}
+        self._rows: dict[str, list[Row]] = {"history": [], "snapshots": []}
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._publish_all, name="recorder", daemon=True)
 
@@ -167,7 +168,7 @@ class Recorder:
     def row(self, step: int, split: str, variable: str, value: float) -> None:
         """Record one value of loss or score."""
         self._raise()
-        row = self._at(step) | {"split": split, "variable": variable, "value": value, "recorded_at": time.time()}
+        row = history_row(self._at(step), split, variable, value, time.time())
         self._work.put(lambda: self._rows["history"].append(row))
 
     def checkpoint(self, step: int, state: Mapping[str, Any]) -> None:
@@ -190,8 +191,8 @@ class Recorder:
         got, expected = present.get(first, "nothing"), self._shapes.get(first, "nothing")
         raise ShapesError(f"the network has changed its shape: {first}: got {got}, expected {expected} as at its start")
 
-    def _at(self, step: int) -> dict[str, Any]:
-        return {"run": self.run, "attempt": self.attempt, "step": step, "epoch": step / self.epoch_steps}
+    def _at(self, step: int) -> At:
+        return At(self.run, self.attempt, step, step / self.epoch_steps)
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -260,9 +261,8 @@ class Recorder:
         size = buffer.bytes
         self._free.put(buffer)
         written = time.perf_counter() - begun
-        self._rows["snapshots"].append(
-            self._at(step) | {"checksum": name.checksum, "bytes": size, "write_seconds": written} | cost
-        )
+        row = snapshot_row(self._at(step), name.checksum, size, write_seconds=written, **cost)
+        self._rows["snapshots"].append(row)
         self._notify(Notice(self.run, name))
 
     def _diverges(self, step: int, name: SnapshotName) -> bool:

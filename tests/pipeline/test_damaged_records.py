@@ -11,10 +11,10 @@ from study_on_disk import outcome, write_plan, write_study
 
 from tangentscope.pipeline.cli import progress
 from tangentscope.pipeline.driver.free import free
-from tangentscope.pipeline.driver.probe import read as read_further
 from tangentscope.pipeline.report import write_report
 from tangentscope.pipeline.store import launch, layout, records, run_files
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.further import requests
 from tangentscope.pipeline.store.reader import Store, load
 from tangentscope.pipeline.system.errors import UserError
 from tangentscope.pipeline.training.attempts import begin
@@ -140,7 +140,7 @@ OTHERS: dict[str, tuple[str, Callable[[Storage, str], object]]] = {
     "provenance": (layout.PROVENANCE, lambda storage, run: Store(storage).provenance()),
     "attempt": ("runs/{run}/attempts/0001.json", lambda storage, run: begin(launch.Launch(storage, 1), run)),
     "replay": ("runs/{run}/replays/0002.json", lambda storage, run: run_files.replays(storage, run)),
-    "asked": ("further/0123.json", lambda storage, run: read_further(storage)),
+    "asked": ("further/0123.json", lambda storage, run: requests(storage)),
 }
 
 

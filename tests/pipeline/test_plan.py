@@ -108,7 +108,7 @@ def test_sizes_are_those_of_the_network_really_built(model: str):
     assert run.parameters == sum(parameter.numel() for parameter in module.parameters())
     assert run.snapshot_bytes == SnapshotBuffer(plain_state(module)).bytes
     assert all(parameter.device == torch.device("meta") for parameter in run._empty.parameters())
-    assert run.planned()["parameters"] == run.parameters
+    assert run.planned().parameters == run.parameters
 
 
 def test_what_plan_json_holds():

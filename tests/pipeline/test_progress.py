@@ -13,6 +13,7 @@ from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import claim
 from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.status import NO_ANSWER, HubStatus
 
 Study = tuple[Storage, Row]
 
@@ -95,10 +96,10 @@ def test_without_a_terminal_each_change_is_a_plain_line(finished: Study, console
     store = Store(storage)
     for run in plan["runs"]:
         storage.remove(run_files.outcome(run["run"]))
-    everything: dict[str, Any] = {"measured": {run["run"]: 24 for run in plan["runs"]}}
+    everything = HubStatus(measured={run["run"]: 24 for run in plan["runs"]})
     with progress.shown(console) as watch:
-        watch(store, {})
-        watch(store, {})
+        watch(store, NO_ANSWER)
+        watch(store, NO_ANSWER)
         storage.write_json(run_files.outcome(plan["runs"][0]["run"]), outcome())
         storage.write_json(run_files.outcome(plan["runs"][1]["run"]), outcome("failed", "ValueError: [NaN]"))
         watch(store, everything)
@@ -113,7 +114,7 @@ def test_without_a_terminal_each_change_is_a_plain_line(finished: Study, console
 def test_on_a_terminal_there_is_one_table(finished: Study):
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
     with progress.shown(console) as watch:
-        watch(Store(finished[0]), {"measured": {}, "trouble": "No space left"})
+        watch(Store(finished[0]), HubStatus(trouble="No space left"))
     assert "quickstart  (storage: No space left)" in text_of(console)
     assert "2 measuring" in text_of(console)
     assert text_of(console).rindex("2 finished; 8 of 8 snapshots, 48 of 48") > text_of(console).rindex("No space left")

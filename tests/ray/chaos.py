@@ -27,7 +27,7 @@ def snapshots(one) -> int:
 def strike(one, number: int, victim: str) -> None:
     """Wait for the round's moment."""
     one.until(lambda: started(one))
-    when = moment(number, victim, len(one.store.runs[0]["schedule"]))
+    when = moment(number, victim, len(one.store.runs[0].schedule))
     one.until(lambda: snapshots(one) >= when)
 
 
@@ -91,4 +91,4 @@ def check_mlflow(uri: str, one) -> None:
     assert run.info.status == "FINISHED"
     for name in ("train/trace", "test/entropy"):
         steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
-        assert sorted(steps) == one.store.runs[0]["schedule"]
+        assert sorted(steps) == [*one.store.runs[0].schedule]

@@ -99,15 +99,15 @@ def test_seeds_that_train_together_die_together_and_go_on(launch, tmp_path: Path
     frame = pipeline.load(hit.out)
     assert set(frame["state"]) == {"measured"}
     for run in hit.store.runs:
-        assert hit.store.outcomes()[run["run"]]["state"] == "finished"
-        rows = frame.loc[frame["run"] == run["run"]]
-        names = run_files.current_snapshots(hit.storage, run["run"])
-        assert [name.step for name in names] == run["schedule"]
+        assert hit.store.outcomes()[run.id].state == "finished"
+        rows = frame.loc[frame["run"] == run.id]
+        names = run_files.current_snapshots(hit.storage, run.id)
+        assert [name.step for name in names] == [*run.schedule]
         assert dict(zip(rows["step"], rows["checksum"], strict=True)) == {name.step: name.checksum for name in names}
         assert len(rows) == len(rows.drop_duplicates(["step", "probe", "variable"]))
         modes = {
-            hit.storage.read_json(f"runs/{run['run']}/attempts/{name}")["together"]
-            for name in hit.storage.list(f"runs/{run['run']}/attempts")
+            hit.storage.read_json(f"runs/{run.id}/attempts/{name}")["together"]
+            for name in hit.storage.list(f"runs/{run.id}/attempts")
             if name.endswith(".json")
         }
         assert len(modes) == 1  # as it began

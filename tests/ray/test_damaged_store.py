@@ -43,7 +43,7 @@ def test_the_same_command_mends_a_damaged_store(launch, tmp_path):
     out = tmp_path / "small"
     done = launch(out, "--offline", **TWO)
     done.finish()
-    storage, runs = done.storage, [run["run"] for run in done.store.runs]
+    storage, runs = done.storage, [run.id for run in done.store.runs]
     before = {table: values(out, table) for table in ("measurements", "spectra", "history")}
 
     # A spectrum is gone; its values stand, and are measured again for it.

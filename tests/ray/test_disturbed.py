@@ -30,9 +30,9 @@ def mlflow_runs(one) -> tuple[mlflow.MlflowClient, list]:
 
 def test_every_comparison_is_made_and_only_the_ends_are_kept(straight):
     run = straight.store.runs[0]
-    there = run_files.current_snapshots(straight.storage, run["run"])
-    assert [name.step for name in there] == run["schedule"]
-    assert [name.step for name in there if not name.freed] == [0, run["steps"]]
+    there = run_files.current_snapshots(straight.storage, run.id)
+    assert [name.step for name in there] == [*run.schedule]
+    assert [name.step for name in there if not name.freed] == [0, run.steps]
     frame = pipeline.load(straight.out)
     assert set(frame["state"]) == {"measured"}
     said = [f"{name.step}-{name.checksum}" for name in there]
@@ -94,8 +94,8 @@ def test_a_damaged_snapshot_that_was_removed_is_made_and_measured_anew(launch, t
     hit = launch(tmp_path / "small", "--offline")
     hit.finish()
     run = hit.store.runs[0]
-    name = run_files.current_snapshots(hit.storage, run["run"])[3]
-    file = hit.out / run_files.snapshot(run["run"], name)
+    name = run_files.current_snapshots(hit.storage, run.id)[3]
+    file = hit.out / run_files.snapshot(run.id, name)
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     for part in tables.part_names(hit.storage, "measurements"):
         hit.storage.remove(part)
@@ -164,11 +164,11 @@ def test_probes_slower_than_training_do_not_hold_it_up(launch, tmp_path):
     )
     slow.until(lambda: started(slow) and slow.storage.exists(run_files.outcome(the_run(slow))))
     measured = tables.read_parts(slow.storage, "measurements").frame["step"].nunique()
-    assert measured < len(slow.store.runs[0]["schedule"]) / 2
+    assert measured < len(slow.store.runs[0].schedule) / 2
     slow.finish()
     frame = pipeline.load(slow.out)
     assert set(keys(frame)) == planned_keys(slow.store)
-    assert slow.store.outcomes()[the_run(slow)]["ended_at"] < frame["recorded_at"].median()
+    assert slow.store.outcomes()[the_run(slow)].ended_at < frame["recorded_at"].median()
 
 
 def test_two_workers_train_as_one_does(launch, tmp_path, undisturbed):
@@ -176,7 +176,7 @@ def test_two_workers_train_as_one_does(launch, tmp_path, undisturbed):
     pair = launch(tmp_path / "small", "--offline", resources={"train": {"workers": 2}})
     pair.finish()
     outcomes = pair.store.outcomes().values()
-    assert {outcome["workers"] for outcome in outcomes} == {2}
+    assert {outcome.workers for outcome in outcomes} == {2}
     for table, rel in (("history", 1e-3), ("measurements", 1e-2)):
         key = [column for column in tables.KEYS[table] if column != "probe"] + ["split"]
         frames = [pipeline.load(each.out, table).set_index(list(dict.fromkeys(key))) for each in (pair, undisturbed)]
@@ -218,6 +218,6 @@ def test_a_tracking_server_that_goes_away_costs_nothing(launch, tmp_path):
         (run,) = client.search_runs([experiment.experiment_id], TRAININGS)
         assert run.info.status == "FINISHED"
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/trace")]
-        assert sorted(steps) == hit.store.runs[0]["schedule"]
+        assert sorted(steps) == [*hit.store.runs[0].schedule]
         (report,) = client.search_runs([experiment.experiment_id], REPORTS)
         assert "report.html" in {artifact.path for artifact in client.list_artifacts(report.info.run_id)}

@@ -48,7 +48,7 @@ def hit(launch: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.slow
 def test_a_killed_run_goes_on_as_another_trajectory_and_nothing_is_spliced(hit: Any):
     run = the_run(hit)
-    assert hit.store.outcomes()[run]["state"] == "finished"
+    assert hit.store.outcomes()[run].state == "finished"
     resumed = hit.storage.read_json(f"runs/{run}/attempts/0002.json")["resumed_at"]
     assert resumed > 0
     # Games that had begun are gone: what follows differs, and takes the place of what was there.
@@ -106,7 +106,7 @@ def test_a_dead_env_runner_is_replaced(launch: Any, tmp_path: Any):
     runner.send_signal(signal.SIGKILL)
     one.finish()
     outcome = one.store.outcomes()[the_run(one)]
-    assert (outcome["state"], outcome["attempt"], outcome["steps"]) == ("finished", 1, 60)
+    assert (outcome.state, outcome.attempt, outcome.steps) == ("finished", 1, 60)
     history = pipeline.load(one.out, "history").set_index(["split", "variable", "step"])["value"]
     assert (np.diff(history["train", "agent_steps"]) > 0).all()
 
@@ -122,7 +122,7 @@ def test_what_is_learned_beside_the_worker_goes_on_after_a_death(launch: Any, tm
     outcome = one.store.outcomes()[the_run(one)]
     resumed = one.storage.read_json(f"runs/{the_run(one)}/attempts/0002.json")["resumed_at"]
     assert resumed > 0
-    assert (outcome["state"], outcome["attempt"], resumed + outcome["steps"]) == ("finished", 2, 60)
+    assert (outcome.state, outcome.attempt, resumed + outcome.steps) == ("finished", 2, 60)
     snapshots = run_files.current_snapshots(one.storage, the_run(one))
     assert len({name.checksum for name in snapshots}) == len(snapshots) == 61  # it learns all the time
     assert sorted(keys(pipeline.load(one.out))) == sorted(planned_keys(one.store))

@@ -34,7 +34,7 @@ def straight(launch, tmp_path_factory):
 def test_stopped_and_taken_up_again(launch, straight, tmp_path):
     hit = launch(tmp_path / "small", **TWO)
     hit.until(lambda: hit.storage.exists(layout.PLAN))
-    by_name = {run["name"]: run["run"] for run in hit.store.runs}
+    by_name = {run.name: run.id for run in hit.store.runs}
 
     hit.until(lambda: hit.storage.list(f"runs/{by_name[WIDE]}/checkpoints"))
     assert hit.command("stop", WIDE) == f"asked {WIDE} to stop; `tangentscope retry` takes it up again\n"
@@ -70,7 +70,7 @@ def test_stopped_and_taken_up_again(launch, straight, tmp_path):
     assert sorted(keys(pipeline.load(hit.out))) == sorted(planned_keys(hit.store))
 
     freed = hit.command("gc", "--keep", "ends")
-    taken = sum(len(run["schedule"]) - 2 for run in hit.store.runs)
+    taken = sum(len(run.schedule) - 2 for run in hit.store.runs)
     assert f"freed {taken} snapshots, " in freed
     assert "2 checkpoints" in freed
     before = json.dumps(sorted(tables.part_names(hit.storage, "measurements")))

@@ -14,7 +14,6 @@ from tangentscope.pipeline.cluster import worker
 from tangentscope.pipeline.cluster.group import Group
 from tangentscope.pipeline.cluster.group_entry import train_group
 from tangentscope.pipeline.config.resources import TrainPool
-from tangentscope.pipeline.store import layout
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice

@@ -16,6 +16,7 @@ from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.checkpoints import checkpoint_fault, seal_checkpoint
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.outcome import Ending
 from tangentscope.pipeline.system.errors import Fenced
 from tangentscope.pipeline.training.attempts import DEATHS, begin, end, read_checkpoint
 from tangentscope.pipeline.training.learner import World
@@ -159,14 +160,14 @@ def test_an_older_launch_neither_starts_nor_ends_a_run(storage: Storage) -> None
     with pytest.raises(Fenced):
         begin(launch, RUN)
     with pytest.raises(Fenced):
-        end(launch, start, World(), {"state": "finished"})
+        end(launch, start, World(), Ending("finished"))
     assert attempts(storage) == [asdict(start)]
     assert outcome(storage) is None
 
 
 def test_an_outcome_says_how_who_and_how_long(storage: Storage) -> None:
     start = begin(Launch(storage, 1), RUN)
-    end(Launch(storage, 1), start, World(size=3), {"state": "finished", "cause": None, "steps": 7})
+    end(Launch(storage, 1), start, World(size=3), Ending("finished", costs={"steps": 7}))
     found = outcome(storage)
     assert found.items() >= {"state": "finished", "cause": None, "steps": 7, "workers": 3, "device": "cpu"}.items()
     assert {key: found[key] for key in ("attempt", "started_at", "host")} == {

@@ -8,13 +8,13 @@ import torch
 from trained_study import Finished, finish
 
 from tangentscope.pipeline.driver.probe import Asked, ask
-from tangentscope.pipeline.store.further import requests
 from tangentscope.pipeline.driver.stages import stage_steps
 from tangentscope.pipeline.probing.ledger import Ledger
 from tangentscope.pipeline.probing.measurer import Measurer
 from tangentscope.pipeline.report import write_report
 from tangentscope.pipeline.store import layout, run_files, tables
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.further import requests
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice
 from tangentscope.pipeline.store.points import read_points
@@ -140,7 +140,7 @@ def test_other_kernels_are_of_the_runs_and_steps_asked_for(supervised: Finished)
 def test_asking_again_asks_for_nothing_new(supervised: Finished) -> None:
     for _ in range(2):
         ask_and_plan(supervised, changes={"kernel": {"size": 4}})
-    assert len(read(supervised.storage)) == 4
+    assert len(requests(supervised.storage)) == 4
     count = len(measured(supervised.storage))
     assert len(measured(supervised.storage)) == count == 2 * 2 * 3 * 2 * 2
 
@@ -171,7 +171,7 @@ def test_the_report_shows_states_of_stages_beside_the_others(played: Played) -> 
     measured(storage)
     names = write_report(storage)
     assert any("stages" in name for name in names)
-    assert "30 states of 6 games" in storage.read(layout.REPORT).decode()
+    assert "30 states of 6 games" in storage.requests(layout.REPORT).decode()
 
 
 def test_dense_steps_of_the_same_kernel_join_its_curve(played: Played) -> None:
@@ -209,7 +209,7 @@ def test_what_cannot_be_had_is_refused_and_nothing_is_asked_for(
     storage, study, runs = played
     with pytest.raises(UserError, match=message):
         ask(storage, study, runs, Asked(**asked), now=1.0)
-    assert read(storage) == []
+    assert requests(storage) == []
 
 
 def test_a_comparison_with_a_snapshot_that_was_freed_is_refused(supervised: Finished) -> None:

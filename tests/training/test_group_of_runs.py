@@ -17,6 +17,7 @@ from tangentscope.pipeline.cluster.worker import load_data
 from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.plan import Plan
 from tangentscope.pipeline.system.errors import Fenced, UserError
 from tangentscope.pipeline.training.attempts import DEATHS
 
@@ -43,7 +44,11 @@ def test_an_exception_fails_its_run_only(storage: Storage, runs: list[str], grou
     found = outcome(storage, runs[1])
     assert found["cause"] == "ZeroDivisionError: by what nobody knows"
     assert "Traceback" in found["traceback"]
-    assert [name.step for name in run_files.current_snapshots(storage, runs[1])] == [0, 1, 2]  # what it had taken is kept
+    assert [name.step for name in run_files.current_snapshots(storage, runs[1])] == [
+        0,
+        1,
+        2,
+    ]  # what it had taken is kept
 
 
 def test_a_run_in_which_the_group_dies_twice_is_passed_over(
@@ -112,9 +117,10 @@ def test_another_error_of_files_fails_its_run(
 def test_other_data_than_planned_are_refused(storage: Storage, runs: list[str], group: Any) -> None:
     plan = storage.read_json(layout.PLAN)
     plan["runs"][0]["data"]["fingerprint"] = "0" * 16
+    first, second, third = Plan.from_json(plan).runs
     with pytest.raises(UserError, match="0000000000000000 was planned"):
-        load_data(plan["runs"][0], None)
-    assert load_data(plan["runs"][1], None) is load_data(plan["runs"][2], None)  # read once for all
+        load_data(first, None)
+    assert load_data(second, None) is load_data(third, None)  # read once for all
     storage.write_json(layout.PLAN, plan)
     group()
     assert states(storage, runs) == ["failed", "finished", "finished"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tangentscope.pipeline.probing.ledger import Job
-from tangentscope.pipeline.store import layout, run_files
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.plan import Plan

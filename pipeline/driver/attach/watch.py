@@ -143,8 +143,9 @@ class Watch:
                 mend = "the snapshots are kept, and those that are left are measured when the loop runs again"
                 self._lament(f"{one_line(trouble)}; {mend}", error)
             try:
-                publish(self._launch.storage, self._launch)
-                self._sum_up()
+                store = Store(self._launch.storage)
+                publish(store, self._launch)
+                self._sum_up(store)
             finally:
                 if there:
                     self._track()
@@ -176,9 +177,8 @@ class Watch:
         else:
             error.add_note(line)
 
-    def _sum_up(self) -> None:
+    def _sum_up(self, store: Store) -> None:
         """Say what was measured and what could not be, and where the report is."""
-        store = Store(self._launch.storage)
         rows = store.measurements()
         rows = rows.loc[rows["run"] == self._run.id]
         self.failed = {failure.variable: failure for failure in failures(rows)}

@@ -1,5 +1,7 @@
 """Which layers carry the kernel: the trace of each layer's part of it as training goes on."""
 
+from collections.abc import Sequence
+
 import matplotlib
 import numpy as np
 import pandas as pd
