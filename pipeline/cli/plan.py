@@ -97,7 +97,7 @@ def _shapes(runs: list[Run]) -> list[Run]:
 def _kernel(run: Run) -> str:
     """How the kernel of one draw of points is computed, layer by layer."""
     kernel = run.probes[0].kernel
-    network = initialise(training_of(run.record()), run.data, torch.device("cpu")).eval()
+    network = initialise(training_of(run.planned()), run.data, torch.device("cpu")).eval()
     points = draw_points(getattr(run.data, run.probes[0].split), kernel.model_copy(update={"draws": 1}))
     memory = run.study.resources.probe.memory_bytes
     module = observed(run.task, network, run.probes[0].part)

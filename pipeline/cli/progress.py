@@ -4,17 +4,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
 from tangentscope.pipeline.driver import pace
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.launch import holder
+from tangentscope.pipeline.store.plan import count_values
 from tangentscope.pipeline.store.reader import Store
-from tangentscope.pipeline.store.wanted import count
+from tangentscope.pipeline.store.status import HubStatus
 from tangentscope.pipeline.system.formatting import clock
 
 _WATCH_SECONDS = 2.0
@@ -48,16 +48,16 @@ def of_runs(store: Store, measured: Mapping[str, int], failed: Mapping[str, int]
     outcomes = store.outcomes()
     found = []
     for run in store.runs:
-        outcome = outcomes.get(run["run"], {})
-        begun = bool(store.storage.list(f"runs/{run['run']}/attempts"))
-        planned = count(store.wanted(run))
-        values, lost = measured.get(run["run"], 0), failed.get(run["run"], 0)
-        state = outcome.get("state") or (("running" if live else "interrupted") if begun else "waiting")
+        outcome = outcomes.get(run.id)
+        begun = run_files.has_begun(store.storage, run.id)
+        planned = count_values(store.wanted(run))
+        values, lost = measured.get(run.id, 0), failed.get(run.id, 0)
+        state = outcome.state if outcome else (("running" if live else "interrupted") if begun else "waiting")
         if state == "finished" and values + lost < planned:
             state = "measuring" if live else "interrupted"
-        taken = len(layout.current_snapshots(store.storage, run["run"])) if begun else 0
-        asked = len(run.get("snapshots", run["schedule"]))
-        found.append(RunProgress(run["name"], state, taken, asked, values, planned, lost, outcome.get("cause")))
+        taken = len(run_files.current_snapshots(store.storage, run.id)) if begun else 0
+        cause = outcome.cause if outcome else None
+        found.append(RunProgress(run.name, state, taken, len(run.snapshots), values, planned, lost, cause))
     return found
 
 
@@ -135,7 +135,7 @@ def _page(store: Store, rows: int = _MOST_ROWS) -> Table:
 
 
 @contextmanager
-def shown(console: Console, several: bool = False) -> Iterator[Callable[[Store, dict[str, Any]], None]]:
+def shown(console: Console, several: bool = False) -> Iterator[Callable[[Store, HubStatus], None]]:
     """What to call with store and hub status while studies run: a table each on a terminal, plain lines elsewhere.
 
     Args:
@@ -149,9 +149,9 @@ def shown(console: Console, several: bool = False) -> Iterator[Callable[[Store, 
     pages: dict[str, Table] = {}
     with Live(console=console, refresh_per_second=4, transient=False) as live:
 
-        def watch(store: Store, status: dict[str, Any]) -> None:
-            runs = of_runs(store, status.get("measured", {}), status.get("failed", {}), live=True)
-            trouble = f"  (storage: {status['trouble']})" if status.get("trouble") else ""
+        def watch(store: Store, status: HubStatus) -> None:
+            runs = of_runs(store, status.measured, status.failed, live=True)
+            trouble = f"  (storage: {status.trouble})" if status.trouble else ""
             stores[store.storage.uri] = store
             room = _room(console, len(stores))
             pages[store.storage.uri] = table(runs, title=f"{store.name}{trouble}", rows=room)
@@ -171,17 +171,17 @@ class _Lines:
         self._told: dict[str, float] = {}
         self._troubles: dict[str, str | None] = {}
 
-    def __call__(self, store: Store, status: dict[str, Any]) -> None:
+    def __call__(self, store: Store, status: HubStatus) -> None:
         which = store.storage.uri
         about = f"{store.name}: " if self._several else ""
-        runs = of_runs(store, status.get("measured", {}), status.get("failed", {}), live=True)
+        runs = of_runs(store, status.measured, status.failed, live=True)
         for run in runs:
             known = self._states.setdefault((which, run.name), "waiting")
             if run.state != known:
                 cause = f": {run.cause}" if run.cause else ""
                 self._console.print(f"{about}{run.name}: {run.state}{cause}", markup=False)
                 self._states[which, run.name] = run.state
-        trouble = status.get("trouble")
+        trouble = status.trouble
         if trouble and trouble != self._troubles.get(which):
             said = f"{about}storage: {trouble}; measurements wait in memory until it takes them"
             self._console.print(said, markup=False)

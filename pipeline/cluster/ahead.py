@@ -9,7 +9,7 @@ import re
 import threading
 from pathlib import Path
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.system.errors import UserError
 
@@ -98,7 +98,7 @@ def _will_train(out: str, again: bool) -> bool:
         if storage.local is None:
             return False
         runs = storage.read_json(layout.PLAN, {}).get("runs")
-        outcomes = [storage.read_json(layout.outcome(run["run"])) for run in runs or ()]
+        outcomes = [storage.read_json(run_files.outcome(run["run"])) for run in runs or ()]
         return runs is None or any(o is None or (again and o["state"] != "finished") for o in outcomes)
     except (UserError, OSError, KeyError, TypeError, AttributeError):
         return False  # the command itself will say what is wrong

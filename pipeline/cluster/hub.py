@@ -14,11 +14,12 @@ from statistics import fmean
 from typing import Any
 
 from tangentscope.pipeline.probing.ledger import Job, Ledger
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.failures import state_of
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.status import HubStatus
 from tangentscope.pipeline.store.tables import Rows
 from tangentscope.pipeline.system.errors import is_no_room, no_room
 from tangentscope.pipeline.system.redaction import redacted
@@ -44,9 +45,8 @@ class Hub:
         self._groups: set[int] = set()  # that have asked
         store = Store(self.storage)
         self.plan = store.plan
-        self._at_rest = {run["run"] for run in self.plan["runs"] if run.get("at_rest")}
-        self.ledger = Ledger(self.plan)
-        self.ledger.restore(store.recorded())
+        self._at_rest = {run.id for run in self.plan.runs if run.at_rest}
+        self.ledger = Ledger.of(store)
         self._delivered: list[tuple[int, Rows]] = []
         self._failed: list[dict[str, Any]] = []
         self._changed = asyncio.Condition()
@@ -81,7 +81,7 @@ class Hub:
         """A snapshot lies on storage."""
         replayed = {}
         if notice.name.attempt > 1:  # only a later attempt can have left the trajectory
-            replayed = await asyncio.to_thread(layout.replays, self.storage, notice.run)
+            replayed = await asyncio.to_thread(run_files.replays, self.storage, notice.run)
         async with self._changed:
             self.ledger.leave(notice.run, replayed)
             self.ledger.notice(notice)
@@ -92,7 +92,7 @@ class Hub:
         """Look for snapshots of a run whose notice was lost. One at rest is not measured: its network is not here."""
         if run in self._at_rest:
             return
-        names = await asyncio.to_thread(layout.current_snapshots, self.storage, run)
+        names = await asyncio.to_thread(run_files.current_snapshots, self.storage, run)
         async with self._changed:
             for name in names:
                 self.ledger.notice(Notice(run, name))
@@ -140,8 +140,8 @@ class Hub:
         Raises:
             Stopped: Storage has taken nothing for a minute.
         """
-        for run in self.plan["runs"]:
-            await self.rescan(run["run"])
+        for run in self.plan.runs:
+            await self.rescan(run.id)
         while not (self.ledger.idle and not self._delivered and not self._failed):
             if not self.ledger.in_work:
                 await self._publish()  # the last rows need not wait for their turn
@@ -156,21 +156,19 @@ class Hub:
             self._changed.notify_all()
         await self._publish()
 
-    async def status(self) -> dict[str, Any]:
-        """Counts: worker groups that have begun, snapshots waiting and in hand, rows measured, jobs failed; seconds
-        that one prober would need for what waits, as far as is known; trouble with storage; and why no more runs are
-        dealt, if that is so."""
+    async def status(self) -> HubStatus:
+        """Counts, and what is wrong."""
         waiting = len(self.ledger.waiting)
-        return {
-            "groups": len(self._groups),
-            "waiting": waiting,
-            "backlog": waiting * self._seconds_a_job,
-            "in_hand": len(self.ledger.in_hand),
-            "measured": self.ledger.measured_by_run(),
-            "failed": self.ledger.failed_by_run(),
-            "trouble": self._trouble,
-            "halted": self._halted,
-        }
+        return HubStatus(
+            groups=len(self._groups),
+            waiting=waiting,
+            backlog=waiting * self._seconds_a_job,
+            in_hand=len(self.ledger.in_hand),
+            measured=self.ledger.measured_by_run(),
+            failed=self.ledger.failed_by_run(),
+            trouble=self._trouble,
+            halted=self._halted,
+        )
 
     @property
     def _seconds_a_job(self) -> float:
@@ -186,8 +184,8 @@ class Hub:
             await self._publish()
             if now - scanned > _RESCAN_SECONDS and self.ledger.idle:
                 with suppress(OSError):  # the next round looks again
-                    for run in self.plan["runs"]:
-                        await self.rescan(run["run"])
+                    for run in self.plan.runs:
+                        await self.rescan(run.id)
                 scanned = now
 
     async def _publish(self) -> None:
@@ -225,5 +223,5 @@ class Hub:
             steps[run].add(step)
         notices = [Notice(run, name) for run in steps for name in self.ledger.to_free(run, steps[run])]
         for notice in notices:
-            await asyncio.to_thread(layout.bury, self.storage, notice)
+            await asyncio.to_thread(run_files.bury, self.storage, notice)
             self.ledger.notice(Notice(notice.run, replace(notice.name, freed=True)))

@@ -9,7 +9,6 @@ import threading
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ from tangentscope.pipeline.probing.measurer import Measurer
 from tangentscope.pipeline.store.failures import state_of
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.status import HubStatus
 from tangentscope.pipeline.store.tables import Rows
 from tangentscope.pipeline.system import memory
 from tangentscope.pipeline.system.errors import one_line
@@ -27,7 +27,7 @@ from tangentscope.pipeline.system.errors import one_line
 _WORTH_SECONDS = 20.0  # of measuring that waits: a Ray is up, and its probers have loaded, after about that long
 _NAME = "here"
 
-Wait = Callable[[dict[str, Any]], None]
+Wait = Callable[[HubStatus], None]
 
 
 def measured_here(launch: Launch, pool: ProbePool, wait: Wait) -> bool:
@@ -59,7 +59,7 @@ async def _measure(launch: Launch, measurer: Measurer, wait: Wait) -> bool:
         while quicker_here and not drained.done():
             status = await hub.status()
             wait(status)
-            quicker_here = status["backlog"] < _WORTH_SECONDS
+            quicker_here = status.backlog < _WORTH_SECONDS
             await asyncio.wait([drained, working], timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 working.result()  # it ends before the hub closes by an error alone

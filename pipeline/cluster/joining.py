@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import ray
 
@@ -12,6 +11,7 @@ from tangentscope.pipeline.cluster.connection import check_seen, connected
 from tangentscope.pipeline.cluster.nodes import check_labels
 from tangentscope.pipeline.config.resources import Resources
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.status import HubStatus
 from tangentscope.pipeline.system.errors import UserError
 
 _ROOM_SECONDS = 60.0  # to wait for room in a Ray that was there: maybe this very worker holds what is waited for
@@ -49,11 +49,11 @@ def joined(address: str | None, pools: Resources, storage: Storage) -> Iterator[
                 _begun.pop().close()
 
 
-def patient(pools: Resources, was_there: bool, tell: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
+def patient(pools: Resources, was_there: bool, tell: Callable[[str], None]) -> Callable[[HubStatus], None]:
     """What to do while there is no room for probers: say so, and in a Ray that was there give up after a minute."""
     begun = time.monotonic()
 
-    def wait(status: dict[str, Any]) -> None:
+    def wait(status: HubStatus) -> None:
         share = ", ".join(f"{amount:g} {name}" for name, amount in pools.probe.share.items() if amount)
         wanted = f"{pools.probe.actors} prober(s) of {share}"
         waited = time.monotonic() - begun

@@ -14,6 +14,7 @@ from tangentscope.pipeline.cluster.prober import Prober
 from tangentscope.pipeline.config.resources import Resources
 from tangentscope.pipeline.probing.networks import Subject
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.status import NO_ANSWER, HubStatus
 from tangentscope.pipeline.system.errors import UserError
 
 # Ray starts a dead actor again and repeats the calls it missed; it rebuilds what it knew from storage.
@@ -34,7 +35,7 @@ class Probers:
     """
 
     def __init__(
-        self, storage: Storage, resources: Resources, subject: Subject, wait: Callable[[dict[str, Any]], None]
+        self, storage: Storage, resources: Resources, subject: Subject, wait: Callable[[HubStatus], None]
     ) -> None:
         self.storage, self.resources, self.subject = storage, resources, subject
         self._actors: list[Any] = []
@@ -50,7 +51,7 @@ class Probers:
         reserved = self._pool.ready()
         try:
             while not ray.wait([reserved], timeout=0.5)[0]:
-                wait({})  # for nodes to join, or for other jobs to end
+                wait(NO_ANSWER)  # for nodes to join, or for other jobs to end
         except BaseException:
             self.leave()
             raise

@@ -23,6 +23,7 @@ from tangentscope.pipeline.cluster.tracker import TrackerActor
 from tangentscope.pipeline.config.resources import Resources
 from tangentscope.pipeline.probing.networks import Planned, Subject
 from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.status import NO_ANSWER, HubStatus
 from tangentscope.pipeline.system.errors import Lost, no_room, one_line
 from tangentscope.pipeline.training.groups import Unit
 
@@ -48,7 +49,7 @@ class Crew:
         launch: Launch,
         resources: Resources,
         tracking_uri: str | None,
-        wait: Callable[[dict[str, Any]], None],
+        wait: Callable[[HubStatus], None],
         units: Sequence[Unit] = (),
         subject: Subject | None = None,
     ) -> None:
@@ -65,7 +66,7 @@ class Crew:
         self._tracking_uri = tracking_uri
         self._tracker: Any = None
 
-    def train(self, data_dir: str | None, wait: Callable[[dict[str, Any]], None]) -> list[str]:
+    def train(self, data_dir: str | None, wait: Callable[[HubStatus], None]) -> list[str]:
         """Train all units, each group of workers the next one whenever it has done with its last.
 
         Args:
@@ -85,11 +86,11 @@ class Crew:
         try:
             while any(thread.is_alive() for thread in threads):
                 status = self.status()
-                if status.get("groups"):
+                if status.groups:
                     self._track()  # not sooner: what starts beside the workers keeps them waiting
                 wait(status)
-                if status.get("halted"):
-                    raise no_room(status["halted"])
+                if status.halted:
+                    raise no_room(status.halted)
                 threads[0].join(0.5) if len(threads) == 1 else time.sleep(0.5)
         except Lost:  # nobody is left who could stop
             raise
@@ -102,7 +103,7 @@ class Crew:
             raise
         return causes
 
-    def drain(self, wait: Callable[[dict[str, Any]], None], free: Callable[[], bool] = lambda: False) -> None:
+    def drain(self, wait: Callable[[HubStatus], None], free: Callable[[], bool] = lambda: False) -> None:
         """Wait until all snapshots have been measured and stored, then send the probers home.
 
         Args:
@@ -113,8 +114,8 @@ class Crew:
         drained = self.hub.drain.remote()
         while not ray.wait([drained], timeout=0.5)[0]:
             status = self.status()
-            if status and free():
-                self.probers.follow(self.hub, status["waiting"], status["backlog"])
+            if status.answers and free():
+                self.probers.follow(self.hub, status.waiting, status.backlog)
             wait(status)
         try:
             ray.get(drained)
@@ -145,12 +146,12 @@ class Crew:
                 if actor is not None:
                     ray.kill(actor)
 
-    def status(self) -> dict[str, Any]:
-        """The hub's counts; empty while it is starting."""
+    def status(self) -> HubStatus:
+        """What the hub says; `NO_ANSWER` while it is starting."""
         try:
             return ray.get(self.hub.status.remote(), timeout=1.0)
         except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
-            return {}
+            return NO_ANSWER
 
     def _track(self) -> None:
         if self._tracker is None and self._tracking_uri is not None:

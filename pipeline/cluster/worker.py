@@ -8,7 +8,7 @@ failed and passed over. A storage that has no room is nobody's failure: the hub 
 
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
@@ -23,15 +23,17 @@ import torch
 
 from tangentscope.pipeline.cluster.group import Group
 from tangentscope.pipeline.config.components import restore
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.outcome import Ending
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.run_files import Attempt
 from tangentscope.pipeline.system import logs, memory
 from tangentscope.pipeline.system.errors import Fenced, Stopped, UserError, is_no_room, one_line
 from tangentscope.pipeline.system.provenance import host
 from tangentscope.pipeline.system.redaction import redacted
 from tangentscope.pipeline.training import attempts
-from tangentscope.pipeline.training.attempts import Attempt
 from tangentscope.pipeline.training.learner import Training, World, initialise, training_of
 from tangentscope.pipeline.training.loop import Costs, train, train_together
 from tangentscope.pipeline.training.recorder import Recorder
@@ -45,12 +47,12 @@ def train_units(group: Group) -> None:
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     memory.keep_freed()
     torch.set_num_threads(group.pool.cpu)
-    records = {run["run"]: run for run in Store(group.launch.storage).runs}
+    planned = Store(group.launch.storage).plan.run_of
     try:
         while unit := _shared(world, group.next):
-            for runs, together in _portions(group, [records[run] for run in unit], world):
+            for runs, together in _portions(group, [planned[run] for run in unit], world):
                 if begun := _shared(world, lambda r=runs, t=together: _begin(group, r, t)):
-                    _attempt(group, world, [records[attempt.run] for attempt in begun], begun)
+                    _attempt(group, world, [planned[attempt.run] for attempt in begun], begun)
     except (Stopped, Fenced):
         # Alone, there is nothing more to do. Of several ranks this one may be the only one to know, while the others
         # wait for its gradients: the error ends them all, and a new group sees for itself that it is not wanted.
@@ -71,16 +73,16 @@ def _shared(world: World, decide: Callable[[], Any]) -> Any:
     return ray.train.collective.broadcast_from_rank_zero(decide() if world.rank == 0 else None)
 
 
-def _portions(group: Group, records: Sequence[Mapping[str, Any]], world: World) -> Iterator[tuple[Sequence[str], bool]]:
+def _portions(group: Group, planned: Sequence[PlannedRun], world: World) -> Iterator[tuple[Sequence[str], bool]]:
     """A unit's runs in parts that train at once, and whether that is in one pass over all of them."""
-    if len(records) == 1:  # which a game always is, see `tangentscope.pipeline.training.groups`
-        yield [records[0]["run"]], bool(attempts.is_together(group.launch.storage, records[0]["run"]))
+    if len(planned) == 1:  # which a game always is, see `tangentscope.pipeline.training.groups`
+        yield [planned[0].id], bool(attempts.is_together(group.launch.storage, planned[0].id))
         return
     storage = group.launch.storage
-    left = [record for record in records if not storage.exists(layout.outcome(record["run"]))]
-    modes = {record["run"]: attempts.is_together(storage, record["run"]) for record in left}
-    if new := [record for record in left if modes[record["run"]] is None]:
-        modes |= dict.fromkeys((record["run"] for record in new), _try(group, new, world))
+    left = [run for run in planned if not storage.exists(run_files.outcome(run.id))]
+    modes = {run.id: attempts.is_together(storage, run.id) for run in left}
+    if new := [run for run in left if modes[run.id] is None]:
+        modes |= dict.fromkeys((run.id for run in new), _try(group, new, world))
     at_step: dict[int, list[str]] = defaultdict(list)
     for run in (run for run, together in modes.items() if together):
         at_step[attempts.resume_point(storage, run)[0]].append(run)
@@ -88,12 +90,12 @@ def _portions(group: Group, records: Sequence[Mapping[str, Any]], world: World) 
     yield from (([run], False) for run, together in modes.items() if not together)
 
 
-def _try(group: Group, records: Sequence[Mapping[str, Any]], world: World) -> bool:
+def _try(group: Group, planned: Sequence[PlannedRun], world: World) -> bool:
     try:
-        data = load_data(records[0], group.data_dir)
+        data = load_data(planned[0], group.data_dir)
     except Exception:  # each run will say it for itself
         return False
-    return better_together([training_of(record) for record in records], data, world.device)
+    return better_together([training_of(run) for run in planned], data, world.device)
 
 
 def _begin(group: Group, runs: Sequence[str], together: bool) -> list[Attempt]:
@@ -101,13 +103,13 @@ def _begin(group: Group, runs: Sequence[str], together: bool) -> list[Attempt]:
     return [attempt for attempt in begun if attempt is not None]
 
 
-def _attempt(group: Group, world: World, records: Sequence[Mapping[str, Any]], begun: Sequence[Attempt]) -> None:
+def _attempt(group: Group, world: World, planned: Sequence[PlannedRun], begun: Sequence[Attempt]) -> None:
     """Train runs, all in one pass if there are several, and say how each ended."""
     launch = group.launch
     try:
         with logs.kept() as log:
             try:
-                outcomes = _train(group, world, records, begun)
+                endings = _train(group, world, planned, begun)
             finally:
                 for attempt in begun if world.rank == 0 else ():
                     attempts.keep_log(launch, attempt, log.text)
@@ -118,24 +120,22 @@ def _attempt(group: Group, world: World, records: Sequence[Mapping[str, Any]], b
     except Exception as error:
         if is_no_room(error):
             raise
-        failed = {"state": "failed", "cause": one_line(error), "traceback": redacted(traceback.format_exc())}
+        failed = Ending("failed", one_line(error), redacted(traceback.format_exc()))
         if world.size > 1:
             # It may be this run's own mistake, or what a rank is told when another one dies: which, two deaths tell.
             attempts.keep_cause(launch, begun[0], world.rank, failed)
             raise
-        outcomes = [failed] * len(begun)
+        endings = [failed] * len(begun)
     if world.rank == 0:
-        for attempt, outcome in zip(begun, outcomes, strict=True):
-            attempts.end(launch, attempt, world, outcome)
+        for attempt, ending in zip(begun, endings, strict=True):
+            attempts.end(launch, attempt, world, ending)
 
 
-def _train(
-    group: Group, world: World, records: Sequence[Mapping[str, Any]], begun: Sequence[Attempt]
-) -> list[dict[str, Any]]:
-    """The outcomes. Raises Stopped if there are none, because the launch stops or other ranks have to be told."""
+def _train(group: Group, world: World, planned: Sequence[PlannedRun], begun: Sequence[Attempt]) -> list[Ending]:
+    """How each ended. Raises Stopped if there are none, because the launch stops or other ranks have to be told."""
     launch, pace = group.launch, group.pool.checkpoint_seconds
-    whats = [training_of(record) for record in records]
-    data = load_data(records[0], group.data_dir)
+    whats = [training_of(run) for run in planned]
+    data = load_data(planned[0], group.data_dir)
     found = [attempts.read_checkpoint(launch.storage, attempt) for attempt in begun]
     checkpoints = [checkpoint for checkpoint in found if checkpoint is not None] if begun[0].resumed_at else None
 
@@ -164,7 +164,7 @@ def _train(
     if None in costs and (launch.stopping or world.size > 1):
         # Of several ranks only this one knows; the error ends them all, and a new group sees for itself.
         raise Stopped
-    return [attempts.STOPPED if cost is None else {"state": "finished", "cause": None, **vars(cost)} for cost in costs]
+    return [attempts.STOPPED if cost is None else Ending("finished", costs=vars(cost)) for cost in costs]
 
 
 def _play(
@@ -185,15 +185,15 @@ def _play(
         return None
 
 
-def load_data(record: Mapping[str, Any], data_dir: str | None) -> TaskData:
+def load_data(run: PlannedRun, data_dir: str | None) -> TaskData:
     """A run's data on this worker, checked to be those of the plan.
 
     Raises:
         UserError: Other data lie here than where the study was planned.
     """
-    task = restore(record["config"])[0]
+    task = restore(run.config)[0]
     data = _load(task, data_dir)
-    if data.fingerprint != (planned := record["data"]["fingerprint"]):
+    if data.fingerprint != (planned := run.data.fingerprint):
         raise UserError(f"data on {host()}: {data.source}: fingerprint {data.fingerprint}, but {planned} was planned")
     return data
 

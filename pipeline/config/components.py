@@ -1,6 +1,6 @@
 """Tasks, models, optimisers and training by their names: what a study says of each, and the config it becomes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -33,14 +33,15 @@ def dump(part: BaseModel) -> dict[str, Any]:
     return part.model_dump(mode="json")
 
 
-def restore(config: dict[str, Any]) -> Parts:
+def restore(config: Mapping[str, Any]) -> Parts:
     """Task, model, optimiser and training of a config as :meth:`Run.config` gave it."""
     task, model, optimiser = (named(kind, config.get(kind), "config") for kind in PARTS[:3])
     course = validate(course_of(config["task"]), config.get("train"), "train", "config")
     return task, model, optimiser, course  # pyright: ignore[reportReturnType]  the tables hold just these classes
 
 
-def network_of(run: Mapping[str, Any]) -> nn.Module:
-    """A new network of a run that ``plan.json`` holds, as its model builds it; its parameters will be overwritten."""
-    data = run["data"]
-    return restore(run["config"])[1].network(data["input_shape"], data["outputs"], data.get("codes", {}))
+def network_of(
+    config: Mapping[str, Any], input_shape: Sequence[int], outputs: int, codes: Mapping[str, Sequence[int]]
+) -> nn.Module:
+    """A new network of a run's config for data of these shapes; its parameters will be overwritten."""
+    return restore(config)[1].network(input_shape, outputs, codes)

@@ -138,7 +138,7 @@ def _calibrate(runs: list[Run]) -> tuple[list[Rates], int]:
 
 
 def _rates_of_training(run: Run) -> tuple[float, float, float]:
-    what = training_of(run.record())
+    what = training_of(run.planned())
     module = initialise(what, run.data, torch.device("cpu"))
     if isinstance(run.train, Reinforcement):
         return *rates_of_playing(run.task, run.train, module), _snapshot_rate(module)
@@ -172,7 +172,7 @@ def _snapshot_rate(module: nn.Module) -> float:
 
 
 def _rate_of_probes(run: Run) -> float:
-    network = initialise(training_of(run.record()), run.data, torch.device("cpu")).eval()
+    network = initialise(training_of(run.planned()), run.data, torch.device("cpu")).eval()
     total = 0.0
     for probe in run.probes:
         module = observed(run.task, network, probe.part)

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tangentscope.pipeline.driver.finish import publish, track
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.status import NO_ANSWER, HubStatus
 from tangentscope.pipeline.study.spec import Study
 from tangentscope.pipeline.system.errors import GO_ON, Lost, Stopped
 from tangentscope.pipeline.system.throttle import Throttle
@@ -39,7 +39,7 @@ class Work:
     trained: threading.Event = field(default_factory=threading.Event)
 
 
-Wait = Callable[[Work, dict[str, Any]], None]
+Wait = Callable[[Work, HubStatus], None]
 """Called about twice a second with the hub's status; may raise to end a study."""
 
 
@@ -74,7 +74,7 @@ def execute(works: Sequence[Work], data_dir: Path | None, address: str | None, w
 
     with connected(address, [(work.study.resources, work.store.storage) for work in works]) as check_alive:
 
-        def watched(work: Work, status: dict[str, Any]) -> None:
+        def watched(work: Work, status: HubStatus) -> None:
             check_alive()
             wait(work, status)
 
@@ -99,7 +99,7 @@ def _without_ray(work: Work, wait: Wait) -> Tracked | Exception | None:
     try:
         if not measured_here(work.launch, work.study.resources.probe, lambda status: wait(work, status)):
             return None
-        publish(work.store.storage, work.launch)
+        publish(work.store, work.launch)
         return track(work.store.storage, work.uri)
     except Exception as error:
         return error
@@ -115,13 +115,13 @@ def _do(k: int, works: Sequence[Work], data_dir: Path | None, wait: Wait) -> Tra
     while not all(other.trained.is_set() for other in before):
         if all(other.placed.is_set() for other in before) and room_for(work.study.resources):
             break
-        wait(work, {})
+        wait(work, NO_ANSWER)
         time.sleep(0.5)
-    records = [run for run in work.store.runs if run["run"] in work.todo]
-    units = pack(records, train.groups, train.together and train.workers == 1)
+    todo = [run for run in work.store.runs if run.id in work.todo]
+    units = pack(todo, train.groups, train.together and train.workers == 1)
 
-    def training(status: dict[str, Any]) -> None:
-        if status.get("groups", 0) >= min(train.groups, len(units)):
+    def training(status: HubStatus) -> None:
+        if status.groups >= min(train.groups, len(units)):
             work.placed.set()
         wait(work, status)
 
@@ -135,7 +135,7 @@ def _do(k: int, works: Sequence[Work], data_dir: Path | None, wait: Wait) -> Tra
             work.placed.set()
             work.trained.set()
             crew.drain(lambda status: wait(work, status), lambda: all(other.trained.is_set() for other in works))
-        publish(work.store.storage, work.launch)
+        publish(work.store, work.launch)
         _check_all_ended(work, causes)
     except Lost:
         lost = True  # nobody is left to be sent home
@@ -151,13 +151,13 @@ def _do(k: int, works: Sequence[Work], data_dir: Path | None, wait: Wait) -> Tra
 def stop_at_failure(store: Store, todo: Container[str]) -> None:
     """Raise Stopped if one of these runs has failed."""
     for run, outcome in store.outcomes().items():
-        if outcome["state"] == "failed" and run in todo:
-            name = next(record["name"] for record in store.runs if record["run"] == run)
-            raise Stopped(f"{name} failed: {outcome['cause']}; all else was stopped, as asked", code=1)
+        if outcome.state == "failed" and run in todo:
+            name = store.plan.run_of[run].name
+            raise Stopped(f"{name} failed: {outcome.cause}; all else was stopped, as asked", code=1)
 
 
 def _check_all_ended(work: Work, causes: Sequence[str]) -> None:
     """Raise Stopped if runs have not ended: their worker groups did, for `causes`, which is not the runs' failure."""
-    if rest := [run for run in work.todo if not work.store.storage.exists(layout.outcome(run))]:
+    if rest := [run for run in work.todo if not work.store.storage.exists(run_files.outcome(run))]:
         cause = "; ".join(causes) or "their worker groups ended without them"
         raise Stopped(f"error: {len(rest)} runs of {work.store.name} have not ended: {cause}; {GO_ON}", code=1)

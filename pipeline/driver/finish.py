@@ -32,13 +32,13 @@ class Ended:
     idle: bool = False  # nothing was missing
 
 
-def publish(storage: Storage, launch: Launch) -> None:
+def publish(store: Store, launch: Launch) -> None:
     """Compact the tables, write them whole, and make figures and report."""
     from tangentscope.pipeline.report import write_report
 
     launch.check()
-    Store(storage).publish(f"compact-{launch.epoch:06d}")
-    write_report(storage)
+    store.publish(f"compact-{launch.epoch:06d}")
+    write_report(store.storage)
 
 
 def track(storage: Storage, uri: str | None) -> tuple[str | None, str | None]:
@@ -65,9 +65,9 @@ def sync(storage: Storage, uri: str, live: bool = False) -> str:
 def ended(store: Store, begun: float, uri: str | None, experiment: str | None, trouble: str | None) -> Ended:
     """How a launch ended, as the store has it."""
     outcomes = store.outcomes()
-    names = {run["run"]: run["name"] for run in store.runs}
-    states = [outcome["state"] for outcome in outcomes.values()]
-    failed = {names[run]: outcome["cause"] for run, outcome in outcomes.items() if outcome["state"] == "failed"}
+    names = {run.id: run.name for run in store.runs}
+    states = [outcome.state for outcome in outcomes.values()]
+    failed = {names[run]: outcome.cause or "" for run, outcome in outcomes.items() if outcome.state == "failed"}
     measurements = store.table("measurements", ("state", "cause", "value", "length", "compared_with")).frame
     measured = measurements.loc[(measurements["state"] == "measured") & ~tables.without_number(measurements)]
     return Ended(

@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from tangentscope.pipeline.probing.ledger import Ledger
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import claim
-from tangentscope.pipeline.store.layout import Notice, SnapshotName
+from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.plan import Keep
 from tangentscope.pipeline.store.reader import Store
-
-Keep = Literal["all", "ends", "none"]
 
 
 @dataclass(frozen=True)
@@ -37,44 +35,33 @@ def free(storage: Storage, keep: Keep | None = None, dry_run: bool = False) -> F
     counts: dict[str, int] = {}
     size = 0
     with claim(storage):
-        for kind, name, notice in _unwanted(store, keep or store.plan["keep"]):
+        for kind, name, notice in _unwanted(store, keep or store.plan.keep):
             counts[kind] = counts.get(kind, 0) + 1
             size += storage.size(name)
             if not dry_run:
-                layout.bury(storage, notice) if notice else storage.remove(name)
+                run_files.bury(storage, notice) if notice else storage.remove(name)
     return Freed(counts, size)
 
 
 def _unwanted(store: Store, keep: Keep) -> Iterator[tuple[str, str, Notice | None]]:
     """Kind and name of each file; with the notice of those that leave a tombstone."""
     storage = store.storage
-    ledger = Ledger(store.plan | {"keep": keep})
-    ledger.restore(store.recorded())
+    ledger = Ledger.of(store, keep)
     outcomes = store.outcomes()
     for run in store.runs:
-        present = layout.current_snapshots(storage, run["run"])
+        present = run_files.current_snapshots(storage, run.id)
         for name in present:
-            ledger.notice(Notice(run["run"], name))
+            ledger.notice(Notice(run.id, name))
         steps = store.wanted(run)
-        spent = ledger.to_free(run["run"], steps)
+        spent = ledger.to_free(run.id, steps)
         if keep != "all":  # of a schedule that no longer holds
             spent += [name for name in present if not name.freed and name.step not in steps]
         for name in spent:
-            yield "snapshots", layout.snapshot(run["run"], name), Notice(run["run"], name)
-        for file in _replaced(storage, run["run"], present):
+            yield "snapshots", run_files.snapshot(run.id, name), Notice(run.id, name)
+        for file in run_files.replaced_snapshots(storage, run.id, present):
             yield "replaced snapshots", file, None
-        if outcomes.get(run["run"], {}).get("state") == "finished":
-            for file in storage.list(f"runs/{run['run']}/checkpoints"):
-                yield "checkpoints", f"runs/{run['run']}/checkpoints/{file}", None
+        if run.id in outcomes and outcomes[run.id].state == "finished":
+            for file in run_files.checkpoints(storage, run.id):
+                yield "checkpoints", file, None
     for name in storage.leftovers():
         yield "files of writers that died", name, None
-
-
-def _replaced(storage: Storage, run: str, present: list[SnapshotName]) -> list[str]:
-    """Snapshot files of trajectories that a later attempt has left."""
-    current = {name.file for name in present}
-    return [
-        f"runs/{run}/snapshots/{file}"
-        for file in storage.list(f"runs/{run}/snapshots")
-        if file not in current and file.endswith(".safetensors")
-    ]

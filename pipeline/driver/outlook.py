@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tangentscope.pipeline.config.naming import flat
-from tangentscope.pipeline.driver.probe import read
 from tangentscope.pipeline.probing.ledger import Ledger
-from tangentscope.pipeline.store import layout
-from tangentscope.pipeline.store.failures import retries
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.further import requests
 from tangentscope.pipeline.store.layout import Notice
 from tangentscope.pipeline.store.reader import Store
-from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.plan import study_plan
 from tangentscope.pipeline.study.runs import Run
 from tangentscope.pipeline.study.spec import Study
 from tangentscope.pipeline.system.errors import UserError
@@ -56,17 +55,15 @@ def outlook(storage: Storage, study: Study, runs: Sequence[Run]) -> Outlook:
     """
     check_held(storage, study)
     store = Store(storage)
-    launch = store.plan.get("launch", 0)
-    store.plan = plan_record(study, list(runs), launch, retries(store.plan), read(storage))
-    ledger = Ledger(store.plan)
-    ledger.restore(store.measurements().to_dict("records"))
+    store.plan = study_plan(study, runs, store.plan.launch, store.plan, further=requests(storage))
+    ledger = Ledger.of(store)
     outcomes = store.outcomes()
     found = Outlook([], [], [], [], [])
     for run in runs:
-        present = layout.current_snapshots(storage, run.id)
+        present = run_files.current_snapshots(storage, run.id)
         for name in present:
             ledger.notice(Notice(run.id, name))
-        state = outcomes[run.id]["state"] if run.id in outcomes else None
+        state = outcomes[run.id].state if run.id in outcomes else None
         steps, there = ledger.to_read(run.id), {name.step for name in present if not name.freed}
         if state is None:
             names = found.train
@@ -92,20 +89,21 @@ def departing(storage: Storage, study: Study, runs: Sequence[Run]) -> str | None
     if not storage.exists(layout.PLAN):
         return None
     ours = {run.id for run in runs}
-    leaving = [record for record in Store(storage).runs if record["run"] not in ours]
-    begun = [record for record in leaving if storage.list(f"runs/{record['run']}/attempts")]
+    leaving = [run for run in Store(storage).runs if run.id not in ours]
+    begun = [run for run in leaving if run_files.has_begun(storage, run.id)]
     if not begun:
         return None
-    before, after = (_values(configs) for configs in ([r["config"] for r in begun], [run.config() for run in runs]))
+    before, after = (_values(configs) for configs in ([run.config for run in begun], [run.config() for run in runs]))
     changed = [
         f"{field}: {_told(before.get(field))} before, {_told(after.get(field))} now"
         for field in {**before, **after}
         if not {*after.get(field, ())} >= {*before.get(field, ())}
     ]
-    if len({run.data.fingerprint for run in runs} | {r["data"]["fingerprint"] for r in begun if "data" in r}) > 1:
+    # Early versions did not say which data a run had.
+    if len({run.data.fingerprint for run in runs} | {run.data.fingerprint for run in begun} - {""}) > 1:
         changed.append("data")
     why = "; ".join(changed[:_MOST_FIELDS]) + f" and {len(changed) - _MOST_FIELDS} more" * bool(changed[_MOST_FIELDS:])
-    names = some_of([record["name"] for record in begun])
+    names = some_of([run.name for run in begun])
     return (
         f"{storage.uri} holds runs that the study no longer has ({names}){f'; {why}' if why else ''}: they stay on "
         "storage and are shown no more; give another --out to keep both in view"

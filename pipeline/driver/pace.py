@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from tangentscope.pipeline.store import layout, records
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.counts import published_since
 from tangentscope.pipeline.store.launch import claimed_at
 from tangentscope.pipeline.store.reader import Store
@@ -21,7 +21,7 @@ class Pace:
 
 def of_launch(store: Store) -> Pace | None:
     """The pace of the launch that holds the study; None if nobody holds it."""
-    if (begun := claimed_at(store.storage, store.plan["launch"])) is None:
+    if (begun := claimed_at(store.storage, store.plan.launch)) is None:
         return None
     now = time.time()
     since = max(begun, now - _RECENT_SECONDS)
@@ -38,20 +38,16 @@ def _training_left(store: Store, elapsed: float) -> float | None:
     outcomes = store.outcomes()
     done = left = 0.0
     for run in store.runs:
-        attempts = [
-            records.read(store.storage, f"runs/{run['run']}/attempts/{name}", "attempt", {})
-            for name in store.storage.list(f"runs/{run['run']}/attempts")
-            if name.endswith(".json")
-        ]
-        ours = [record.get("resumed_at", 0) for record in attempts if record.get("launch") == store.plan["launch"]]
-        ended = run["run"] in outcomes
+        attempts = run_files.attempts(store.storage, run.id)
+        ours = [attempt.resumed_at for attempt in attempts if attempt.launch == store.plan.launch]
+        ended = run.id in outcomes
         if ended and not ours:
             continue
-        taken = [name.step for name in layout.current_snapshots(store.storage, run["run"])] if attempts else []
-        reached = run["steps"] if ended else max([*taken, *ours], default=0)
-        step = run["parameters"] * run["batch_size"]  # its cost, as the plan's order has it
+        taken = [name.step for name in run_files.current_snapshots(store.storage, run.id)] if attempts else []
+        reached = run.steps if ended else max([*taken, *ours], default=0)
+        step = run.parameters * run.batch_size  # its cost, as the plan's order has it
         done += step * (reached - min(ours)) if ours else 0.0
-        left += step * (run["steps"] - reached)
+        left += step * (run.steps - reached)
     if not left:
         return 0.0
     return elapsed * left / done if done else None

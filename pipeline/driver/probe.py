@@ -5,9 +5,7 @@ goes on with it. Nothing is trained for it, and nothing that was measured before
 """
 
 import functools
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +14,9 @@ from torch import Tensor
 
 from tangentscope.pipeline.driver.stages import stage_steps, stages_of
 from tangentscope.pipeline.probing.points import draw_points
-from tangentscope.pipeline.store import layout, records
+from tangentscope.pipeline.store import layout
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.further import FurtherRequest, requests
 from tangentscope.pipeline.store.points import stored_points, write_points
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.study.checks import check_study
@@ -55,13 +54,6 @@ class Asked:
     states: int = 1200
 
 
-def read(storage: Storage) -> list[dict[str, Any]]:
-    """All that was asked for so far, in the order in which it was."""
-    found = [records.read(storage, layout.further(name), "asked") for name in storage.list(layout.FURTHER)]
-    # Older ones have no number, and come first.
-    return sorted(found, key=lambda each: (each.get("number", 0), each["asked_at"], each["probe"]["probe"]))
-
-
 def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: float) -> None:
     """Put what is asked for on storage, with its points; the plan is to be made anew.
 
@@ -69,7 +61,7 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
         UserError: A run or step that is not there, a variable that cannot be had; nothing was put on storage.
     """
     store = Store(storage)
-    names = {record["run"] for record in named(store.runs, asked.runs)}
+    names = {run.id for run in named(store.runs, asked.runs)}
     chosen = [run for run in runs if not names or run.id in names]
     study = _changed(study, asked)
     for task, run in {run.task: run for run in chosen}.items():
@@ -79,7 +71,8 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
     steps = {run.id: _kept(store, run, asked.steps) for run in chosen}
     _check_comparisons(store, study, chosen, steps)
     drawn: dict[str, tuple[Probe, dict[str, Tensor]]] = {}  # points by probe
-    records: list[dict[str, Any]] = []
+    number = 1 + len(storage.list(layout.FURTHER))
+    requested: list[FurtherRequest] = []
     for run, split in itertools.product(chosen, asked.data or study.probes.splits):
         told, fingerprint, points = _points(store, run, split, study, asked)
         for part in study.probes.parts or (None,):
@@ -88,14 +81,12 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
                 _only_one(store, run, probe)
             if probe.id not in drawn and not isinstance(stored_points(storage, probe.id), dict):
                 drawn[probe.id] = probe, draw_points(points(), probe.kernel)
-            records.append({"probe": probe.record(), "run": run.id, "steps": steps[run.id], "source": told})
+            requested.append(FurtherRequest(probe.planned(), run.id, tuple(steps[run.id]), told, now, number))
     for probe, points in drawn.values():
-        write_points(storage, probe.record(), points)
-    number = 1 + len(storage.list(layout.FURTHER))
-    for record in records:
-        file = f"{hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]}.json"
-        if not storage.exists(layout.further(file)):
-            storage.write_json(layout.further(file), record | {"asked_at": now, "number": number})
+        write_points(storage, probe.planned(), points)
+    for request in requested:
+        if not storage.exists(request.file):
+            storage.write_json(request.file, request.to_json())
 
 
 def _changed(study: Study, asked: Asked) -> Study:
@@ -169,10 +160,9 @@ def _check_comparisons(store: Store, study: Study, runs: Sequence[Run], steps: M
 
 def _only_one(store: Store, run: Run, probe: Probe) -> None:
     """Refuse a second set of states of the same run: curves of both would stand under one name."""
-    mine = (probe.kernel.model_dump(), probe.part)
-    for other in (each["probe"] for each in read(store.storage) if each["run"] == run.id):
-        theirs = ({name: other[name] for name in mine[0]}, other["part"])
-        if other["split"] == STAGES and theirs == mine and other["probe"] != probe.id:
+    mine = probe.planned()
+    for other in (request.probe for request in requests(store.storage) if request.run == run.id):
+        if other.way == mine.way and other.id != mine.id:
             raise UserError(
                 f"{_SOURCE}: run {run.name} has kernels like these of other states of its stages; give the same "
                 "--stages, --games and --states again, or another --seed"

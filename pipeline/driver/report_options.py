@@ -16,7 +16,7 @@ def options(store: Store, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         UserError: No such option, or a value that it cannot have.
     """
-    data: dict[str, Any] = {"report": dict(store.plan.get("report") or {})}
+    data: dict[str, Any] = {"report": dict(store.plan.report or {})}
     if not overrides:  # as it was planned, even by a version that had other options
         return data["report"]
     for override in overrides:

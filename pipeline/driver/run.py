@@ -5,22 +5,24 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tangentscope.pipeline.driver.execution import Work, execute, stop_at_failure
 from tangentscope.pipeline.driver.finish import Ended, ended, publish, track
 from tangentscope.pipeline.driver.outlook import check_held, departing, some_of
-from tangentscope.pipeline.driver.probe import Asked, ask, read
+from tangentscope.pipeline.driver.probe import Asked, ask
 from tangentscope.pipeline.probing.ledger import Ledger
-from tangentscope.pipeline.store import layout, records
-from tangentscope.pipeline.store.failures import retries
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.faults import Fault
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.further import requests
 from tangentscope.pipeline.store.launch import Launch, claim
 from tangentscope.pipeline.store.layout import Notice
 from tangentscope.pipeline.store.mending import mend_tables, set_aside_snapshots
+from tangentscope.pipeline.store.outcome import Outcome
+from tangentscope.pipeline.store.plan import Plan
 from tangentscope.pipeline.store.reader import Store
-from tangentscope.pipeline.study.plan import named, plan_record
+from tangentscope.pipeline.store.status import HubStatus
+from tangentscope.pipeline.study.plan import named, study_plan
 from tangentscope.pipeline.study.points import store_points
 from tangentscope.pipeline.study.runs import Run, make_runs
 from tangentscope.pipeline.study.spec import Study
@@ -47,7 +49,7 @@ def run_studies(
     offline: bool = False,
     address: str | None = None,
     command: str = "",
-    watch: Callable[[Store, dict[str, Any]], None] = lambda store, status: None,
+    watch: Callable[[Store, HubStatus], None] = lambda store, status: None,
     tell: Callable[[str], None] = lambda line: None,
     retry: Sequence[str] | None = None,
     fail_fast: bool = False,
@@ -94,20 +96,21 @@ def run_studies(
                 ask(storage, order.study, runs, order.asked, begun)
             layout.identify(storage)
             told = [*_prepare(storage, launch, order.study, runs, command, begun, again, order.place)]
-            told += mend_tables(launch, Store(storage).plan)
-            before = Store(storage).outcomes()
+            store = Store(storage)
+            told += mend_tables(launch, store.plan)
+            before = store.outcomes()
             todo, unread, faults = _missing(storage, runs, again, training=order.asked is None)
             for line in (*told, *(f"{fault}; set aside" for fault in faults)):
                 tell(f"{order.study.name}: {line}")
             if again_trained := _retrained(runs, todo, before):
                 tell(f"{order.study.name}: {again_trained}")
-            works.append(Work(order.study, launch, Store(storage), todo, uri, claims[k].close))
+            works.append(Work(order.study, launch, store, todo, uri, claims[k].close))
             if not todo and not unread:
-                publish(storage, launch)
-                done[k] = replace(ended(Store(storage), begun, uri, *track(storage, uri)), idle=True)
+                publish(store, launch)
+                done[k] = replace(ended(store, begun, uri, *track(storage, uri)), idle=True)
                 claims[k].close()
 
-        def wait(work: Work, status: dict[str, Any]) -> None:
+        def wait(work: Work, status: HubStatus) -> None:
             interrupt.check()
             if work.launch.stopping:
                 raise Stopped(f"stopped on request; {GO_ON}")
@@ -121,7 +124,7 @@ def run_studies(
             found = execute([works[k] for k in missing], data_dir, address, wait)
             for k, outcome in zip(missing, found, strict=True):
                 failed = isinstance(outcome, Exception)
-                done[k] = outcome if failed else ended(Store(works[k].store.storage), begun, works[k].uri, *outcome)
+                done[k] = outcome if failed else ended(works[k].store, begun, works[k].uri, *outcome)
         return [done[k] for k in range(len(works))]
 
 
@@ -139,8 +142,8 @@ def _planned(order: Order, data_dir: Path | None, offline: bool) -> tuple[Storag
 
 def _chosen(runs: list[Run], names: Sequence[str]) -> set[str]:
     """Ids of the runs of these names or ids, of all runs if none is given."""
-    records = [run.record() for run in runs]
-    return {run["run"] for run in named(records, names) or records}
+    planned = [run.planned() for run in runs]
+    return {run.id for run in named(planned, names) or planned}
 
 
 def _prepare(
@@ -159,9 +162,7 @@ def _prepare(
     record = provenance.gather(command, study.seed_list, data, begun, place)
     storage.write_json(layout.PROVENANCE, record)
     storage.write_json(f"launches/{launch.epoch:06d}.provenance", record)
-    retried = retries(records.read(storage, layout.PLAN, "plan", {}))
-    retried["retried"] |= dict.fromkeys(sorted(again), launch.epoch)
-    storage.write_json(layout.PLAN, plan_record(study, runs, launch.epoch, retried, read(storage)))
+    study_plan(study, runs, launch.epoch, Plan.read(storage), again, requests(storage)).write(storage)
     return store_points(storage, runs)
 
 
@@ -173,12 +174,11 @@ def _missing(
     again: failed and stopped runs that are to be taken up. training: False if none is to be trained.
     """
     store = Store(storage)
-    ledger = Ledger(store.plan)
-    ledger.restore(store.recorded())
+    ledger = Ledger.of(store)
     outcomes, todo, unread, faults = store.outcomes(), [], 0, list[Fault]()
     for run in runs:
         outcome = outcomes.get(run.id)
-        present = layout.current_snapshots(storage, run.id)
+        present = run_files.current_snapshots(storage, run.id)
         for name in present:
             ledger.notice(Notice(run.id, name))
         steps = ledger.to_read(run.id)
@@ -186,28 +186,28 @@ def _missing(
         faulty = [*set_aside_snapshots(storage, run.id, to_read)]
         faults += faulty
         files = {fault.file for fault in faulty}
-        there = {name.step for name in present if not name.freed and layout.snapshot(run.id, name) not in files}
-        ended = outcome and outcome["state"] != "finished" and run.id not in again
+        there = {name.step for name in present if not name.freed and run_files.snapshot(run.id, name) not in files}
+        ended = outcome and outcome.state != "finished" and run.id not in again
         # What was asked for further was there when it was asked for: nothing is trained for it.
-        whole = outcome and outcome["state"] == "finished" and steps & {*run.schedule} <= there
+        whole = outcome and outcome.state == "finished" and steps & {*run.schedule} <= there
         if not training or ended or whole:
             unread += len(steps & there)
             continue
         if run.id in again:
-            storage.remove(layout.stop(run.id))
+            storage.remove(run_files.stop(run.id))
         if outcome:
             # It is taken up again, or a snapshot that is wanted now was not taken or not kept: train it again.
-            storage.remove(layout.outcome(run.id))
-            if outcome["state"] == "finished":
-                for file in storage.list(f"runs/{run.id}/checkpoints"):
-                    storage.remove(f"runs/{run.id}/checkpoints/{file}")
+            storage.remove(run_files.outcome(run.id))
+            if outcome.state == "finished":
+                for file in run_files.checkpoints(storage, run.id):
+                    storage.remove(file)
         todo.append(run)
     return [run.id for run in todo], unread, faults
 
 
-def _retrained(runs: Sequence[Run], todo: Container[str], before: Mapping[str, Mapping[str, Any]]) -> str | None:
+def _retrained(runs: Sequence[Run], todo: Container[str], before: Mapping[str, Outcome]) -> str | None:
     """What to say of runs that had finished and have to be trained again; None if there are none."""
-    names = [run.name for run in runs if run.id in todo and before.get(run.id, {}).get("state") == "finished"]
+    names = [run.name for run in runs if run.id in todo and run.id in before and before[run.id].state == "finished"]
     if not names:
         return None
     return f"retrain {some_of(names)}: a snapshot that is wanted now was not taken or not kept"

@@ -71,6 +71,6 @@ def stages_of(store: Store, run: Run, steps: Sequence[int], states: int, games: 
 
 
 def _actor(store: Store, run: Run, name: layout.SnapshotName) -> Callable[[Tensor], Tensor]:
-    network = store.network(run.record())
+    network = store.network(run.planned())
     network.load_state_dict(store.parameters(run.id, name))
     return lambda seen: network(seen)[:, run.task.parts()["actor"]]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.launch import ask_to_stop, holder
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.study.plan import named
@@ -37,8 +37,8 @@ def stop(store: Store, runs: Sequence[str] = ()) -> Iterator[str]:
 def _stop_runs(store: Store, names: Sequence[str]) -> Iterator[str]:
     chosen, outcomes = named(store.runs, names), store.outcomes()
     for run in chosen:
-        if outcome := outcomes.get(run["run"]):
-            raise UserError(f"run {run['name']} has ended already ({outcome['state']}); leave it out")
+        if outcome := outcomes.get(run.id):
+            raise UserError(f"run {run.name} has ended already ({outcome.state}); leave it out")
     for run in chosen:
-        store.storage.write(layout.stop(run["run"]), b"")
-        yield f"asked {run['name']} to stop; `tangentscope retry` takes it up again"
+        store.storage.write(run_files.stop(run.id), b"")
+        yield f"asked {run.name} to stop; `tangentscope retry` takes it up again"

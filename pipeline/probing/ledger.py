@@ -15,9 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tangentscope.pipeline.store.failures import FAILED, stands
-from tangentscope.pipeline.store.layout import Notice, SnapshotName, superseded
+from tangentscope.pipeline.store.layout import Notice, SnapshotName
+from tangentscope.pipeline.store.plan import Keep, Plan
+from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.rows import Row, unmeasured_rows
+from tangentscope.pipeline.store.run_files import superseded
 from tangentscope.pipeline.store.tables import NOTHING
-from tangentscope.pipeline.store.wanted import kinds, wanted
 
 TRIES = 3
 
@@ -55,34 +58,44 @@ class Ledger:
     """Hands out jobs and keeps each measurement from being made twice.
 
     Args:
-        plan: The content of ``plan.json``.
+        plan: The study's.
     """
 
-    plan: Mapping[str, Any]
+    plan: Plan
     measured: dict[tuple[str, int], set[tuple[str, str, str, str | None]]] = field(default_factory=dict)
     waiting: "OrderedDict[tuple[str, int], Job]" = field(default_factory=OrderedDict)
     in_hand: dict[int, tuple[str, Job]] = field(default_factory=dict)  # by ticket: who has it, and what
     # A hub that starts again must not take a ticket of its predecessor's for one of its own: they start at the time.
     tickets: int = field(default_factory=time.time_ns)
     present: dict[tuple[str, int], SnapshotName] = field(default_factory=dict)  # the newest noticed, by run and step
-    replayed: dict[str, dict[int, int]] = field(default_factory=dict)  # by run, as `layout.replays`; those seen here
+    replayed: dict[str, dict[int, int]] = field(default_factory=dict)  # by run, as `run_files.replays`; those seen here
     given_up: set[tuple[str, SnapshotName]] = field(default_factory=set)  # after three tries, for this launch
     # What failed, as in `measured` but for what it compares with: nobody tries it before a `retry`, or, interrupted,
     # in this launch.
     failures: dict[tuple[str, int], set[tuple[str, str, str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._runs = {run["run"]: run for run in self.plan["runs"]}
-        self._wanted = {run["run"]: wanted(self.plan, run) for run in self.plan["runs"]}
-        own = {run["run"]: run["schedule"] for run in self.plan["runs"]}
-        self._previous = {run: dict(zip(steps[1:], steps, strict=False)) for run, steps in own.items()}
-        # Plans on storage that know of no such variables have no such entry.
-        self._compares: Mapping[str, list[str]] = self.plan.get("compares", {})
+        runs = self.plan.runs
+        self._wanted = {run.id: self.plan.wanted(run) for run in runs}
+        self._previous = {run.id: dict(zip(run.schedule[1:], run.schedule, strict=False)) for run in runs}
+        self._compares = self.plan.compares
         self._ways = {way for ways in self._compares.values() for way in ways}
+
+    @classmethod
+    def of(cls, store: Store, keep: Keep | None = None) -> "Ledger":
+        """What there is to do of a store's plan by the rows that are there; no snapshot is noticed yet.
+
+        Args:
+            store: The study.
+            keep: Which measured snapshots stay, if not those that the plan says.
+        """
+        ledger = cls(store.plan if keep is None else replace(store.plan, keep=keep))
+        ledger.restore(store.recorded())
+        return ledger
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take over rows that are on storage, of the variables' present versions: measured, or failed since a retry."""
-        versions = self.plan["versions"]
+        versions = self.plan.versions
         for row in rows:
             if versions.get(row["variable"]) != row["version"]:
                 continue
@@ -112,7 +125,7 @@ class Ledger:
     def leave(self, run: str, replayed: Mapping[int, int]) -> None:
         """Attempts left their predecessors' trajectory, by attempt the step after which: nothing beyond it counts.
 
-        Told of what storage knows (`layout.replays`), because the notice that would have shown it can be lost.
+        Told of what storage knows (`store.run_files.replays`), because the notice that would have shown it can be lost.
         """
         known = self.replayed.setdefault(run, {})
         for attempt, after in replayed.items():
@@ -153,7 +166,7 @@ class Ledger:
             self._queue(*job.key)  # what it compares with may have come, or have been replaced, meanwhile
         return job
 
-    def give_back(self, ticket: int, cause: str, state: str = FAILED) -> list[dict[str, Any]]:
+    def give_back(self, ticket: int, cause: str, state: str = FAILED) -> list[Row]:
         """A prober failed or died: queue its job again, or after three tries the rows that say so, of this state."""
         _, job = self.in_hand.pop(ticket, ("", None))
         if job is None or self._at(*job.key).checksum != job.name.checksum:
@@ -163,7 +176,8 @@ class Ledger:
             self.waiting.setdefault(job.key, job)
             return []
         self.given_up.add((job.run, job.name))
-        rows = self._failed_rows(job, cause, state)
+        run = self.plan.run_of[job.run]
+        rows = unmeasured_rows(self.plan, run, job.name, job.wanted, cause, state)
         for row in rows:
             self._failed(row)
         return rows
@@ -178,7 +192,7 @@ class Ledger:
         return self._count(left)
 
     def _count(self, keys_at: Mapping[tuple[str, int], Iterable[tuple[Any, ...]]]) -> dict[str, int]:
-        counts = dict.fromkeys(self._runs, 0)
+        counts = dict.fromkeys(self._wanted, 0)
         for (run, step), keys in keys_at.items():
             if run in counts:
                 planned = {(p, v) for p, variables in self._wanted[run].get(step, {}).items() for v in variables}
@@ -216,9 +230,9 @@ class Ledger:
 
     def to_free(self, run: str, steps: Iterable[int]) -> list[SnapshotName]:
         """Of the snapshots of these steps and those they compare with: what need not be kept and nobody will read."""
-        if self.plan["keep"] == "all":
+        if self.plan.keep == "all":
             return []
-        kept = {0, self._runs[run]["steps"]} if self.plan["keep"] == "ends" else set()
+        kept = {0, self.plan.run_of[run].steps} if self.plan.keep == "ends" else set()
         names = {name for step in steps for name in (self._at(run, step), *self._earlier(run, step).values())}
         return [n for n in sorted(names) if not n.freed and n.step not in kept and self._is_spent(run, n.step)]
 
@@ -283,15 +297,3 @@ class Ledger:
 
     def _ways_of(self, left: Mapping[str, tuple[str, ...]]) -> set[str]:
         return {way for variables in left.values() for v in variables for way in self._compares.get(v, ())}
-
-    def _failed_rows(self, job: Job, cause: str, state: str) -> list[dict[str, Any]]:
-        run, name = self._runs[job.run], job.name
-        rows, probes = [], kinds(self.plan)
-        for probe, variables in job.wanted.items():
-            about = {key: probes[probe].get(key) for key in ("split", "outputs", "part", "draws", "size")}
-            for variable in variables:
-                row = {"run": job.run, "attempt": name.attempt, "step": name.step, "checksum": name.checksum}
-                row |= {"epoch": name.step / run["epoch_steps"], "probe": probe, "variable": variable, **about}
-                row |= {"version": self.plan["versions"][variable], "state": state, "cause": cause}
-                rows.append(row | {"value": float("nan")})
-        return rows

@@ -12,19 +12,20 @@ from torch import Tensor, nn
 
 from tangentscope.pipeline.probing.ledger import Job, compared_with
 from tangentscope.pipeline.probing.networks import Planned, Subject
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.layout import SnapshotName
+from tangentscope.pipeline.store.plan import Plan
+from tangentscope.pipeline.store.planned import PlannedProbe, PlannedRun
 from tangentscope.pipeline.store.points import read_points
+from tangentscope.pipeline.store.rows import KernelAt, Row, measurement_row, profile_row, spectrum_row
 from tangentscope.pipeline.store.snapshots import FROZEN, load_state, plain_state, read_snapshot, shapes_of
 from tangentscope.pipeline.store.tables import Rows
-from tangentscope.pipeline.store.wanted import kinds
 from tangentscope.pipeline.system.errors import UserError, one_line
 from tangentscope.pipeline.system.memory import peak_memory
 from tangentscope.probes import VARIABLES, Measurement, measure
 
 _OF_THE_MACHINE = (MemoryError, torch.OutOfMemoryError)  # failures after which another try may do
-_OF_DRAW = ("run", "attempt", "step", "epoch", "checksum", "probe", "split", "outputs", "part")
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Measurer:
 
     Args:
         storage: The study's.
-        plan: The content of ``plan.json``.
+        plan: Its plan.
         device: Where kernels are computed.
         memory_bytes: What a kernel may take. A number, not a share of what is free, so that measurements repeat
             bitwise.
@@ -41,7 +42,7 @@ class Measurer:
     """
 
     storage: Storage
-    plan: Mapping[str, Any]
+    plan: Plan
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     memory_bytes: int = 2**30
     subject: Subject = field(default_factory=Planned)
@@ -55,7 +56,7 @@ class Measurer:
 
         What cannot be measured has rows that say so, if anything else can be.
         """
-        run = next(run for run in self.plan["runs"] if run["run"] == job.run)
+        run = self.plan.run_of[job.run]
         module, metadata = self.load(run, job.name)
         earlier = {way: self._earlier(run, name, way) for way, name in job.earlier.items()}
         rows: Rows = {"measurements": [], "spectra": [], "profiles": []}
@@ -73,32 +74,32 @@ class Measurer:
         if len(causes) == len(job.wanted):
             raise next(iter(causes.values()))
         for probe, error in causes.items():
-            about = self._about(run, job, kinds(self.plan)[probe], float(metadata["taken_at"]), 0.0)
-            rows["measurements"] += [about | _failure(name, one_line(error)) for name in job.wanted[probe]]
+            failures = {name: _failure(name, one_line(error)) for name in job.wanted[probe]}
+            spent = self._spent(float(metadata["taken_at"]), 0.0)
+            rows["measurements"] += _measurements(run, job, self.plan.every_probe[probe], failures, spent)
         return rows
 
     def _of_probe(
         self,
-        run: Mapping[str, Any],
+        run: PlannedRun,
         job: Job,
         probe_id: str,
         module: nn.Module,
         earlier: Mapping[str, nn.Module],
         taken_at: float,
     ) -> Rows:
-        variables, probe = job.wanted[probe_id], kinds(self.plan)[probe_id]
+        variables, probe = job.wanted[probe_id], self.plan.every_probe[probe_id]
         inputs, points = self._read_points(probe_id)
-        part = probe.get("part")  # plans on storage that know of no parts have none
         begun = time.perf_counter()
         measure_here = partial(
             measure,
-            self.subject.observed(run, module, part),
+            self.subject.observed(run, module, probe.part),
             inputs,
             points["draws"],
-            probe["outputs"],
+            probe.outputs,
             targets=points.get("targets"),
             loss=self.subject.loss(run),
-            **{role: self.subject.observed(run, network, part) for role, network in earlier.items()},
+            **{role: self.subject.observed(run, network, probe.part) for role, network in earlier.items()},
             step=job.name.step,
             previous_step=job.earlier["previous"].step if "previous" in earlier else None,
             output=self.subject.output,
@@ -106,57 +107,43 @@ class Measurer:
             memory_bytes=self.memory_bytes,
         )
         result, refused = _measured(measure_here, variables)
-        about = self._about(run, job, probe, taken_at, time.perf_counter() - begun)
-        of_draw = {key: about[key] for key in _OF_DRAW}
-        compared = {name: compared_with(self.plan["compares"].get(name, ()), job.earlier) for name in variables}
+        spent = self._spent(taken_at, time.perf_counter() - begun)
         statistics = {
-            name: _failure(name, refused[name]) if name in refused else _statistics(result, name) for name in variables
+            name: (_failure(name, refused[name]) if name in refused else _statistics(result, name))
+            | {"compared_with": compared_with(self.plan.compares.get(name, ()), job.earlier)}
+            for name in variables
         }
+        at = _at(run, job, probe)
         return {
-            "measurements": [about | statistics[name] | {"compared_with": compared[name]} for name in variables],
-            "spectra": [
-                of_draw | {"draw": draw, "eigenvalues": values.tolist()}
-                for draw, values in enumerate(result.eigenvalues)
-            ],
+            "measurements": _measurements(run, job, probe, statistics, spent),
+            "spectra": [spectrum_row(at, draw, values.tolist()) for draw, values in enumerate(result.eigenvalues)],
             "profiles": [
-                of_draw
-                | {"draw": draw, "variable": name, "version": VARIABLES[name].version, "values": values.tolist()}
-                | {"recorded_at": about["recorded_at"]}
+                profile_row(at, draw, name, VARIABLES[name].version, values.tolist(), spent["recorded_at"])
                 for name, profile in result.profiles.items()
                 if name not in result.reasons
                 for draw, values in enumerate(profile)
             ],
         }
 
-    def _about(
-        self, run: Mapping[str, Any], job: Job, probe: Mapping[str, Any], taken_at: float, seconds: float
-    ) -> dict[str, Any]:
-        about = {"run": job.run, "attempt": job.name.attempt, "step": job.name.step}
-        about |= {"epoch": job.name.step / run["epoch_steps"], "checksum": job.name.checksum, "probe": probe["probe"]}
-        about |= {"split": probe["split"], "outputs": probe["outputs"], "part": probe.get("part")}
-        return about | {"draws": probe["draws"], "size": probe["size"], "probe_seconds": seconds} | self._when(taken_at)
-
-    def load(
-        self, run: Mapping[str, Any], name: SnapshotName, role: str = "present"
-    ) -> tuple[nn.Module, dict[str, str]]:
+    def load(self, run: PlannedRun, name: SnapshotName, role: str = "present") -> tuple[nn.Module, dict[str, str]]:
         """The network of a run with a snapshot's parameters and buffers, and the snapshot's metadata.
 
         Each role has a network of its own, which the next call for it changes.
         """
-        state, metadata = read_snapshot(self.storage, run["run"], name)
-        if self._run != run["run"]:
-            self._run, self._networks, self._loaded = run["run"], {}, {}
+        state, metadata = read_snapshot(self.storage, run.id, name)
+        if self._run != run.id:
+            self._run, self._networks, self._loaded = run.id, {}, {}
         if role not in self._networks:
             self._networks[role] = self.subject.network(run).to(self.device)
             for part in self._networks[role].modules():  # not by eval(), in which layers may merge their weights
                 part.training = False
         module = self._networks[role]
-        _fill(module, state, layout.snapshot(run["run"], name))
+        _fill(module, state, run_files.snapshot(run.id, name))
         _freeze(module, metadata.get(FROZEN))
         self._loaded[role] = name
         return module, metadata
 
-    def _earlier(self, run: Mapping[str, Any], name: SnapshotName, role: str) -> nn.Module:
+    def _earlier(self, run: PlannedRun, name: SnapshotName, role: str) -> nn.Module:
         # The initial network is that of every job of a run.
         return self._networks[role] if self._loaded.get(role) == name else self.load(run, name, role)[0]
 
@@ -167,9 +154,25 @@ class Measurer:
             self._points[probe] = self.subject.inputs(points), points
         return self._points[probe]
 
-    def _when(self, taken_at: float) -> dict[str, Any]:
+    def _spent(self, taken_at: float, seconds: float) -> dict[str, Any]:
+        """What a probe's measuring took, as columns."""
         now = time.time()
-        return {"recorded_at": now, "lag_seconds": now - taken_at, "peak_memory": peak_memory()}
+        lag = now - taken_at
+        return {"recorded_at": now, "probe_seconds": seconds, "lag_seconds": lag, "peak_memory": peak_memory()}
+
+
+def _at(run: PlannedRun, job: Job, probe: PlannedProbe) -> KernelAt:
+    return KernelAt.of(run, probe, job.name.attempt, job.name.step, job.name.checksum)
+
+
+def _measurements(
+    run: PlannedRun, job: Job, probe: PlannedProbe, statistics: Mapping[str, dict[str, Any]], spent: dict[str, Any]
+) -> list[Row]:
+    """Rows of a probe's variables, whose own columns are in `statistics`."""
+    at = _at(run, job, probe)
+    return [
+        measurement_row(at, draws=probe.draws, size=probe.size, **columns, **spent) for columns in statistics.values()
+    ]
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], file: str) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tangentscope.pipeline.config.components import network_of, restore
 from tangentscope.pipeline.probing.given import in_form
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.points import inputs_of
 from tangentscope.probes.network.checks import Chosen
 from tangentscope.probes.network.output import Output
@@ -37,9 +38,9 @@ def observed(task: Task, network: nn.Module, part: str | None) -> nn.Module:
 
 
 class Subject(Protocol):
-    """Gives networks and losses of runs, as ``plan.json`` has them."""
+    """Gives networks and losses of planned runs."""
 
-    def network(self, run: Mapping[str, Any]) -> nn.Module:
+    def network(self, run: PlannedRun) -> nn.Module:
         """A network of its own for each call; its parameters are of no account."""
         ...
 
@@ -57,11 +58,11 @@ class Subject(Protocol):
         """The inputs among points that were drawn, as networks take them."""
         ...
 
-    def observed(self, run: Mapping[str, Any], network: nn.Module, part: str | None = None) -> nn.Module:
+    def observed(self, run: PlannedRun, network: nn.Module, part: str | None = None) -> nn.Module:
         """What the kernel is of: `network`, one made around it, or a part of the outputs of these."""
         ...
 
-    def loss(self, run: Mapping[str, Any]) -> Loss | None:
+    def loss(self, run: PlannedRun) -> Loss | None:
         """Of what is observed; None where nothing that is measured needs one."""
         ...
 
@@ -77,18 +78,18 @@ class Planned:
         """A tensor, or a mini-batch of graphs."""
         return inputs_of(points)
 
-    def network(self, run: Mapping[str, Any]) -> nn.Module:
+    def network(self, run: PlannedRun) -> nn.Module:
         """As the run's model builds it."""
-        return network_of(run)
+        return network_of(run.config, *run.data.shapes)
 
-    def observed(self, run: Mapping[str, Any], network: nn.Module, part: str | None = None) -> nn.Module:
+    def observed(self, run: PlannedRun, network: nn.Module, part: str | None = None) -> nn.Module:
         """As the run's task wants it."""
-        task = restore(run["config"])[0]
+        task = restore(run.config)[0]
         return observed(task, network, part)
 
-    def loss(self, run: Mapping[str, Any]) -> Loss | None:
+    def loss(self, run: PlannedRun) -> Loss | None:
         """The task's."""
-        return restore(run["config"])[0].observed_loss
+        return restore(run.config)[0].observed_loss
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Attached:
     parameters: Chosen = None
     form: Any = None
 
-    def network(self, run: Mapping[str, Any]) -> nn.Module:
+    def network(self, run: PlannedRun | None = None) -> nn.Module:
         """A copy."""
         return copy.deepcopy(self.module)
 
@@ -112,10 +113,10 @@ class Attached:
         """In their form."""
         return inputs_of(points) if self.form is None else in_form(self.form, points)
 
-    def observed(self, run: Mapping[str, Any], network: nn.Module, part: str | None = None) -> nn.Module:
+    def observed(self, run: PlannedRun | None, network: nn.Module, part: str | None = None) -> nn.Module:
         """All of the network's outputs."""
         return network
 
-    def loss(self, run: Mapping[str, Any]) -> Loss | None:
+    def loss(self, run: PlannedRun | None = None) -> Loss | None:
         """The user's."""
         return self.loss_of_points

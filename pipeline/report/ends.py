@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tangentscope.pipeline.report.view import SPLITS, Kernel, View, column
+from tangentscope.pipeline.store.planned import PlannedRun
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ def values_at_end(view: View) -> list[Ends]:
     tables = []
     by_kernel: dict[tuple[str, Kernel], list[str]] = {}
     for how in view.probes.values():
-        probe = how["split"], view.kernel_of(how["probe"])
-        by_kernel[probe] = list(dict.fromkeys([*by_kernel.get(probe, ()), *how["variables"]]))
+        probe = how.split, view.kernel_of(how.id)
+        by_kernel[probe] = list(dict.fromkeys([*by_kernel.get(probe, ()), *how.variables]))
     for (split, kernel), variables in sorted(by_kernel.items(), key=lambda each: SPLITS.index(each[0][0])):
         there = [name for name in variables if view.runs_with[name, kernel]]
         rows = [
@@ -44,7 +45,7 @@ def values_at_end(view: View) -> list[Ends]:
     return tables
 
 
-def _mean(view: View, runs: list[dict], split: str, variable: str, kernel: Kernel) -> Mean | None:
+def _mean(view: View, runs: list[PlannedRun], split: str, variable: str, kernel: Kernel) -> Mean | None:
     curves = [column(view.curve(run, split, variable, kernel), "value") for run in runs]
     last = np.array([values[-1] for values in curves if values.size])
     if not last.size:

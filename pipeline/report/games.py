@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tangentscope.pipeline.report.onsets import onset
 from tangentscope.pipeline.report.view import Kernel, View, column
+from tangentscope.pipeline.store.planned import PlannedRun
 
 ACTOR, CRITIC = "actor", "critic"
 
@@ -42,12 +42,12 @@ def beginning(curve: pd.DataFrame) -> Beginning | None:
     return Beginning(int(found.at), int(found.following), x, next_x)
 
 
-def returns(view: View, run: dict[str, Any]) -> pd.DataFrame:
+def returns(view: View, run: PlannedRun) -> pd.DataFrame:
     """A run's return while learning: columns ``step, x, value``; no rows for iterations in which no game ended."""
     return view.curve(run, "train", "score", None)
 
 
-def kernel_curve(view: View, run: dict[str, Any], variable: str, kernel: Kernel | None) -> pd.DataFrame:
+def kernel_curve(view: View, run: PlannedRun, variable: str, kernel: Kernel | None) -> pd.DataFrame:
     """A run's entropy (nats) or logarithm of the trace: columns ``step, x, value``; NaN where it is not positive."""
     if kernel is None:
         return pd.DataFrame(columns=["step", "x", "value"])
@@ -60,7 +60,7 @@ def kernel_curve(view: View, run: dict[str, Any], variable: str, kernel: Kernel 
 
 def kernel_split(view: View) -> str:
     """On which states kernels are taken: those of the stages of training where there are any, as the paper's are."""
-    splits = [how["split"] for how in view.probes.values()]
+    splits = [how.split for how in view.probes.values()]
     return min(splits, key=("stages", "train", "test").index, default="train")
 
 

@@ -36,12 +36,12 @@ def methods(view: View) -> list[str]:
 
 
 def _kernels(view: View) -> str:
-    variables = list(dict.fromkeys(name for how in view.probes.values() for name in how["variables"]))
+    variables = list(dict.fromkeys(name for how in view.probes.values() for name in how.variables))
     known = [_DEFINITIONS[name] for name in variables if name in _DEFINITIONS]
     others = [name.replace("_", " ") for name in variables if name not in _DEFINITIONS]
     kernels = "; ".join(dict.fromkeys(str(view.kernel_of(probe)) for probe in view.probes))
-    splits = " and ".join(dict.fromkeys(how["split"] for how in view.probes.values()))
-    observed = list(dict.fromkeys(run.get("observes") for run in view.runs if run.get("observes")))
+    splits = " and ".join(dict.fromkeys(how.split for how in view.probes.values()))
+    observed = list(dict.fromkeys(run.observes for run in view.runs if run.observes))
     told = f"Outputs are {', '.join(map(str, observed))}. " if observed else ""
     return (
         "Empirical neural tangent kernels Θ[(i,a),(j,b)] = Σₚ ∂f_a(xᵢ)/∂θₚ · ∂f_b(xⱼ)/∂θₚ were computed of the "

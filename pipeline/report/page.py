@@ -143,22 +143,22 @@ def _page(view: View, images: list[dict[str, Any]], notes: list[str]) -> str:
         faults=view.faults,
         costs=summaries.cost_rows(view),
         lags=summaries.lags(view),
-        failed_runs=[(run["name"], view.outcomes[run["run"]]) for run in view.runs if _failed(view, run["run"])],
+        failed_runs=[(run.name, view.outcomes[run.id]) for run in view.runs if _failed(view, run.id)],
         failed_measurements=summaries.failed_measurements(view),
         data=_data(view),
     )
 
 
 def _failed(view: View, run: str) -> bool:
-    return view.outcomes.get(run, {}).get("state") == "failed"
+    return run in view.outcomes and view.outcomes[run].state == "failed"
 
 
 def _span(view: View) -> tuple[float, float] | None:
     """Seconds since 1970 of the first start of a run that ended, else of the launch, and of the last record."""
-    starts = [outcome["started_at"] for outcome in view.outcomes.values() if outcome.get("started_at")]
+    starts = [outcome.started_at for outcome in view.outcomes.values() if outcome.started_at]
     starts += [view.provenance["started_at"]] if view.provenance.get("started_at") else []
-    ends = [outcome["ended_at"] for outcome in view.outcomes.values() if outcome.get("ended_at")]
-    ends += [frame["recorded_at"].max() for frame in (view.measurements, view.history) if len(frame)]
+    ends = [outcome.ended_at for outcome in view.outcomes.values() if outcome.ended_at]
+    ends += [float(frame["recorded_at"].max()) for frame in (view.measurements, view.history) if len(frame)]
     return (min(starts), max(ends)) if starts and ends else None
 
 
@@ -166,11 +166,11 @@ def _data(view: View) -> list[str]:
     """What the runs trained on, one sentence per distinct data set, its sizes and which outputs kernels are of."""
     sentences = []
     for run in view.runs:
-        data = run.get("data") or {}
-        sizes = [f"{data[key]:,} {what}" for key, what in _SIZES.items() if data.get(key) is not None]
-        sentence = ": ".join(filter(None, [data.get("source"), ", ".join(sizes)]))
-        sentences.append("; kernels of ".join(filter(None, [sentence, run.get("observes")])))
-    sentences += [f"stages: {probe['source']}" for probe in view.plan.get("further", ()) if probe["source"]]
+        counts = {**run.data.sizes, "outputs": run.data.outputs}
+        sizes = [f"{counts[key]:,} {what}" for key, what in _SIZES.items() if counts.get(key) is not None]
+        sentence = ": ".join(filter(None, [run.data.source, ", ".join(sizes)]))
+        sentences.append("; kernels of ".join(filter(None, [sentence, run.observes])))
+    sentences += [f"stages: {probe.source}" for probe in view.plan.further if probe.source]
     known = [sentence for sentence in dict.fromkeys(sentences) if sentence]
     return known or [str(sentence) for sentence in (view.provenance.get("data") or {}).values()]
 

@@ -1,12 +1,12 @@
 """The spectra of a study, as shares of the trace: means over draws and seeds by step."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tangentscope.pipeline.report.view import Kernel, View, where
+from tangentscope.pipeline.store.planned import PlannedRun
 
 _MOST = 20_000_000  # eigenvalues that are read for a figure: of more, a report would take minutes
 _COLUMNS = ("run", "step", "probe", "split", "draw", "eigenvalues")
@@ -26,12 +26,12 @@ def spectra(view: View) -> pd.DataFrame:
     return rows.merge(places, on=["run", "step"], how="left").assign(kernel=kernels)
 
 
-def shares(rows: pd.DataFrame, runs: Sequence[dict[str, Any]], split: str, kernel: Kernel) -> pd.DataFrame:
+def shares(rows: pd.DataFrame, runs: Sequence[PlannedRun], split: str, kernel: Kernel) -> pd.DataFrame:
     """Geometric means over draws and runs of p_k = λ_k/Σλ: a row a step, by its x; a column a rank.
 
     A step that a run lacks is left out, and an eigenvalue that is 0 or NaN in one of them is NaN.
     """
-    ours = where(rows.loc[rows["run"].isin([run["run"] for run in runs])], split=split, kernel=kernel)
+    ours = where(rows.loc[rows["run"].isin([run.id for run in runs])], split=split, kernel=kernel)
     if not len(ours):
         return pd.DataFrame()
     values = np.stack(ours["eigenvalues"].to_list())
@@ -50,9 +50,9 @@ def _planned(view: View) -> int:
     """How many eigenvalues the plan's kernels have at most."""
     total = 0
     for run in view.runs:
-        outputs = (run.get("data") or {}).get("outputs") or 1
+        outputs = run.data.outputs or 1
         for probes in view.store.wanted(run).values():
             for probe in probes:
                 how = view.probes[probe]
-                total += how["draws"] * how["size"] * (outputs if how["outputs"] == "full" else 1)
+                total += how.draws * how.size * (outputs if how.outputs == "full" else 1)
     return total

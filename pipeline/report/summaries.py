@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from tangentscope.pipeline.report.view import SPLITS, Kernel, View, by, column, value_label, where
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.probes.trajectories.curves import Regime, learning_regime
 
 
@@ -97,16 +98,14 @@ class Failure:
 def state(view: View, run: str) -> str:
     """``finished``, ``failed``, ``under way`` (something is on storage, no outcome yet) or ``not started``."""
     if run in view.outcomes:
-        return view.outcomes[run]["state"]
+        return view.outcomes[run].state
     return "under way" if run in view.begun else "not started"
 
 
 def results_on(view: View) -> tuple[str, Kernel] | None:
     """Split and kernel that the run table's entropy and trace are from: test before train, the plan's first kernel."""
-    ways = [
-        (how["split"], view.kernel_of(probe)) for probe, how in view.probes.items() if "entropy" in how["variables"]
-    ]
-    ways = ways or [(how["split"], view.kernel_of(probe)) for probe, how in view.probes.items()]
+    ways = [(how.split, view.kernel_of(probe)) for probe, how in view.probes.items() if "entropy" in how.variables]
+    ways = ways or [(how.split, view.kernel_of(probe)) for probe, how in view.probes.items()]
     return min(ways, key=lambda way: SPLITS.index(way[0]) if way[0] in SPLITS else len(SPLITS), default=None)
 
 
@@ -134,16 +133,16 @@ def runs_csv(view: View) -> str:
     return pd.DataFrame(records).to_csv(index=False)
 
 
-def _run_row(view: View, run: dict[str, Any]) -> RunRow:
+def _run_row(view: View, run: PlannedRun) -> RunRow:
     way = results_on(view)
     entropy, trace = (view.curve(run, way[0], name, way[1]) if way else pd.DataFrame() for name in ("entropy", "trace"))
-    steps = column(view.history_of[run["run"]], "step")
+    steps = column(view.history_of[run.id], "step")
     return RunRow(
-        run=run["run"],
-        name=run["name"],
-        state=state(view, run["run"]),
-        parameters=run.get("parameters"),
-        steps=run["steps"],
+        run=run.id,
+        name=run.name,
+        state=state(view, run.id),
+        parameters=run.parameters,
+        steps=run.steps,
         reached=int(steps.max()) if steps.size else None,
         loss={split: _last(view.curve(run, split, "loss", None)) for split in SPLITS},
         score={split: _last(view.curve(run, split, "score", None)) for split in SPLITS},
@@ -154,7 +153,7 @@ def _run_row(view: View, run: dict[str, Any]) -> RunRow:
     )
 
 
-def _chosen(view: View, run: dict[str, Any]) -> Chosen | None:
+def _chosen(view: View, run: PlannedRun) -> Chosen | None:
     """None without validation points, or if none of their scores is a number."""
     valid, test = (view.curve(run, split, "score", None) for split in ("valid", "test"))
     scores = column(valid, "value")
@@ -173,7 +172,7 @@ def chosen_scores(view: View, rows: list[RunRow]) -> dict[str, tuple[float, floa
     scores: dict[str, list[float]] = {}
     for run, row in zip(view.runs, rows, strict=True):
         if row.state == "finished" and row.chosen and row.chosen.test is not None:
-            varied = " ".join(f"{view.short(key)}={value_label(value)}" for key, value in run["varied"].items())
+            varied = " ".join(f"{view.short(key)}={value_label(value)}" for key, value in run.varied.items())
             scores.setdefault(varied, []).append(row.chosen.test)
     return {
         name: (float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else None, len(found))
@@ -201,26 +200,27 @@ def _last(curve: pd.DataFrame) -> float | None:
 def cost_rows(view: View) -> list[CostRow]:
     """A row per run of which anything is on storage."""
     probed = by(probings(view), "run")
-    return [_cost_row(view, run, probed) for run in view.runs if state(view, run["run"]) != "not started"]
+    return [_cost_row(view, run, probed) for run in view.runs if state(view, run.id) != "not started"]
 
 
-def _cost_row(view: View, run: dict[str, Any], probed: Mapping[str, pd.DataFrame]) -> CostRow:
-    told = view.outcomes.get(run["run"], {})
-    taken = view.snapshots_of[run["run"]]
+def _cost_row(view: View, run: PlannedRun, probed: Mapping[str, pd.DataFrame]) -> CostRow:
+    outcome = view.outcomes.get(run.id)
+    taken = view.snapshots_of[run.id]
     copies = column(taken, "copy_seconds")
     # The outcome has the totals; while there is none, the snapshots taken so far add up to them.
+    copied, waited = (outcome.copy_seconds, outcome.wait_seconds) if outcome else (None, None)
     return CostRow(
-        name=run["name"],
-        wall=told.get("seconds"),
-        training=told.get("training_seconds"),
-        snapshots=len(taken) or told.get("snapshots") or 0,
+        name=run.name,
+        wall=outcome and outcome.seconds,
+        training=outcome and outcome.training_seconds,
+        snapshots=len(taken) or (outcome and outcome.snapshots) or 0,
         copy_median=float(np.nanmedian(copies)) if copies.size else None,
         copy_max=float(np.nanmax(copies)) if copies.size else None,
-        copy_total=told.get("copy_seconds", float(np.nansum(copies))),
-        wait_total=told.get("wait_seconds", float(np.nansum(column(taken, "wait_seconds")))),
+        copy_total=float(np.nansum(copies)) if copied is None else copied,
+        wait_total=float(np.nansum(column(taken, "wait_seconds"))) if waited is None else waited,
         written=float(np.nansum(column(taken, "bytes"))),
-        peak_memory=told.get("peak_memory"),
-        probing=float(np.nansum(column(probed[run["run"]], "probe_seconds"))),
+        peak_memory=outcome and outcome.peak_memory,
+        probing=float(np.nansum(column(probed[run.id], "probe_seconds"))),
     )
 
 
@@ -243,7 +243,7 @@ def lags(view: View) -> dict[str, float] | None:
 
 def gaps(view: View) -> list[Gap]:
     """Where measured values, losses or scores are not finite."""
-    names = {run["run"]: run["name"] for run in view.runs}
+    names = {run.id: run.name for run in view.runs}
     found = []
     for frame in (view.numbers, view.history):
         keys = ["run", "split", "variable"]
@@ -264,7 +264,7 @@ def planned_measurements(view: View) -> int:
 
 def failed_measurements(view: View) -> list[Failure]:
     """Failed measurements by run, variable, split and cause."""
-    names = {run["run"]: run["name"] for run in view.runs}
+    names = {run.id: run.name for run in view.runs}
     causes = view.failed.assign(cause=[cause or "no cause recorded" for cause in view.failed["cause"]])
     found = []
     for key, rows in causes.groupby(["run", "split", "variable", "cause"], sort=False):

@@ -12,6 +12,7 @@ import pandas as pd
 
 from tangentscope.pipeline.store import tables
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.reader import Store
 
 SPLITS = ("test", "train", "stages")  # in the order of the figures' rows; the last are states of games
@@ -112,7 +113,7 @@ class View:
         self.measurements = self._planned("measurements", _MEASUREMENTS)
         self.history = self._table("history", _HISTORY)
         self.snapshots = self._table("snapshots", _SNAPSHOTS)
-        self.options: Mapping[str, Any] = (self.plan.get("report") or {}) if options is None else options
+        self.options: Mapping[str, Any] = (self.plan.report or {}) if options is None else options
         epochs = [frame["epoch"].notna() for frame in (self.measurements, self.history)]
         # Reinforcement learning has no epochs: its steps are the only time there is.
         self.x = (
@@ -185,10 +186,10 @@ class View:
         """The snapshots of each run."""
         return by(self.snapshots, "run")
 
-    def profile(self, runs: Sequence[dict[str, Any]], split: str, variable: str, kernel: Kernel) -> pd.DataFrame:
+    def profile(self, runs: Sequence[PlannedRun], split: str, variable: str, kernel: Kernel) -> pd.DataFrame:
         """All draws of a variable that is a profile, in order of step: columns ``run, step, draw, x, values``."""
         rows = where(self._profiles, split=split, variable=variable, kernel=kernel)
-        of_runs = rows["run"].isin([run["run"] for run in runs])
+        of_runs = rows["run"].isin([run.id for run in runs])
         return rows.loc[of_runs].sort_values(["run", "step", "draw"])[["run", "step", "draw", "x", "values"]]
 
     @cached_property
@@ -218,49 +219,49 @@ class View:
     def kernel_of(self, probe: str) -> Kernel:
         """How a probe's kernel was taken: what its values may be compared across."""
         how = self.probes[probe]
-        return Kernel(how["outputs"], how["draws"], how["size"], how["seed"], how.get("part"))
+        return Kernel(how.outputs, how.draws, how.size, how.seed, how.part)
 
     def _of_kernel(self, kernel: Kernel) -> set[str]:
         return {probe for probe in self.probes if self.kernel_of(probe) == kernel}
 
     def kernels(self, variable: str, split: str | None = None) -> list[Kernel]:
         """The kernels on which a variable is to be measured, in the plan's order; of all splits unless one is given."""
-        of_split = (probe for probe, how in self.probes.items() if split in (None, how["split"]))
-        ids = [probe for probe in of_split if variable in self.probes[probe]["variables"]]
+        of_split = (probe for probe, how in self.probes.items() if split in (None, how.split))
+        ids = [probe for probe in of_split if variable in self.probes[probe].variables]
         return list(dict.fromkeys(self.kernel_of(probe) for probe in ids))
 
     @cached_property
-    def networks(self) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    def networks(self) -> dict[tuple[str, ...], list[PlannedRun]]:
         """The runs that differ by their seed only, by what is varied, e.g. ``("width=8",)``."""
-        found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        found: dict[tuple[str, ...], list[PlannedRun]] = {}
         for run in self.runs:
-            parts = tuple(f"{self.short(field)}={value_label(run['varied'][field])}" for field in self.varied)
+            parts = tuple(f"{self.short(field)}={value_label(run.varied[field])}" for field in self.varied)
             found.setdefault(parts, []).append(run)
         return found
 
     @cached_property
     def score(self) -> str:
         """The name of the runs' score, ``score`` if they have different ones."""
-        names = {run.get("score") for run in self.runs}
+        names = {run.score for run in self.runs}
         return str(names.pop() or "score") if len(names) == 1 else "score"
 
-    def curve(self, run: dict[str, Any], split: str, variable: str, kernel: Kernel | None) -> pd.DataFrame:
+    def curve(self, run: PlannedRun, split: str, variable: str, kernel: Kernel | None) -> pd.DataFrame:
         """One run's values of one variable in order of step: columns ``step, x, value, stderr``.
 
         A planned step without a measurement stands there with NaN up to the last measured step, so that a line drawn
         through the curve breaks at it. `kernel` is None for loss and score, which have no planned steps.
         """
-        key = run["run"], split, variable, kernel  # figures and tables ask for the same ones
+        key = run.id, split, variable, kernel  # figures and tables ask for the same ones
         if key not in self._curves:
             self._curves[key] = self._curve(run, split, variable, kernel)
         return self._curves[key]
 
-    def _curve(self, run: dict[str, Any], split: str, variable: str, kernel: Kernel | None) -> pd.DataFrame:
+    def _curve(self, run: PlannedRun, split: str, variable: str, kernel: Kernel | None) -> pd.DataFrame:
         if kernel is None:
-            name = run.get("score") if variable == "score" else variable
-            curve = self._history_by.curve(run["run"], split, str(name))
+            name = run.score if variable == "score" else variable
+            curve = self._history_by.curve(run.id, split, str(name))
         else:
-            curve = self._numbers_by.curve(run["run"], split, variable, kernel)
+            curve = self._numbers_by.curve(run.id, split, variable, kernel)
         if curve.empty or kernel is None:
             return curve
         last = curve["step"].iloc[-1]
@@ -270,10 +271,10 @@ class View:
         steps = sorted({*planned, *curve["step"]})
         return curve.set_index("step").reindex(steps).rename_axis("step").reset_index()
 
-    def _planned_steps(self, run: dict[str, Any], split: str, kernel: Kernel) -> list[int]:
-        key = run["run"], split, kernel
+    def _planned_steps(self, run: PlannedRun, split: str, kernel: Kernel) -> list[int]:
+        key = run.id, split, kernel
         if key not in self._steps:
-            ours = {probe for probe, how in self.probes.items() if how["split"] == split} & self._of_kernel(kernel)
+            ours = {probe for probe, how in self.probes.items() if how.split == split} & self._of_kernel(kernel)
             wanted = self.store.wanted(run)
             self._steps[key] = [step for step, probes in wanted.items() if not ours.isdisjoint(probes)]
         return self._steps[key]

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tangentscope.pipeline.store import layout, manifest, tables
+from tangentscope.pipeline.store import layout, manifest, run_files, tables
 from tangentscope.pipeline.store.failures import stands
 from tangentscope.pipeline.store.faults import Fault
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.manifest import Tally
-from tangentscope.pipeline.store.wanted import wanted
+from tangentscope.pipeline.store.plan import Plan
+from tangentscope.pipeline.store.planned import PlannedRun
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Counts:
     of: Mapping[tuple[str, str], Count] = field(default_factory=dict)
 
 
-def counts(storage: Storage, plan: Mapping[str, Any]) -> dict[str, Counts]:
+def counts(storage: Storage, plan: Plan) -> dict[str, Counts]:
     """Count the values that a plan wants, by run; every planned run is there.
 
     A value counts once, however many rows and parts have it, and only of the variable's present version; not at all
@@ -41,25 +42,24 @@ def counts(storage: Storage, plan: Mapping[str, Any]) -> dict[str, Counts]:
 
     Args:
         storage: The study's.
-        plan: The content of ``plan.json``.
+        plan: Its plan.
     """
-    versions = plan["versions"]
-    measured: dict[str, dict[tuple[str, str], set[int]]] = {run["run"]: {} for run in plan["runs"]}
-    failed: dict[str, dict[tuple[str, str], set[int]]] = {run["run"]: {} for run in plan["runs"]}
+    measured: dict[str, dict[tuple[str, str], set[int]]] = {run.id: {} for run in plan.runs}
+    failed: dict[str, dict[tuple[str, str], set[int]]] = {run.id: {} for run in plan.runs}
     replays: dict[str, dict[int, int]] = {}
     for (run, attempt, probe, variable, version, *end), steps in tally_of(storage, "measurements").items():
         row: dict[str, Any] = dict(zip(("run", "state", "launch", "recorded_at"), (run, *end), strict=True))
-        if run not in measured or versions.get(variable) != version:
+        if run not in measured or plan.versions.get(variable) != version:
             continue
         if row["state"] != "measured" and not stands(row, plan):
             continue
         if run not in replays:
-            replays[run] = layout.replays(storage, run)
+            replays[run] = run_files.replays(storage, run)
         if replays[run]:
-            steps = {step for step in steps if not layout.superseded(attempt, step, replays[run])}
+            steps = {step for step in steps if not run_files.superseded(attempt, step, replays[run])}
         there = (measured if row["state"] == "measured" else failed)[run]
         there[probe, variable] = there[probe, variable] | steps if (probe, variable) in there else steps
-    return {run["run"]: _counted(plan, run, measured[run["run"]], failed[run["run"]]) for run in plan["runs"]}
+    return {run.id: _counted(plan, run, measured[run.id], failed[run.id]) for run in plan.runs}
 
 
 def published_since(storage: Storage, since: float) -> int:
@@ -90,13 +90,13 @@ def _read(storage: Storage, table: str, name: str, identity: str) -> Tally:
 
 
 def _counted(
-    plan: Mapping[str, Any],
-    run: Mapping[str, Any],
+    plan: Plan,
+    run: PlannedRun,
     measured: Mapping[tuple[str, str], set[int]],
     failed: Mapping[tuple[str, str], set[int]],
 ) -> Counts:
     steps: dict[tuple[str, str], set[int]] = {}
-    for step, probes in wanted(plan, run).items():
+    for step, probes in plan.wanted(run).items():
         for probe, variables in probes.items():
             for variable in variables:
                 steps.setdefault((probe, variable), set()).add(step)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tangentscope.pipeline.store.plan import Plan
 from tangentscope.pipeline.system.errors import UserError
 
 FAILED = "failed"
@@ -18,19 +19,14 @@ def state_of(error: Exception | None) -> str:
     return INTERRUPTED if error is None or isinstance(error, (OSError, UserError)) else FAILED
 
 
-def retries(plan: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Since when failures count, by run, as a plan has it: since a launch, or in older plans since a time."""
-    return {key: dict(plan.get(key, {})) for key in ("retried", "retried_at")}
-
-
-def stands(row: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+def stands(row: Mapping[str, Any], plan: Plan) -> bool:
     """Whether a row of something that was not measured keeps it from being tried: it failed since the latest retry.
 
     Launches tell which came first: clocks are set back.
     """
     if row["state"] != FAILED:
         return False
-    retried, launch = plan.get("retried", {}).get(row["run"], 0), row.get("launch")
+    retried, launch = plan.retried.get(row["run"], 0), row.get("launch")
     if launch is None or math.isnan(launch):  # from before rows said so
-        return not retried and row["recorded_at"] > plan.get("retried_at", {}).get(row["run"], 0.0)
+        return not retried and row["recorded_at"] > plan.retried_at.get(row["run"], 0.0)
     return launch >= retried

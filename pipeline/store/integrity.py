@@ -1,22 +1,22 @@
 """What is wrong with a study's tables: parts that are missing, damaged or foreign, and rows that are lost."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from tangentscope.pipeline.store import layout, manifest, tables
+from tangentscope.pipeline.store import layout, manifest, run_files, tables
 from tangentscope.pipeline.store.faults import Fault
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.manifest import Look, Tally
+from tangentscope.pipeline.store.plan import Plan
 
 _MOST_NAMES = 5  # of runs, in a line
 
 
-def table_faults(storage: Storage, plan: Mapping[str, Any], table: str, thorough: bool = False) -> list[Fault]:
+def table_faults(storage: Storage, plan: Plan, table: str, thorough: bool = False) -> list[Fault]:
     """What is wrong with a table.
 
     Args:
         storage: The study's.
-        plan: The content of ``plan.json``.
+        plan: Its plan.
         table: Its name.
         thorough: Read every part, which is needed to see what is damaged inside a part that is there; otherwise only
             manifests are read, and parts that none of them lists.
@@ -47,16 +47,16 @@ def lost_rows(storage: Storage, table: str) -> Tally:
     return manifest.without([tally for each in look.manifests for tally in (each.tally, each.lost)], rows, table)
 
 
-def _lost(storage: Storage, plan: Mapping[str, Any], table: str, look: Look) -> list[Fault]:
+def _lost(storage: Storage, plan: Plan, table: str, look: Look) -> list[Fault]:
     """What an earlier compaction found missing and nobody has made again since."""
     lost = [each.lost for each in look.manifests if each.lost]
     there = manifest.merged(each.tally for each in look.manifests) if lost else {}
-    names = {run["run"]: run["name"] for run in plan["runs"]}
+    names = {run.id: run.name for run in plan.runs}
     count: dict[str, int] = {}
     for (run, attempt, *_), steps in manifest.without(lost, there, table).items():
         if run in names:
-            replayed = layout.replays(storage, run)
-            count[run] = count.get(run, 0) + sum(not layout.superseded(attempt, step, replayed) for step in steps)
+            replayed = run_files.replays(storage, run)
+            count[run] = count.get(run, 0) + sum(not run_files.superseded(attempt, step, replayed) for step in steps)
     of = [names[run] for run, rows in count.items() if rows]
     if not of:
         return []

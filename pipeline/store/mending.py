@@ -5,22 +5,23 @@ kept; those whose spectrum or profile is gone are taken back for it. Rows of los
 training alone, which is not repeated for them: that they are gone is told, by every command that reads the table.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.compaction import replace_parts
 from tangentscope.pipeline.store.faults import Fault, set_aside
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.integrity import lost_rows, table_faults
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import SnapshotName
+from tangentscope.pipeline.store.plan import Plan
 from tangentscope.pipeline.store.snapshots import snapshot_fault
 
 _MADE_AGAIN = ("measurements", "spectra", "profiles")
 
 
-def mend_tables(launch: Launch, plan: Mapping[str, Any]) -> Iterator[str]:
+def mend_tables(launch: Launch, plan: Plan) -> Iterator[str]:
     """Set damaged parts aside and take back what is to be measured again; a line about each thing that was wrong."""
     storage = launch.storage
     for table in tables.SCHEMAS:
@@ -52,7 +53,7 @@ def _consequence(table: str, fault: Fault) -> str:
     return "its rows can only be had again by training, so they stay missing"
 
 
-def _take_back(launch: Launch, plan: Mapping[str, Any]) -> None:
+def _take_back(launch: Launch, plan: Plan) -> None:
     """Remove measurements whose spectrum or profile is lost and whose snapshots are kept: they are then made again."""
     storage = launch.storage
     lost = {(run, step, probe) for (run, _, probe), steps in lost_rows(storage, "spectra").items() for step in steps}
@@ -63,8 +64,7 @@ def _take_back(launch: Launch, plan: Mapping[str, Any]) -> None:
     }
     if not lost and not of_variable:
         return
-    runs = {run["run"] for run in plan["runs"]}
-    kept = {run: _kept(storage, run) for run in runs}
+    kept = {run.id: _kept(storage, run.id) for run in plan.runs}
     parts = tables.read_parts(storage, "measurements")
     frame = parts.frame
     gone = []
@@ -79,7 +79,7 @@ def _take_back(launch: Launch, plan: Mapping[str, Any]) -> None:
 
 
 def _kept(storage: Storage, run: str) -> set[str]:
-    names = layout.current_snapshots(storage, run)
+    names = run_files.current_snapshots(storage, run)
     return {f"{name.step}-{name.checksum}" for name in names if not name.freed}
 
 

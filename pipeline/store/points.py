@@ -9,6 +9,7 @@ from torch import Tensor
 from tangentscope.pipeline.store import layout, sealed
 from tangentscope.pipeline.store.faults import Fault, set_aside
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.planned import PlannedProbe
 from tangentscope.pipeline.system.errors import UserError
 
 
@@ -23,15 +24,15 @@ def inputs_of(points: Mapping[str, Tensor]) -> Any:
     return graphs[torch.arange(len(graphs))]
 
 
-def keep_points(storage: Storage, probe: Mapping[str, Any], draw: Callable[[], Mapping[str, Tensor]]) -> Fault | None:
+def keep_points(storage: Storage, probe: PlannedProbe, draw: Callable[[], Mapping[str, Tensor]]) -> Fault | None:
     """Publish the points of a probe unless they are there and whole; what was wrong with those that were there.
 
     Args:
         storage: The study's.
-        probe: As ``plan.json`` has it.
+        probe: Of the plan.
         draw: Gives the points; only called if they are wanted.
     """
-    content = _read(storage, probe["probe"])
+    content = _read(storage, probe.id)
     if content is None:
         write_points(storage, probe, draw())
         return None
@@ -43,16 +44,16 @@ def keep_points(storage: Storage, probe: Mapping[str, Any], draw: Callable[[], M
         if sealed.checksum(tensors) == sealed.checksum(points):
             write_points(storage, probe, points)
             return None
-        content = Fault(layout.points(probe["probe"]), "damaged", "it has no checksum, and is not what the data give")
+        content = Fault(layout.points(probe.id), "damaged", "it has no checksum, and is not what the data give")
     set_aside(storage, content)
     write_points(storage, probe, draw())
     return content
 
 
-def write_points(storage: Storage, probe: Mapping[str, Any], points: Mapping[str, Tensor]) -> None:
+def write_points(storage: Storage, probe: PlannedProbe, points: Mapping[str, Tensor]) -> None:
     """Publish the points of a probe, with what they are of and a checksum."""
-    identity = {"probe": probe["probe"], "split": probe["split"], "data": probe["fingerprint"]}
-    storage.write(layout.points(probe["probe"]), sealed.seal(points, identity))
+    identity = {"probe": probe.id, "split": probe.split, "data": probe.fingerprint}
+    storage.write(layout.points(probe.id), sealed.seal(points, identity))
 
 
 def stored_points(storage: Storage, probe: str) -> dict[str, Tensor] | Fault | None:

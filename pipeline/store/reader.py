@@ -10,14 +10,16 @@ import pandas as pd
 import pyarrow as pa
 
 from tangentscope.pipeline.config.naming import labels, short
-from tangentscope.pipeline.store import layout, records, tables
+from tangentscope.pipeline.store import layout, records, run_files, tables
 from tangentscope.pipeline.store.compaction import compact
 from tangentscope.pipeline.store.counts import Counts, counts
 from tangentscope.pipeline.store.faults import Fault
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.integrity import table_faults
+from tangentscope.pipeline.store.outcome import Outcome
+from tangentscope.pipeline.store.plan import Plan, Wanted
+from tangentscope.pipeline.store.planned import PlannedProbe, PlannedRun
 from tangentscope.pipeline.store.tables import Parts
-from tangentscope.pipeline.store.wanted import Wanted, kinds, wanted
 from tangentscope.pipeline.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,43 +39,43 @@ class Store:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        if not storage.exists(layout.PLAN):
+        plan = Plan.read(storage)
+        if plan is None:
             raise UserError(f"{storage.uri}: no study here (no {layout.PLAN}); give the --out directory of a `run`")
-        self.plan: dict[str, Any] = records.read(storage, layout.PLAN, "plan")
-        # Stores from before there was a schema have what the first one has.
-        if (schema := self.plan.get("schema", 1)) > layout.SCHEMA:
+        self.plan = plan
+        if plan.schema > layout.SCHEMA:
             raise UserError(
-                f"{storage.uri}: written by a newer tangentscope (schema {schema}, this one reads up to "
+                f"{storage.uri}: written by a newer tangentscope (schema {plan.schema}, this one reads up to "
                 f"{layout.SCHEMA}); upgrade with pip install -U tangentscope"
             )
 
     @property
     def name(self) -> str:
         """The study's name."""
-        return self.plan["study"]
+        return self.plan.study
 
     @property
-    def varied(self) -> list[str]:
+    def varied(self) -> tuple[str, ...]:
         """The config fields that the study varies, e.g. ``model.width``; the seed is not among them."""
-        return self.plan["varied"]
+        return self.plan.varied
 
     def short(self, field: str) -> str:
         """What a varied field is called in legends: its last part, e.g. ``width``, where that is unique."""
         return short(field, self.varied)
 
     @property
-    def runs(self) -> list[dict[str, Any]]:
-        """The planned runs: ``run, name, seed, varied, config, steps, epoch_steps, schedule`` and more, as planned."""
-        return self.plan["runs"]
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """The planned runs."""
+        return self.plan.runs
 
     @property
-    def probes(self) -> dict[str, dict[str, Any]]:
+    def probes(self) -> Mapping[str, PlannedProbe]:
         """The plan's probes by id, each with all variables that are wanted of it: the study's, then further ones."""
-        return kinds(self.plan)
+        return self.plan.every_probe
 
-    def wanted(self, run: Mapping[str, Any]) -> Wanted:
+    def wanted(self, run: PlannedRun) -> Wanted:
         """What is to be measured of a planned run: by step, variables by probe."""
-        return wanted(self.plan, run)
+        return self.plan.wanted(run)
 
     def provenance(self) -> dict[str, Any]:
         """Versions, git commit, machine and data of the latest launch."""
@@ -87,9 +89,9 @@ class Store:
             mend = "remove it and `run` the study again, which writes it anew"
             raise UserError(f"{self.storage.path(layout.STUDY)}: damaged (not text); {mend}") from None
 
-    def outcomes(self) -> dict[str, dict[str, Any]]:
+    def outcomes(self) -> dict[str, Outcome]:
         """How each ended run ended, and what it cost; runs that have not ended are missing."""
-        found = {run["run"]: records.read(self.storage, layout.outcome(run["run"]), "outcome") for run in self.runs}
+        found = {run.id: run_files.read_outcome(self.storage, run.id) for run in self.runs}
         return {run: outcome for run, outcome in found.items() if outcome is not None}
 
     def faults(self, table: str) -> list[Fault]:
@@ -125,21 +127,21 @@ class Store:
         """One row per snapshot with what it cost training."""
         return self._table("snapshots")
 
-    def network(self, run: dict[str, Any]) -> "nn.Module":
+    def network(self, run: PlannedRun) -> "nn.Module":
         """A planned run's network in eval mode, for ``load_state_dict``; its parameters are of no account.
 
         Raises:
             UserError: A network from a loop of the user's own, which is not on storage.
         """
-        if run["config"]["task"]["name"] == "attached":
-            raise UserError(f"run {run['name']}: trained in a loop of your own; build its network there")
+        if run.is_attached:
+            raise UserError(f"run {run.name}: trained in a loop of your own; build its network there")
         from tangentscope.pipeline.config.components import network_of  # loads torch, which no table needs
 
-        return network_of(run).eval()
+        return network_of(run.config, *run.data.shapes).eval()
 
     def kept(self, run: str) -> list[layout.SnapshotName]:
         """The snapshots of a run whose parameters are still on storage, in order of step."""
-        return [name for name in layout.current_snapshots(self.storage, run) if not name.freed]
+        return [name for name in run_files.current_snapshots(self.storage, run) if not name.freed]
 
     def parameters(self, run: str, snapshot: layout.SnapshotName) -> dict[str, "Tensor"]:
         """Parameters and buffers of a snapshot that is kept."""
@@ -204,7 +206,7 @@ class Store:
         return frame.loc[:, first + [column for column in frame.columns if column not in first]]
 
     def _settle(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
-        planned = [run["run"] for run in self.runs]
+        planned = [run.id for run in self.runs]
         return self._dedupe(table, frame.loc[frame["run"].isin(planned)])
 
     def _dedupe(self, table: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -225,24 +227,24 @@ class Store:
         gone = np.zeros(len(frame), dtype=bool)
         codes, runs = pd.factorize(frame["run"])
         for code, run in enumerate(runs):
-            if replayed := layout.replays(self.storage, str(run)):
+            if replayed := run_files.replays(self.storage, str(run)):
                 places = np.flatnonzero(codes == code)
                 rows = zip(frame["attempt"].iloc[places], frame["step"].iloc[places], strict=True)
-                gone[places] = [layout.superseded(attempt, step, replayed) for attempt, step in rows]
+                gone[places] = [run_files.superseded(attempt, step, replayed) for attempt, step in rows]
         return gone
 
     def _join(self, frame: pd.DataFrame) -> pd.DataFrame:
         columns = {
             "study": lambda run: self.name,
-            "task": lambda run: run["config"]["task"]["name"],
-            "model": lambda run: run["config"]["model"]["name"],
-            "seed": lambda run: run["seed"],
+            "task": lambda run: run.task,
+            "model": lambda run: run.model,
+            "seed": lambda run: run.seed,
         }
-        by_run = {run["run"]: run for run in self.runs}
+        by_run = self.plan.run_of
         codes, there = pd.factorize(frame["run"])
         joined = {name: [of(by_run[run]) for run in there] for name, of in columns.items()}
         for field in self.varied:  # a task or model that varies as a whole takes the place of its name
-            told = labels([run["varied"].get(field) for run in by_run.values()])
+            told = labels([run.varied.get(field) for run in by_run.values()])
             values = dict(zip(by_run, _one_kind(told), strict=True))
             joined[field] = [values[run] for run in there]
         return frame.assign(**{name: pd.Series(values).array.take(codes) for name, values in joined.items()})

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tangentscope.pipeline.store import layout, sealed
+from tangentscope.pipeline.store import run_files, sealed
 from tangentscope.pipeline.store.faults import Fault
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.layout import SnapshotName
@@ -136,7 +136,7 @@ def read_snapshot(storage: Storage, run: str, name: SnapshotName) -> tuple[dict[
         UserError: The bytes are not those that were written, or are those of another snapshot.
         FileNotFoundError: The file is not there, e.g. freed.
     """
-    content = sealed.read(storage, layout.snapshot(run, name), _identity(run, name))
+    content = sealed.read(storage, run_files.snapshot(run, name), _identity(run, name))
     if isinstance(content, Fault):
         raise UserError(f"{content}; remove it and run the study again")
     return content
@@ -144,7 +144,7 @@ def read_snapshot(storage: Storage, run: str, name: SnapshotName) -> tuple[dict[
 
 def snapshot_fault(storage: Storage, run: str, name: SnapshotName) -> Fault | None:
     """What is wrong with the identity of a snapshot's file, without reading its parameters; None if nothing is."""
-    return sealed.identity_fault(storage, layout.snapshot(run, name), _identity(run, name))
+    return sealed.identity_fault(storage, run_files.snapshot(run, name), _identity(run, name))
 
 
 def _identity(run: str, name: SnapshotName) -> dict[str, object]:

@@ -1,15 +1,17 @@
-"""What ``plan.json`` holds: all that workers, probers and reports need to know, of a study or of a user's own loop."""
+"""Making plans: of a study's runs, or of a training in a loop of the user's own."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
 from tangentscope.pipeline.probing.given import Given, constants_of
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store.further import FurtherRequest
+from tangentscope.pipeline.store.plan import Plan
+from tangentscope.pipeline.store.planned import ATTACHED, FurtherSteps, PlannedData, PlannedRun
 from tangentscope.pipeline.store.sealed import checksum
 from tangentscope.pipeline.store.snapshots import plain_state
 from tangentscope.pipeline.study.runs import Probe, Run
@@ -48,92 +50,120 @@ _EARLIER = ("initial", "previous")  # networks of its run with which a variable 
 _NAME_LENGTH = 100
 
 
-def plan_record(
+def study_plan(
     study: Study,
-    runs: list[Run],
+    runs: Sequence[Run],
     launch: int,
-    retried: Mapping[str, Mapping[str, float]] | None = None,
-    further: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
-    """Of a study.
+    before: Plan | None = None,
+    again: Iterable[str] = (),
+    further: Sequence[FurtherRequest] = (),
+) -> Plan:
+    """The plan of a study.
 
     Args:
         study: As it was resolved.
         runs: Of it.
         launch: That writes it.
-        retried: By run, the launch before which failed measurements count no more (``retried``), and in older stores
-            the time (``retried_at``).
-        further: What was asked for beyond it, as `tangentscope.pipeline.driver.probe` keeps it.
+        before: The store's last plan, whose retries hold on.
+        again: Ids of runs of which what has failed is to be taken up again.
+        further: What was asked for beyond it.
     """
-    kinds = {probe.id: probe.record() for run in runs for probe in run.probes}
-    about = {"study": study.name, "launch": launch, **(retried or {})}
-    about |= {"varied": [*study.grid, *study.zip], "report": study.report.model_dump(mode="json")}
-    ours = [each for each in further if each["run"] in {run.id for run in runs}]
-    beyond: dict[str, list[dict[str, Any]]] = {each["run"]: [] for each in ours}
-    for each in ours:
-        probe = {key: each["probe"][key] for key in ("probe", "variables")}
-        beyond[each["run"]].append(probe | {"steps": each["steps"]})
-    records = [run.record() | ({"further": beyond[run.id]} if run.id in beyond else {}) for run in runs]
-    about |= {"further": [{**each["probe"], "source": each["source"]} for each in ours]} if ours else {}
-    names = [*study.probes.variables, *(name for each in ours for name in each["probe"]["variables"])]
-    return about | _measured(study.probes.keep, names, list(kinds.values())) | {"runs": records}
+    ours = [request for request in further if request.run in {run.id for run in runs}]
+    beyond: dict[str, tuple[FurtherSteps, ...]] = {}
+    for request in ours:
+        steps = FurtherSteps(request.probe.id, request.probe.variables, request.steps)
+        beyond[request.run] = (*beyond.get(request.run, ()), steps)
+    probes = {probe.id: probe.planned() for run in runs for probe in run.probes}
+    names = [*study.probes.variables, *(name for request in ours for name in request.probe.variables)]
+    return Plan(
+        study=study.name,
+        launch=launch,
+        varied=(*study.grid, *study.zip),
+        report=study.report.model_dump(mode="json"),
+        keep=study.probes.keep,
+        runs=tuple(run.planned(beyond.get(run.id, ())) for run in runs),
+        probes=tuple(probes.values()),
+        further=tuple(replace(request.probe, source=request.source) for request in ours),
+        retried={**(before.retried if before else {}), **dict.fromkeys(sorted(again), launch)},
+        retried_at=before.retried_at if before else {},
+        **_of_variables(names),
+    )
 
 
-def named(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """The records among `runs` that have these names or ids, in the order they were named.
+def named(runs: Sequence[PlannedRun], names: Sequence[str]) -> list[PlannedRun]:
+    """The runs that have these names or ids, in the order they were named.
 
     Raises:
         UserError: A name that no run has.
     """
-    known = {name: run for run in runs for name in (run["name"], run["run"])}
+    by_name = {name: run for run in runs for name in (run.name, run.id)}
     for name in names:
-        if name not in known:
-            raise UserError(f'run "{name}" unknown; {nearest(name, (run["name"] for run in runs))}')
-    return [known[name] for name in names]
+        if name not in by_name:
+            raise UserError(f'run "{name}" unknown; {nearest(name, (run.name for run in runs))}')
+    return [by_name[name] for name in names]
 
 
-def attached_record(training: Training, splits: Mapping[str, Given], probes: Probes, launch: int) -> dict[str, Any]:
-    """Of one training in a loop of the user's own.
+def attached_plan(training: Training, splits: Mapping[str, Given], probes: Probes, launch: int) -> Plan:
+    """The plan of one training in a loop of the user's own.
 
     Its id tells trainings apart by name, shapes, length, data, seed and config, and by what the kernel is of.
     """
-    module, steps = training.module, training.steps
-    axis, epoch_steps = ("epoch", training.epoch_steps) if training.epoch_steps else ("step", 1)
-    state = plain_state(module)
+    axis = "epoch" if training.epoch_steps else "step"
     fingerprint = _fingerprint(splits)
-    shapes = {key: [str(tensor.dtype), *tensor.shape] for key, tensor in state.items()}
-    known = {"attached": training.name, "state": shapes, "steps": steps, "epoch_steps": epoch_steps}
-    known |= {"data": fingerprint, **training.further}
-    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
     kinds = [Probe(split, probes.kernel, fingerprint, probes.variables) for split in splits]
-    parts = {"task": "attached", "model": type(module).__name__, "optimiser": "attached"}
-    run = {"run": digest, "name": training.run_name, "seed": training.seed, "varied": {}}
-    run |= {
-        "steps": steps,
-        "epoch_steps": epoch_steps,
-        "config": {kind: {"name": part} for kind, part in parts.items()},
-    }
-    run["config"] |= {"seed": training.seed} | ({"config": dict(training.config)} if training.config else {})
-    run |= {"parameters": sum(parameter.numel() for parameter in module.parameters()), "batch_size": 1}
-    run |= {"schedule": probes.schedule.steps(steps, epoch_steps), "evaluations": [], "score": "score"}
-    run |= {"probes": [kind.id for kind in kinds], "layers": list(layer_names(module))}
-    run |= {"data": {"source": "points given to attach()", "fingerprint": fingerprint}}
-    run["data"] |= {split: len(points) for split, points in splits.items()}
-    about = {"study": training.name, "launch": launch, "varied": []}
-    about |= {"report": Report(figures=("curves",), x=axis).model_dump(mode="json")}
-    measured = _measured(probes.keep, probes.variables, [kind.record() for kind in kinds])
-    return about | measured | {"runs": [run]}
+    sizes = {split: len(points) for split, points in splits.items()}
+    data = PlannedData("points given to attach()", fingerprint, sizes)
+    return Plan(
+        study=training.name,
+        launch=launch,
+        varied=(),
+        report=Report(figures=("curves",), x=axis).model_dump(mode="json"),
+        keep=probes.keep,
+        runs=(_attached_run(training, data, probes, kinds),),
+        probes=tuple(kind.planned() for kind in kinds),
+        **_of_variables(probes.variables),
+    )
 
 
-def _measured(keep: str, names: Sequence[str], kinds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _attached_run(training: Training, data: PlannedData, probes: Probes, kinds: Sequence[Probe]) -> PlannedRun:
+    module, steps, epoch_steps = training.module, training.steps, training.epoch_steps or 1
+    shapes = {key: [str(tensor.dtype), *tensor.shape] for key, tensor in plain_state(module).items()}
+    identity = {"attached": training.name, "state": shapes, "steps": steps, "epoch_steps": epoch_steps}
+    identity |= {"data": data.fingerprint, **training.further}
+    parts = {"task": ATTACHED, "model": type(module).__name__, "optimiser": ATTACHED}
+    config: dict[str, Any] = {kind: {"name": part} for kind, part in parts.items()} | {"seed": training.seed}
+    schedule = tuple(probes.schedule.steps(steps, epoch_steps))
+    return PlannedRun(
+        id=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12],
+        name=training.run_name,
+        seed=training.seed,
+        varied={},
+        config=config | ({"config": dict(training.config)} if training.config else {}),
+        steps=steps,
+        epoch_steps=epoch_steps,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        batch_size=1,
+        schedule=schedule,
+        snapshots=schedule,
+        evaluations=(),
+        probes=tuple(kind.id for kind in kinds),
+        layers=tuple(layer_names(module)),
+        data=data,
+        score="score",
+    )
+
+
+class _OfVariables(TypedDict):
+    versions: dict[str, int]
+    compares: dict[str, tuple[str, ...]]
+
+
+def _of_variables(variables: Sequence[str]) -> _OfVariables:
+    """What a plan says of variables: their versions, and with which earlier networks they compare."""
+    compares = {name: tuple(way for way in _EARLIER if f"{way}_kernel" in givens_of(name)) for name in variables}
     return {
-        "schema": layout.SCHEMA,
-        "keep": keep,
-        "probes": kinds,
-        "versions": {name: VARIABLES[name].version for name in names},
-        "compares": {
-            name: ways for name in names if (ways := [way for way in _EARLIER if f"{way}_kernel" in givens_of(name)])
-        },
+        "versions": {name: VARIABLES[name].version for name in variables},
+        "compares": {name: ways for name, ways in compares.items() if ways},
     }
 
 

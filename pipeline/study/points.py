@@ -20,6 +20,6 @@ def store_points(storage: Storage, runs: list[Run]) -> list[str]:
         def draw(probe: Probe = probe, run: Run = run) -> dict[str, Tensor]:
             return draw_points(getattr(run.data, probe.split), probe.kernel)
 
-        if (fault := keep_points(storage, probe.record(), draw)) is not None:
+        if (fault := keep_points(storage, probe.planned(), draw)) is not None:
             lines.append(f"{fault}; drawn again from the data")
     return lines

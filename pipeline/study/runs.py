@@ -20,6 +20,7 @@ from tangentscope.pipeline.config.kernel import Kernel
 from tangentscope.pipeline.config.naming import short
 from tangentscope.pipeline.config.optimisers import Optimiser
 from tangentscope.pipeline.config.train import Course
+from tangentscope.pipeline.store.planned import FurtherSteps, PlannedData, PlannedProbe, PlannedRun
 from tangentscope.pipeline.study.checks import check_study
 from tangentscope.pipeline.study.expansion import validated
 from tangentscope.pipeline.study.spec import Study
@@ -43,17 +44,13 @@ class Probe:
         part = {"part": self.part} if self.part else {}
         return _digest({"split": self.split, "data": self.fingerprint, **self.kernel.model_dump(), **part})
 
-    def record(self) -> dict[str, Any]:
-        """The probe as ``plan.json`` keeps it."""
-        kernel = self.kernel.model_dump()
-        return {
-            "probe": self.id,
-            "split": self.split,
-            **kernel,
-            "fingerprint": self.fingerprint,
-            "part": self.part,
-            "variables": list(self.variables),
-        }
+    def planned(self) -> PlannedProbe:
+        """The probe as a plan has it."""
+        kernel, variables = self.kernel, tuple(self.variables)
+        return PlannedProbe(
+            self.id, self.split, kernel.outputs, kernel.draws, kernel.size, variables,
+            seed=kernel.seed, fingerprint=self.fingerprint, part=self.part,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,35 +134,36 @@ class Run:
         parts: dict[str, Any] = {kind: dump(getattr(self, kind)) for kind in PARTS}
         return {**parts, "seed": self.seed}
 
-    def record(self) -> dict[str, Any]:
-        """The run as ``plan.json`` keeps it: all that workers, probes and reports need to know."""
+    def planned(self, further: tuple[FurtherSteps, ...] = ()) -> PlannedRun:
+        """The run as a plan has it: all that workers, probes and reports need to know."""
         data = self.data
-        return {
-            "run": self.id,
-            "name": self.name,
-            "seed": self.seed,
-            "varied": self.varied,
-            "config": self.config(),
-            "parameters": self.parameters,
-            "steps": self.steps,
-            "epoch_steps": self.epoch_steps,
-            "batch_size": self.batch_size,
-            "schedule": self.schedule,
-            "snapshots": self.snapshots,
-            "evaluations": self.evaluations,
-            "probes": [probe.id for probe in self.probes],
-            "layers": list(layer_names(self.task.observed(self._empty))),
-            "data": {
-                "source": data.source,
-                "fingerprint": data.fingerprint,
-                **{name: len(split) for name, split in data.splits.items()},
-                "input_shape": list(data.input_shape),
-                "outputs": data.outputs,
-                "codes": {part: list(counts) for part, counts in data.codes.items()},
-            },
-            "score": self.task.score_name,
-            "observes": self.task.observes,
-        }
+        return PlannedRun(
+            id=self.id,
+            name=self.name,
+            seed=self.seed,
+            varied=self.varied,
+            config=self.config(),
+            parameters=self.parameters,
+            steps=self.steps,
+            epoch_steps=self.epoch_steps,
+            batch_size=self.batch_size,
+            schedule=tuple(self.schedule),
+            snapshots=tuple(self.snapshots),
+            evaluations=tuple(self.evaluations),
+            probes=tuple(probe.id for probe in self.probes),
+            layers=tuple(layer_names(self.task.observed(self._empty))),
+            data=PlannedData(
+                data.source,
+                data.fingerprint,
+                {name: len(split) for name, split in data.splits.items()},
+                tuple(data.input_shape),
+                data.outputs,
+                {part: tuple(counts) for part, counts in data.codes.items()},
+            ),
+            score=self.task.score_name,
+            observes=self.task.observes,
+            further=further,
+        )
 
 
 @lru_cache(maxsize=64)

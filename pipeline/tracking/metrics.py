@@ -7,7 +7,6 @@ import pandas as pd
 
 from tangentscope.pipeline.store import tables
 from tangentscope.pipeline.store.reader import Store
-from tangentscope.pipeline.store.wanted import told_apart
 
 _COLUMNS = ("run", "step", "split", "variable", "value", "recorded_at")
 COLUMNS = {"history": _COLUMNS, "measurements": (*_COLUMNS, "probe", "length", "compared_with")}
@@ -25,7 +24,7 @@ def points(store: Store, table: str, rows: pd.DataFrame) -> pd.DataFrame:
         a row has no number by its nature. Rows of probes that are planned no longer are left out.
     """
     if table == "measurements":
-        names = told_apart(store.plan)
+        names = store.plan.suffixes
         rows = rows.loc[rows["probe"].isin(list(names))]
         without = tables.without_number(rows)
         additions = pd.Series([names[str(probe)] for probe in rows["probe"]], index=rows.index, dtype=str)

@@ -1,12 +1,11 @@
 """What MLflow has of a study's runs, and by which tags a run is found and told from others."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.reader import Store
 
 RUN, STORAGE, TRAJECTORY = "tangentscope.run", "tangentscope.storage", "tangentscope.trajectory"
@@ -37,16 +36,15 @@ class Mirror:
         return {key: tag for key, tag in tags.items() if key not in self.tags}
 
 
-def tags_of(store: Store, record: Mapping[str, Any], trajectory: str) -> dict[str, str]:
+def tags_of(store: Store, run: PlannedRun, trajectory: str) -> dict[str, str]:
     """The tags of a planned run, whose values come of one trajectory."""
     provenance = store.provenance()
-    config = record["config"]
-    model = dict(config["model"])
-    tags = {RUN: record["run"], STORAGE: store.storage.uri, TRAJECTORY: trajectory}
-    tags |= {"study": store.name, "task": config["task"]["name"], "seed": record["seed"]}
+    model = dict(run.config["model"])
+    tags = {RUN: run.id, STORAGE: store.storage.uri, TRAJECTORY: trajectory}
+    tags |= {"study": store.name, "task": run.task, "seed": str(run.seed)}
     tags |= {"model": model.pop("name"), **model}
-    tags |= {store.short(key): value for key, value in record["varied"].items()}
-    tags |= {"data": record["data"]["source"], "parameters": record["parameters"]}
+    tags |= {store.short(key): value for key, value in run.varied.items()}
+    tags |= {"data": run.data.source, "parameters": str(run.parameters)}
     tags |= {"git_commit": provenance.get("git_commit") or "none", "git_dirty": provenance.get("git_dirty")}
     tags |= {f"repository.{name}": value for name, value in (provenance.get("repository") or {}).items()}
     tags |= {f"version.{name}": version for name, version in provenance.get("versions", {}).items()}

@@ -11,14 +11,16 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from tangentscope.pipeline.config.naming import flat
-from tangentscope.pipeline.store import layout, records
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.outcome import Outcome
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.loading import loading
 from tangentscope.pipeline.tracking import metrics
@@ -62,7 +64,7 @@ class Tracker:
     def __init__(self, storage: Storage, uri: str, live: bool = True) -> None:
         self.storage, self.uri, self.live = storage, uri, live
         self.store = Store(storage)
-        self._records = {run["run"]: run for run in self.store.runs}
+        self._planned = self.store.plan.run_of
         self._client: MlflowClient | None = None
         self._experiment = ""
         self._mirrors: dict[str, Mirror] = {}
@@ -95,7 +97,7 @@ class Tracker:
             frames.append(metrics.points(self.store, table, rows))
         return pd.concat(frames, ignore_index=True), names
 
-    def _send_again(self, client: "MlflowClient", runs: set[str], outcomes: Mapping[str, Mapping[str, Any]]) -> None:
+    def _send_again(self, client: "MlflowClient", runs: set[str], outcomes: Mapping[str, Outcome]) -> None:
         """Delete MLflow runs whose trajectory a replay has replaced; their successors get every row anew.
 
         MLflow cannot take single points back, and no curve may be spliced from two trajectories.
@@ -108,7 +110,7 @@ class Tracker:
             self._take(client, str(run), of_run, outcomes.get(str(run)))
 
     def _trajectory(self, run: str) -> str:
-        return str(max(layout.replays(self.storage, run), default=0))
+        return str(max(run_files.replays(self.storage, run), default=0))
 
     def finish(self) -> str:
         """Follow to the end, send report and figures, and leave no run RUNNING; the experiment's id."""
@@ -154,7 +156,7 @@ class Tracker:
             page = client.search_runs([self._experiment], which, max_results=_PAGE, page_token=token)
             for each in page:
                 run = each.data.tags[RUN]
-                if each.data.tags.get(STORAGE) != self.storage.uri or run not in self._records:
+                if each.data.tags.get(STORAGE) != self.storage.uri or run not in self._planned:
                     continue
                 trajectory = each.data.tags.get(TRAJECTORY, "")
                 if trajectory != self._trajectory(run):
@@ -174,15 +176,14 @@ class Tracker:
         if run not in self._mirrors:
             self._look(client, f"tags.`{RUN}` = '{run}'")  # another tracker of this study may have been quicker
         if run not in self._mirrors:
-            record = self._records[run]
-            attempt = records.read(self.storage, f"runs/{run}/attempts/0001.json", "attempt", {})
-            start = int(attempt["started_at"] * 1000) if attempt else None
-            tags = tags_of(self.store, record, self._trajectory(run))
-            made = client.create_run(self._experiment, start, tags, run_name=record["name"])
+            planned, attempt = self._planned[run], run_files.first_attempt(self.storage, run)
+            start = int(attempt.started_at * 1000) if attempt else None
+            tags = tags_of(self.store, planned, self._trajectory(run))
+            made = client.create_run(self._experiment, start, tags, run_name=planned.name)
             self._mirrors[run] = Mirror(made.info.run_id, tags[TRAJECTORY], tags=tags, sent={})
         return self._mirrors[run]
 
-    def _take(self, client: "MlflowClient", run: str, rows: pd.DataFrame, outcome: Mapping[str, Any] | None) -> bool:
+    def _take(self, client: "MlflowClient", run: str, rows: pd.DataFrame, outcome: Outcome | None) -> bool:
         """Send what MLflow has not of a run, and end it if it is complete; False if it has other values."""
         mirror = self._mirror(client, run)
         if run not in self._ended:
@@ -201,7 +202,7 @@ class Tracker:
         mirror: Mirror,
         run: str,
         rows: pd.DataFrame,
-        outcome: Mapping[str, Any] | None,
+        outcome: Outcome | None,
     ) -> bool:
         """Send points that MLflow has not; False if it has another value for the same step."""
         from mlflow.entities import Metric, Param, RunTag
@@ -224,7 +225,7 @@ class Tracker:
         tags[_MARK] = metrics.mark(pd.concat(mirror.seen).drop_duplicates(["key", "step"], keep="last"))
         params = [
             Param(metrics.clean(key), str(value)[:_PARAM_LIMIT])
-            for key, value in flat(self._records[run]["config"])
+            for key, value in flat(self._planned[run].config)
             if metrics.clean(key) not in mirror.params
         ]
         chunks = [fresh[k : k + _BATCH] for k in range(0, len(fresh), _BATCH)] or [[]]
@@ -244,27 +245,27 @@ class Tracker:
             mirror.sent = {(point.key, point.step): point.value for point in history}
         return mirror.sent
 
-    def _end_if_complete(self, client: "MlflowClient", run: str, outcome: Mapping[str, Any]) -> None:
-        if run not in self._records or run in self._ended:
+    def _end_if_complete(self, client: "MlflowClient", run: str, outcome: Outcome) -> None:
+        if run not in self._planned or run in self._ended:
             return
-        if outcome["state"] != "finished" or self._complete(self._records[run]):
-            self._end(client, run, _STATUS[outcome["state"]], outcome)
+        if outcome.state != "finished" or self._complete(self._planned[run]):
+            self._end(client, run, _STATUS[outcome.state], outcome)
 
-    def _complete(self, run: Mapping[str, Any]) -> bool:
-        measured = self._measured[run["run"]]
+    def _complete(self, run: PlannedRun) -> bool:
+        measured = self._measured[run.id]
         by_step = self.store.wanted(run)
         return all((s, p, v) in measured for s, probes in by_step.items() for p, names in probes.items() for v in names)
 
-    def _end(self, client: "MlflowClient", run: str, status: str, outcome: Mapping[str, Any] | None) -> None:
+    def _end(self, client: "MlflowClient", run: str, status: str, outcome: Outcome | None) -> None:
         mirror = self._mirror(client, run)
-        if outcome and outcome["state"] == "failed":
-            cause = outcome["cause"] or "no cause recorded"
+        if outcome and outcome.state == "failed":
+            cause = outcome.cause or "no cause recorded"
             if mirror.tags.get(_FAILURE) != cause:
                 client.set_tag(mirror.id, _FAILURE, cause)
         elif mirror.tags.pop(_FAILURE, None):
             client.delete_tag(mirror.id, _FAILURE)  # of an earlier launch
         if mirror.status != status:
-            client.set_terminated(mirror.id, status, int(outcome["ended_at"] * 1000) if outcome else None)
+            client.set_terminated(mirror.id, status, int(outcome.ended_at * 1000) if outcome else None)
         mirror.status = status
         self._ended.add(run)
         # Most of what a tracker holds is of runs that have ended; should more come of one, MLflow knows what it has.

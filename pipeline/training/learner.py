@@ -19,6 +19,7 @@ from tangentscope.models import Model
 from tangentscope.pipeline.config.components import restore
 from tangentscope.pipeline.config.optimisers import Optimiser
 from tangentscope.pipeline.config.train import Course, Precision, Train
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.snapshots import plain_state
 from tangentscope.tasks import Split, Task, TaskData
 
@@ -49,19 +50,19 @@ class Training:
     course: Course | None = None  # by which it is trained; None in a loop that does not ask for it
 
 
-def training_of(record: Mapping[str, Any]) -> Training:
-    """The training that a run's record in ``plan.json`` describes."""
-    task, model, optimiser, course = restore(record["config"])
+def training_of(run: PlannedRun) -> Training:
+    """The training that a planned run describes."""
+    task, model, optimiser, course = restore(run.config)
     return Training(
         task,
         model,
         optimiser,
-        record["seed"],
-        record["batch_size"],
-        record["epoch_steps"],
-        record["steps"],
-        frozenset(record.get("snapshots", record["schedule"])),
-        frozenset(record["evaluations"]),
+        run.seed,
+        run.batch_size,
+        run.epoch_steps,
+        run.steps,
+        frozenset(run.snapshots),
+        frozenset(run.evaluations),
         course.precision if isinstance(course, Train) else "float32",
         course,
     )

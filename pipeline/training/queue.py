@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tangentscope.pipeline.store import layout, records
+from tangentscope.pipeline.store import layout, records, run_files
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.training.groups import Unit
 
@@ -29,7 +29,7 @@ class Dealer:
         storage, file = self.launch.storage, layout.dealt(self.launch.epoch)
         dealt: dict[str, Any] = records.read(storage, file, "dealt", {"count": 0, "held": {}})
         held = dealt["held"].get(str(group))
-        if held is not None and not all(storage.exists(layout.outcome(run)) for run in self.units[held]):
+        if held is not None and not all(storage.exists(run_files.outcome(run)) for run in self.units[held]):
             return self.units[held]
         if dealt["count"] == len(self.units):
             return ()

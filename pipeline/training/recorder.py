@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.checkpoints import seal_checkpoint
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
+from tangentscope.pipeline.store.rows import At, Row, history_row, snapshot_row
 from tangentscope.pipeline.store.sealed import checksum
 from tangentscope.pipeline.store.snapshots import SnapshotBuffer, parameters_of, plain_state, seal_snapshot, shapes_of
 from tangentscope.pipeline.system.errors import UserError
@@ -83,7 +84,7 @@ class Recorder:
         self.copy_seconds: list[float] = []  # that training waited for each snapshot's copy
         self.wait_seconds = 0.0
         self._notify, self._tell, self._keeps_earlier = notify, tell, keeps_earlier
-        self._earlier = {name.step: name for name in layout.current_snapshots(launch.storage, run)}
+        self._earlier = {name.step: name for name in run_files.current_snapshots(launch.storage, run)}
         self._agreed_until = resumed_at
         self._free: queue.SimpleQueue[SnapshotBuffer] = queue.SimpleQueue()
         self._latest: tuple[int, str] | None = None  # step and checksum of the snapshot published last
@@ -94,7 +95,7 @@ class Recorder:
         self._copier = ThreadPoolExecutor(1, "copier")
         self._copying: _Copying | None = None
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._rows: dict[str, list[dict[str, Any]]] = {"history": [], "snapshots": []}
+        self._rows: dict[str, list[Row]] = {"history": [], "snapshots": []}
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._publish_all, name="recorder", daemon=True)
 
@@ -167,7 +168,7 @@ class Recorder:
     def row(self, step: int, split: str, variable: str, value: float) -> None:
         """Record one value of loss or score."""
         self._raise()
-        row = self._at(step) | {"split": split, "variable": variable, "value": value, "recorded_at": time.time()}
+        row = history_row(self._at(step), split, variable, value, time.time())
         self._work.put(lambda: self._rows["history"].append(row))
 
     def checkpoint(self, step: int, state: Mapping[str, Any]) -> None:
@@ -190,8 +191,8 @@ class Recorder:
         got, expected = present.get(first, "nothing"), self._shapes.get(first, "nothing")
         raise ShapesError(f"the network has changed its shape: {first}: got {got}, expected {expected} as at its start")
 
-    def _at(self, step: int) -> dict[str, Any]:
-        return {"run": self.run, "attempt": self.attempt, "step": step, "epoch": step / self.epoch_steps}
+    def _at(self, step: int) -> At:
+        return At(self.run, self.attempt, step, step / self.epoch_steps)
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -212,7 +213,7 @@ class Recorder:
                 now = time.monotonic()
                 if now - looked > 1.0:
                     self.launch.check()
-                    self.stopping = self.stopping or self.launch.stopping or storage.exists(layout.stop(self.run))
+                    self.stopping = self.stopping or self.launch.stopping or storage.exists(run_files.stop(self.run))
                     looked = now
                 if now - flushed > tables.flush_interval(now - begun):
                     self._flush()
@@ -247,11 +248,10 @@ class Recorder:
                     raise Differs(f"from step {step} on this training is another than the one recorded here before")
                 line = f"from step {step} on this training is another than before, and takes its place"
                 self._tell(line, "differs")
-                record = {"after_step": self._agreed_until}
-                self.launch.storage.write_json(f"runs/{self.run}/replays/{self.attempt:04d}.json", record)
+                run_files.leave_trajectory(self.launch.storage, self.run, self.attempt, self._agreed_until)
                 self._earlier = {}
             data = seal_snapshot(self.run, name, buffer.tensors, {**about, "taken_at": cost["taken_at"]})
-            self.launch.storage.write(layout.snapshot(self.run, name), data)
+            self.launch.storage.write(run_files.snapshot(self.run, name), data)
         if earlier is not None and earlier.checksum == name.checksum:
             self._agreed_until = max(self._agreed_until, step)
         if self._latest is not None and self._latest[0] < step and self._latest[1] == name.checksum:
@@ -261,9 +261,8 @@ class Recorder:
         size = buffer.bytes
         self._free.put(buffer)
         written = time.perf_counter() - begun
-        self._rows["snapshots"].append(
-            self._at(step) | {"checksum": name.checksum, "bytes": size, "write_seconds": written} | cost
-        )
+        row = snapshot_row(self._at(step), name.checksum, size, write_seconds=written, **cost)
+        self._rows["snapshots"].append(row)
         self._notify(Notice(self.run, name))
 
     def _diverges(self, step: int, name: SnapshotName) -> bool:
@@ -278,11 +277,11 @@ class Recorder:
         self._flush()
         self.launch.check()
         storage = self.launch.storage
-        kept = layout.checkpoint(self.run, step, self.attempt)
+        kept = run_files.checkpoint(self.run, step, self.attempt)
         data = io.BytesIO()
         torch.save(dict(state), data)
         storage.write(kept, seal_checkpoint(data.getvalue(), self.run, step))
         self.checkpointing = False
-        for file in storage.list(f"runs/{self.run}/checkpoints"):
-            if (old := f"runs/{self.run}/checkpoints/{file}") != kept:
-                storage.remove(old)
+        for file in run_files.checkpoints(storage, self.run):
+            if file != kept:
+                storage.remove(file)

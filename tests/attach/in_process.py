@@ -10,10 +10,11 @@ import cloudpickle
 from tangentscope.pipeline.probing.ledger import Ledger
 from tangentscope.pipeline.probing.measurer import Measurer
 from tangentscope.pipeline.probing.networks import Subject
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.status import HubStatus
 from tangentscope.pipeline.system.errors import one_line
 
 
@@ -33,15 +34,14 @@ class InProcess:
     def notice(self, notice: Notice) -> None:
         self.notices.append(notice)
 
-    def drain(self, wait: Callable[[dict[str, Any]], None]) -> None:
+    def drain(self, wait: Callable[[HubStatus], None]) -> None:
         store = Store(self.launch.storage)
-        ledger, measurer = Ledger(store.plan), Measurer(store.storage, store.plan, subject=self.subject)
-        ledger.restore(store.measurements().to_dict("records"))
-        for run in (run["run"] for run in store.runs if not run.get("at_rest")):
-            for name in layout.current_snapshots(store.storage, run):
+        ledger, measurer = Ledger.of(store), Measurer(store.storage, store.plan, subject=self.subject)
+        for run in (run.id for run in store.runs if not run.at_rest):
+            for name in run_files.current_snapshots(store.storage, run):
                 ledger.notice(Notice(run, name))
         while (job := ledger.take("here")) is not None:
-            wait({"waiting": len(ledger.waiting), "in_hand": 1})
+            wait(HubStatus(waiting=len(ledger.waiting), in_hand=1))
             try:
                 rows = measurer.measure(job)
             except Exception as error:

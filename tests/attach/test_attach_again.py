@@ -57,7 +57,7 @@ def train(attach: Callable[..., Any]) -> Callable[..., Any]:
 
 def curves(tmp_path: Path) -> dict[str, list[float]]:
     store = Store(Storage.at(tmp_path / "mine"))
-    names = {run["run"]: run["name"] for run in store.runs}
+    names = {run.id: run.name for run in store.runs}
     frame = pipeline.load(tmp_path / "mine").sort_values("step")
     return {names[str(run)]: rows["value"].tolist() for run, rows in frame.groupby("run")}
 
@@ -150,16 +150,16 @@ def test_seeds_and_configs_stand_side_by_side(train, tmp_path) -> None:
     store = Store(Storage.at(tmp_path / "mine"))
     assert store.varied == ["config.lr"]
     assert set(pipeline.load(tmp_path / "mine")["config.lr"]) == {0.5, 0.1}
-    assert [run["varied"] for run in store.runs] == [{"config.lr": 0.5}, {"config.lr": 0.1}]
+    assert [run.varied for run in store.runs] == [{"config.lr": 0.5}, {"config.lr": 0.1}]
 
 
 def test_each_has_its_own_outcome_progress_and_parameters(train, tmp_path) -> None:
     for seed in (0, 3):
         train(weights=seed, seed=seed, config={"lr": 0.5})
     store = Store(Storage.at(tmp_path / "mine"))
-    assert [run["name"] for run in store.runs] == ["lr=0.5 seed=0", "lr=0.5 seed=3"]
+    assert [run.name for run in store.runs] == ["lr=0.5 seed=0", "lr=0.5 seed=3"]
     assert [run.state for run in progress.now(store)] == ["finished", "finished"]
-    assert dict(flat(store.runs[1]["config"]))["config.lr"] == 0.5
+    assert dict(flat(store.runs[1].config))["config.lr"] == 0.5
     assert sorted(pipeline.load(tmp_path / "mine")["seed"].unique()) == [0, 3]
     provenance = store.provenance()
     assert provenance["seeds"] == [0, 3]
@@ -195,6 +195,6 @@ def test_the_output_of_a_study_is_refused(train, tmp_path) -> None:
 def test_a_run_that_was_asked_to_stop_can_be_run_again(train, tmp_path) -> None:
     train(until=2)
     storage = Storage.at(tmp_path / "mine")
-    run = Store(storage).runs[0]["run"]
+    run = Store(storage).runs[0].id
     storage.write_json(f"runs/{run}/stop", {})
     assert train().step == 4

@@ -39,7 +39,7 @@ def steps(watch: Any, model: nn.Module, until: int = 4, **values: Any) -> None:
 
 def outcome(tmp_path: Path) -> dict[str, Any] | None:
     store = Store(Storage.at(tmp_path / "mine"))
-    return store.outcomes().get(store.runs[0]["run"])
+    return store.outcomes().get(store.runs[0].id)
 
 
 def test_without_a_block_it_records_and_is_closed_once(attach, tmp_path, capsys) -> None:

@@ -68,7 +68,7 @@ def test_every_form_is_measured_as_it_is(attach, tmp_path, form: str) -> None:
     expected = probes.measure(model, inputs, draws, "full", ["trace"], output="logits").mean("trace")
     found = pipeline.load(tmp_path / "mine").set_index("split")["value"]
     assert found.to_dict() == pytest.approx({"train": expected, "test": expected})
-    indices = read_points(store.storage, store.plan["probes"][0]["probe"])["indices"]
+    indices = read_points(store.storage, store.plan.probes[0].id)["indices"]
     assert indices.tolist() == sorted(set(draws.flatten().tolist()))
 
 
@@ -106,7 +106,7 @@ def test_a_network_in_double_precision_keeps_its_points(attach, tmp_path) -> Non
     with attach(model, train=(X.double(), LABELS)) as watch:
         watch(0)
     store = Store(Storage.at(tmp_path / "mine"))
-    assert read_points(store.storage, store.plan["probes"][0]["probe"])["inputs"].dtype == torch.float64
+    assert read_points(store.storage, store.plan.probes[0].id)["inputs"].dtype == torch.float64
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -17,7 +17,7 @@ from tangentscope.pipeline.store import layout, manifest, tables
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.manifest import Manifest
-from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.plan import study_plan
 from tangentscope.pipeline.study.runs import make_runs
 from tangentscope.pipeline.study.spec import read_study
 from tangentscope.studies import shipped
@@ -66,7 +66,7 @@ def _plan(runs: int, steps: int, variables: tuple[str, ...], draws: int) -> dict
     overrides += [f"name=large-{runs}", f"probes.schedule={{at: {[7 * step for step in range(steps - 1)]}}}"]
     overrides += [f"train.epochs={7 * (steps - 1) / 5}", f"probes.variables=[{', '.join(variables)}]"]
     study = read_study(shipped()["quickstart"], (*overrides, f"probes.kernel.draws={draws}"))
-    return plan_record(study, make_runs(study, None)[:runs], launch=1)
+    return study_plan(study, make_runs(study, None)[:runs], launch=1).to_json()
 
 
 def _write_files(folder: Path, run: dict[str, Any], begun: float, ended: bool) -> None:

@@ -79,7 +79,7 @@ def iterating(arm: str, batch: int) -> Iterator[Callable[[], float]]:
 
     few = ["task.states=10", "task.games=1", "probes.kernel={draws: 1, size: 10}"]
     (run,) = make_runs(read_study(shipped()[STUDY], [*trained(batch), *few], None), None)
-    with player(training_of(run.record()), run.data, torch.device("cpu"), TrainPool(), 0) as playing:
+    with player(training_of(run.planned()), run.data, torch.device("cpu"), TrainPool(), 0) as playing:
         yield lambda: playing.iterate(0).actions
 
 

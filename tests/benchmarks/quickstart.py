@@ -18,6 +18,7 @@ import numpy as np
 from tangentscope import pipeline
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.run_files import attempts
 
 
 def planned() -> tuple[float, float]:
@@ -43,7 +44,7 @@ def phases(out: Path, begun: float) -> dict[str, float]:
     storage = Storage.at(out)
     snapshots, frame = pipeline.load(out, "snapshots"), pipeline.load(out)
     first = storage.list("launches")[0].partition(".")[0]
-    started = [storage.read_json(f"runs/{run['run']}/attempts/0001.json")["started_at"] for run in Store(storage).runs]
+    started = [attempts(storage, run.id)[0].started_at for run in Store(storage).runs]
     return {
         "planned, output claimed (s)": storage.read_json(f"launches/{first}.json")["at"] - begun,
         "first worker has its run (s)": min(started) - begun,
@@ -57,16 +58,16 @@ def figures(out: Path) -> dict[str, float]:
     store = Store(Storage.at(out))
     snapshots, frame = pipeline.load(out, "snapshots"), pipeline.load(out)
     outcomes = list(store.outcomes().values())
-    held = sum(outcome["copy_seconds"] + outcome["wait_seconds"] for outcome in outcomes)
+    held = sum((outcome.copy_seconds or 0.0) + (outcome.wait_seconds or 0.0) for outcome in outcomes)
     return {
         "held up per snapshot, median (ms)": 1e3 * snapshots["copy_seconds"].median(),
         "held up per snapshot, most (ms)": 1e3 * snapshots["copy_seconds"].max(),
-        "held up, share of training (%)": 100 * held / sum(outcome["training_seconds"] for outcome in outcomes),
+        "held up, share of training (%)": 100 * held / sum(outcome.training_seconds or 0.0 for outcome in outcomes),
         "waited for storage (ms)": 1e3 * snapshots["wait_seconds"].sum(),
         "lag of probes, median (s)": frame["lag_seconds"].median(),
         "lag of probes, 90 % (s)": frame["lag_seconds"].quantile(0.9),
         "lag of probes, most (s)": frame["lag_seconds"].max(),
-        "peak memory, training worker (MB)": max(outcome["peak_memory"] for outcome in outcomes) / 1e6,
+        "peak memory, training worker (MB)": max(outcome.peak_memory or 0 for outcome in outcomes) / 1e6,
         "peak memory, prober (MB)": frame["peak_memory"].max() / 1e6,
     }
 

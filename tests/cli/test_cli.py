@@ -105,7 +105,7 @@ def test_export(table: str, command: Command, finished: Path, tmp_path: Path):
 
 
 def test_lists_in_csv_are_whole_and_exact(command: Command, finished: Path, tmp_path: Path):
-    run = Store(Storage.at(finished)).runs[0]
+    run = Store(Storage.at(finished)).runs[0].to_json()
     rows = [{**row, "step": 3, "eigenvalues": np.geomspace(1, 1e-9, 3000) / 3} for row in spectrum_rows(run, 3)]
     tables.write_part(Storage.at(finished), "spectra", rows, "hub")
     for table, column in (("spectra", "eigenvalues"), ("profiles", "values"), ("measurements", "draw_values")):

@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import layout, run_files, tables
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.snapshots import seal_snapshot
-from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.plan import study_plan
 from tangentscope.pipeline.study.runs import Run, make_runs
 from tangentscope.pipeline.study.spec import Study, read_study
 from tangentscope.studies import shipped
@@ -35,7 +35,7 @@ def small_study(*overrides: str) -> tuple[Study, list[Run]]:
 
 @cache
 def small_plan(*overrides: str) -> Row:
-    return plan_record(*small_study(*overrides), launch=1)
+    return study_plan(*small_study(*overrides), launch=1).to_json()
 
 
 def checksum(step: int, attempt: int = 1) -> str:
@@ -145,8 +145,8 @@ def write_study(root: Path, *overrides: str) -> tuple[Storage, Row]:
             tables.write_part(storage, "snapshots", [snapshot_row(run, step)], run["run"])
             name = SnapshotName(step, 1, checksum(step))
             storage.write(
-                layout.snapshot(run["run"], name), seal_snapshot(run["run"], name, {}, {"taken_at": START + step})
+                run_files.snapshot(run["run"], name), seal_snapshot(run["run"], name, {}, {"taken_at": START + step})
             )
         storage.write_json(f"runs/{run['run']}/attempts/0001.json", {"attempt": 1, "started_at": START})
-        storage.write_json(layout.outcome(run["run"]), outcome())
+        storage.write_json(run_files.outcome(run["run"]), outcome())
     return storage, plan

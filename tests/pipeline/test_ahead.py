@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tangentscope.pipeline.cluster import ahead, own_ray
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.system.errors import UserError
 
@@ -28,8 +28,8 @@ def test_a_place_without_a_plan_will_be_trained_into(tmp_path: Path):
 def test_one_with_a_plan_where_a_run_has_not_ended(planned: Study, state: str | None, first: bool, again: bool):
     storage, plan = planned
     for run in plan["runs"]:
-        storage.write_json(layout.outcome(run["run"]), {"state": "finished"})
-    last = layout.outcome(plan["runs"][-1]["run"])
+        storage.write_json(run_files.outcome(run["run"]), {"state": "finished"})
+    last = run_files.outcome(plan["runs"][-1]["run"])
     storage.write_json(last, {"state": state}) if state else storage.remove(last)
     assert _will_train(storage.uri, again=False) == first
     assert _will_train(storage.uri, again=True) == again

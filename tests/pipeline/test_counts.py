@@ -11,11 +11,11 @@ from object_storage import object_store
 from study_on_disk import START, Row, measurement_rows, replay, small_plan, write_plan
 
 from tangentscope.pipeline.probing.ledger import Ledger
-from tangentscope.pipeline.store import layout, manifest, tables
+from tangentscope.pipeline.store import layout, manifest, run_files, tables
 from tangentscope.pipeline.store.failures import stands
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.plan import Plan
 from tangentscope.pipeline.store.reader import Store
-from tangentscope.pipeline.store.wanted import wanted
 
 Study = tuple[Storage, Row]
 
@@ -62,18 +62,19 @@ def do(study: Study, deed: Mapping[str, Any]) -> None:
 
 def by_rows(storage: Storage, plan: Row) -> dict[str, tuple[int, int]]:
     """Values measured and failed by run, from every row."""
-    rows = tables.read_parts(storage, "measurements").frame.to_dict("records")
+    rows, typed = tables.read_parts(storage, "measurements").frame.to_dict("records"), Plan.from_json(plan)
     found = {}
     for run in plan["runs"]:
-        planned = {(s, p, v) for s, probes in wanted(plan, run).items() for p, names in probes.items() for v in names}
-        replayed = layout.replays(storage, run["run"])
+        wanted = typed.wanted(typed.run_of[run["run"]])
+        planned = {(s, p, v) for s, probes in wanted.items() for p, names in probes.items() for v in names}
+        replayed = run_files.replays(storage, run["run"])
         of_run = [
             row for row in rows if row["run"] == run["run"] and plan["versions"][row["variable"]] == row["version"]
         ]
-        of_run = [row for row in of_run if not layout.superseded(row["attempt"], row["step"], replayed)]
+        of_run = [row for row in of_run if not run_files.superseded(row["attempt"], row["step"], replayed)]
         places = {True: set(), False: set()}
         for row in of_run:
-            if row["state"] == "measured" or stands(row, plan):
+            if row["state"] == "measured" or stands(row, typed):
                 places[row["state"] == "measured"].add((row["step"], row["probe"], row["variable"]))
         found[run["run"]] = len(planned & places[True]), len(planned & places[False] - places[True])
     return found
@@ -112,8 +113,7 @@ def test_counts_are_the_ledgers(finished: Study):
     rows = measurement_rows(plan, plan["runs"][1], 2, attempt=2, state="failed", value=math.nan)
     tables.write_part(storage, "measurements", rows, "hub")
     replay(storage, plan["runs"][1]["run"], attempt=2, after_step=1)
-    ledger = Ledger(plan)
-    ledger.restore(Store(storage).measurements().to_dict("records"))
+    ledger = Ledger.of(Store(storage))
     found = Store(storage).counts()
     assert {run: count.measured for run, count in found.items()} == ledger.measured_by_run()
     assert {run: count.failed for run, count in found.items()} == ledger.failed_by_run()

@@ -12,10 +12,10 @@ from study_on_disk import outcome, write_plan, write_study
 from tangentscope.pipeline.cli import progress
 from tangentscope.pipeline.driver.free import free
 from tangentscope.pipeline.driver.load import load
-from tangentscope.pipeline.driver.probe import read as read_further
 from tangentscope.pipeline.report import write_report
-from tangentscope.pipeline.store import launch, layout, records
+from tangentscope.pipeline.store import launch, layout, records, run_files
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.further import requests
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.errors import UserError
 from tangentscope.pipeline.training.attempts import begin
@@ -99,7 +99,7 @@ OUTCOMES: dict[str, tuple[Any, str]] = {
 def test_an_outcome_of_another_shape_is_refused_in_one_line(name: str, tmp_path: Path):
     storage, plan = write_plan(tmp_path / "study")
     value, said = OUTCOMES[name]
-    file = layout.outcome(plan["runs"][0]["run"])
+    file = run_files.outcome(plan["runs"][0]["run"])
     storage.write(file, json.dumps(value).encode())
     for read in (READERS["status"], READERS["report"]):
         with pytest.raises(UserError) as caught:
@@ -140,8 +140,8 @@ OTHERS: dict[str, tuple[str, Callable[[Storage, str], object]]] = {
     "beat": ("launches/000002.beat", lambda storage, run: launch.holder(storage)),
     "provenance": (layout.PROVENANCE, lambda storage, run: Store(storage).provenance()),
     "attempt": ("runs/{run}/attempts/0001.json", lambda storage, run: begin(launch.Launch(storage, 1), run)),
-    "replay": ("runs/{run}/replays/0002.json", lambda storage, run: layout.replays(storage, run)),
-    "asked": ("further/0123.json", lambda storage, run: read_further(storage)),
+    "replay": ("runs/{run}/replays/0002.json", lambda storage, run: run_files.replays(storage, run)),
+    "asked": ("further/0123.json", lambda storage, run: requests(storage)),
 }
 
 
@@ -150,7 +150,7 @@ OTHERS: dict[str, tuple[str, Callable[[Storage, str], object]]] = {
 def test_whatever_else_is_read_is_named_if_it_is_damaged(kind: str, value: Any, tmp_path: Path):
     storage, plan = write_plan(tmp_path / "study")
     run = plan["runs"][0]["run"]
-    storage.remove(layout.outcome(run))
+    storage.remove(run_files.outcome(run))
     if kind == "beat":
         claim = {"host": "elsewhere", "pid": 1, "created": 0.0, "at": 0.0}
         storage.write_json("launches/000002.json", claim)

@@ -10,7 +10,7 @@ import pytest
 from study_on_disk import Row, checksum, replay, rewrite_measurements, write_study
 
 from tangentscope.pipeline.driver.free import Freed, free
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import claim
 from tangentscope.pipeline.store.layout import SnapshotName
@@ -20,7 +20,7 @@ Study = tuple[Storage, dict[str, Any]]
 
 
 def kept(storage: Storage, run: str) -> list[int]:
-    return [name.step for name in layout.current_snapshots(storage, run) if not name.freed]
+    return [name.step for name in run_files.current_snapshots(storage, run) if not name.freed]
 
 
 def bytes_below(storage: Storage, plan: dict[str, Any]) -> int:
@@ -39,7 +39,7 @@ def test_measured_snapshots_go_as_the_policy_says(finished: Study, keep: Any, le
     for run in plan["runs"]:
         assert run["schedule"] == [0, 1, 2, 4]
         assert kept(storage, run["run"]) == left
-        assert [name.step for name in layout.current_snapshots(storage, run["run"])] == [0, 1, 2, 4], "tombstones"
+        assert [name.step for name in run_files.current_snapshots(storage, run["run"])] == [0, 1, 2, 4], "tombstones"
     assert free(storage, keep) == Freed({}, 0)
 
 
@@ -71,7 +71,7 @@ def test_what_compares_keeps_what_it_compares_with(tmp_path):
 def test_snapshots_of_a_schedule_that_no_longer_holds_go_too(finished: Study):
     storage, plan = finished
     run = plan["runs"][0]["run"]
-    storage.write(layout.snapshot(run, SnapshotName(3, 1, checksum(3))), b"parameters")
+    storage.write(run_files.snapshot(run, SnapshotName(3, 1, checksum(3))), b"parameters")
     free(storage)
     assert 3 in kept(storage, run)
     free(storage, "ends")
@@ -83,17 +83,17 @@ def test_replaced_trajectories_and_checkpoints_of_finished_runs_go(finished: Stu
     first, second = (run["run"] for run in plan["runs"])
     replay(storage, first, attempt=2, after_step=1)
     later = SnapshotName(2, 2, checksum(2, 2))
-    storage.write(layout.snapshot(first, later), b"parameters")
+    storage.write(run_files.snapshot(first, later), b"parameters")
     for run in (first, second):
-        storage.write(layout.checkpoint(run, 3, 1), b"state")
-    storage.remove(layout.outcome(second))
+        storage.write(run_files.checkpoint(run, 3, 1), b"state")
+    storage.remove(run_files.outcome(second))
     before = bytes_below(storage, plan)
     freed = free(storage)
     assert freed.counts == {"replaced snapshots": 2, "checkpoints": 1}
     assert freed.bytes == before - bytes_below(storage, plan)
-    assert storage.exists(layout.snapshot(first, later))
+    assert storage.exists(run_files.snapshot(first, later))
     assert kept(storage, first) == [0, 1, 2]
-    assert (storage.exists(layout.checkpoint(first, 3, 1)), storage.exists(layout.checkpoint(second, 3, 1))) == (
+    assert (storage.exists(run_files.checkpoint(first, 3, 1)), storage.exists(run_files.checkpoint(second, 3, 1))) == (
         False,
         True,
     )
@@ -123,6 +123,6 @@ def test_a_tombstone_beside_its_snapshot_is_finished(finished: Study):
     storage, plan = finished
     run = plan["runs"][0]["run"]
     name = SnapshotName(1, 1, checksum(1))
-    storage.write(layout.snapshot(run, replace(name, freed=True)), b"")  # the hub died in between
+    storage.write(run_files.snapshot(run, replace(name, freed=True)), b"")  # the hub died in between
     free(storage, "ends")
     assert kept(storage, run) == [0, 4]

@@ -8,7 +8,7 @@ from study_on_disk import small_study
 from tangentscope.pipeline.config.components import restore
 from tangentscope.pipeline.config.resources import TrainPool
 from tangentscope.pipeline.driver.costs import estimate, side
-from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.plan import study_plan
 from tangentscope.pipeline.study.runs import Run, identity, make_runs
 from tangentscope.pipeline.study.spec import Study
 from tangentscope.pipeline.system.errors import UserError
@@ -41,7 +41,7 @@ def test_steps_are_iterations_and_more_snapshots_are_taken_than_probed():
     run = the_run()
     assert (run.steps, run.epoch_steps, run.batch_size) == (20, 1, 64)
     assert (run.schedule, run.snapshots, run.evaluations) == ([0, 4, 20], [0, 4, 5, 10, 15, 20], [0, 8, 16, 20])
-    assert run.record()["snapshots"] == run.snapshots
+    assert list(run.planned().snapshots) == run.snapshots
     assert restore(run.config()) == (run.task, run.model, run.optimiser, run.train)
 
 
@@ -51,8 +51,8 @@ def test_each_part_has_probes_of_its_own_and_all_outputs_keep_theirs():
     assert [*ids] == [("train", "actor"), ("train", "critic"), ("train", None)]
     assert len(set(ids.values())) == 3
     assert [side(run, probe) for probe in (*run.probes, *whole.probes)] == [30, 10, 40]
-    records = plan_record(run.study, [run], 1)["probes"]
-    assert [record["part"] for record in records] == ["actor", "critic"]
+    probes = study_plan(run.study, [run], 1).probes
+    assert [probe.part for probe in probes] == ["actor", "critic"]
     assert run.id == whole.id, "what is probed is no part of a run"
 
 

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 from study_on_disk import checksum, replay
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
-from tangentscope.pipeline.store.layout import SnapshotName, current_snapshots, newest_checkpoint, superseded
+from tangentscope.pipeline.store.layout import SnapshotName
+from tangentscope.pipeline.store.run_files import current_snapshots, newest_checkpoint, superseded
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def storage(tmp_path: Path) -> Storage:
 def snapshots(storage: Storage, *names: tuple[int, int], freed: bool = False) -> None:
     for step, attempt in names:
         name = SnapshotName(step, attempt, checksum(step, attempt), freed)
-        storage.write(layout.snapshot("run", name), b"")
+        storage.write(run_files.snapshot("run", name), b"")
 
 
 def current(storage: Storage) -> list[tuple[int, int, bool]]:
@@ -25,8 +26,8 @@ def current(storage: Storage) -> list[tuple[int, int, bool]]:
 
 def test_names_are_told_and_read_again(storage: Storage):
     name = SnapshotName(10, 2, "0123456789abcdef")
-    assert layout.snapshot("run", name) == "runs/run/snapshots/0000000010-0002-0123456789abcdef.safetensors"
-    storage.write(layout.snapshot("run", name), b"")
+    assert run_files.snapshot("run", name) == "runs/run/snapshots/0000000010-0002-0123456789abcdef.safetensors"
+    storage.write(run_files.snapshot("run", name), b"")
     storage.write("runs/run/snapshots/notes.txt", b"")
     assert current_snapshots(storage, "run") == [name]
     assert current_snapshots(storage, "other") == []
@@ -56,7 +57,7 @@ def test_a_freed_snapshot_is_known_and_one_freed_by_half_still_there(storage: St
 def test_the_newest_checkpoint_is_the_latest_attempts(storage: Storage):
     assert newest_checkpoint(storage, "run") is None
     for step, attempt in ((300, 1), (100, 2), (200, 2)):
-        storage.write(layout.checkpoint("run", step, attempt), b"")
+        storage.write(run_files.checkpoint("run", step, attempt), b"")
     storage.write("runs/run/checkpoints/other.pt", b"")
     assert newest_checkpoint(storage, "run") == (200, "runs/run/checkpoints/0000000200-0002.pt")
     assert storage.exists("runs/run/checkpoints/0000000200-0002.pt")

@@ -7,6 +7,7 @@ from study_on_disk import Row, checksum
 from tangentscope.pipeline.probing.ledger import TRIES, Job, Ledger, compared_with
 from tangentscope.pipeline.store.failures import FAILED, INTERRUPTED
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
+from tangentscope.pipeline.store.plan import Plan
 
 PLAN: Row = {
     "runs": [
@@ -30,12 +31,20 @@ def tombstone(notice: Notice) -> Notice:
     return Notice(notice.run, replace(notice.name, freed=True))
 
 
-def rows_of(job: Job, plan: Row = PLAN) -> list[Row]:
+def plan_of(record: Row) -> Plan:
+    """A plan of which a record says only what a ledger looks at."""
+    config = {"task": {"name": "points"}, "model": {"name": "mlp"}}
+    runs = [{"name": run["run"], "seed": 0, "varied": {}, "config": config, **run} for run in record["runs"]]
+    return Plan.from_json({"study": "tests", "varied": [], **record, "runs": runs})
+
+
+def rows_of(job: Job, plan: Row | Plan = PLAN) -> list[Row]:
+    plan = plan if isinstance(plan, Plan) else plan_of(plan)
     about = {"run": job.run, "step": job.name.step, "checksum": job.name.checksum, "state": "measured"}
     return [
         about
-        | {"probe": probe, "variable": variable, "version": plan["versions"][variable]}
-        | {"compared_with": compared_with(plan.get("compares", {}).get(variable, ()), job.earlier)}
+        | {"probe": probe, "variable": variable, "version": plan.versions[variable]}
+        | {"compared_with": compared_with(plan.compares.get(variable, ()), job.earlier)}
         for probe, variables in job.wanted.items()
         for variable in variables
     ]
@@ -49,12 +58,12 @@ def taken(ledger: Ledger, prober: str = "one") -> Job:
 
 def done(ledger: Ledger, job: Job) -> Job | None:
     ledger.deliver(job.ticket)
-    return ledger.settle(job.ticket, rows_of(job, dict(ledger.plan)))
+    return ledger.settle(job.ticket, rows_of(job, ledger.plan))
 
 
 @pytest.fixture
 def ledger() -> Ledger:
-    return Ledger(PLAN)
+    return Ledger(plan_of(PLAN))
 
 
 def test_a_snapshot_is_wanted_with_all_planned_variables_and_is_done_after(ledger: Ledger):
@@ -146,7 +155,7 @@ def test_a_variable_that_fails_alone_is_not_tried_again_before_a_retry(ledger: L
     assert (ledger.measured_by_run()["a"], ledger.failed_by_run()["a"]) == (2, 1)
     ledger.notice(notice("a", 5))
     assert ledger.idle
-    retry = Ledger(PLAN | {"retried": {"a": 2}})
+    retry = Ledger(plan_of(PLAN | {"retried": {"a": 2}}))
     retry.restore(row | {"launch": 1} for row in (trace, entropy | {"state": "failed"}, other))
     retry.notice(notice("a", 5))
     assert taken(retry).wanted == {"p": ("entropy",)}
@@ -158,7 +167,7 @@ def test_a_failure_is_not_done_and_waits_for_a_retry(ledger: Ledger):
         failed = ledger.give_back(taken(ledger).ticket, "out of memory")
     assert ledger.measured_by_run()["a"] == 0
     failed = [row | {"launch": 3} for row in failed]
-    next_launch = Ledger(PLAN)
+    next_launch = Ledger(plan_of(PLAN))
     next_launch.restore(failed[:1])
     next_launch.notice(notice("a", 5))
     assert taken(next_launch).wanted == {"p": ("entropy",), "q": ("trace",)}
@@ -196,7 +205,7 @@ def given_up(ledger: Ledger, state: str) -> list[dict]:
 
 def is_tried(rows: list[dict], changes: dict) -> bool:
     """Whether a launch with a plan that was changed so tries to measure again what these rows say."""
-    launch = Ledger(PLAN | changes)
+    launch = Ledger(plan_of(PLAN | changes))
     launch.restore(rows)
     launch.notice(notice("a", 5))
     assert launch.failed_by_run() == {"a": 3 if launch.idle else 0, "b": 0}
@@ -206,7 +215,7 @@ def is_tried(rows: list[dict], changes: dict) -> bool:
 def test_what_was_measured_at_another_try_has_not_failed(ledger: Ledger):
     ledger.notice(notice("a", 5))
     rows = rows_of(taken(ledger))
-    again = Ledger(PLAN)
+    again = Ledger(plan_of(PLAN))
     again.restore([row | {"state": "failed", "recorded_at": 1.0} for row in rows] + rows[:2])
     assert (again.measured_by_run()["a"], again.failed_by_run()["a"]) == (2, 1)
 
@@ -214,7 +223,7 @@ def test_what_was_measured_at_another_try_has_not_failed(ledger: Ledger):
 def test_after_a_restart_only_what_is_missing_is_wanted(ledger: Ledger):
     ledger.notice(notice("a", 5))
     rows = rows_of(taken(ledger))
-    again = Ledger(PLAN)
+    again = Ledger(plan_of(PLAN))
     again.restore(
         [
             rows[0],
@@ -232,7 +241,7 @@ def test_after_a_restart_only_what_is_missing_is_wanted(ledger: Ledger):
 def test_a_variable_that_the_plan_knows_no_longer_is_nobodys(ledger: Ledger):
     ledger.notice(notice("b", 0))
     [row] = rows_of(taken(ledger))
-    again = Ledger(PLAN)
+    again = Ledger(plan_of(PLAN))
     again.restore([row | {"variable": "rank"}, row | {"probe": "old"}, row | {"run": "c"}, row | {"step": 3}])
     assert again.measured_by_run() == {"a": 0, "b": 0}
     again.notice(notice("b", 0))
@@ -278,7 +287,7 @@ def test_tickets_of_a_hub_that_died_are_not_taken_for_new_ones(ledger: Ledger):
     for run, step in (("a", 0), ("a", 5), ("b", 0)):
         ledger.notice(notice(run, step))
     old = [taken(ledger) for _ in range(3)]
-    again = Ledger(PLAN)
+    again = Ledger(plan_of(PLAN))
     for run, step in (("b", 0), ("a", 5), ("a", 0)):
         again.notice(notice(run, step))
     new = [taken(again, "two") for _ in range(3)]
@@ -315,7 +324,7 @@ def test_a_snapshot_that_was_freed_is_not_measured_again(ledger: Ledger):
 @pytest.mark.parametrize(("keep", "freed"), [("all", []), ("ends", [5]), ("none", [0, 5, 10])])
 def test_what_is_measured_may_be_freed_unless_it_is_to_be_kept(keep: str, freed: list[int]):
     run = {"run": "a", "schedule": [0, 5, 10], "steps": 10, "epoch_steps": 5, "probes": ["p", "q"]}
-    ledger = Ledger(PLAN | {"keep": keep, "runs": [run]})
+    ledger = Ledger(plan_of(PLAN | {"keep": keep, "runs": [run]}))
     for step in (0, 5, 10):
         ledger.notice(notice("a", step))
         assert ledger.to_free("a", [step]) == []

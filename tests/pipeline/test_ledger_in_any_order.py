@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 from study_on_disk import Row
-from test_ledger import notice, rows_of
+from test_ledger import notice, plan_of, rows_of
 
 from tangentscope.pipeline.probing.ledger import TRIES, Job, Ledger
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
@@ -39,7 +39,7 @@ class World(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger(PLAN)
+        self.ledger = Ledger(plan_of(PLAN))
         self.attempts = dict.fromkeys(SCHEDULES, 1)
         self.begun = dict(self.attempts)  # when there came to be this hub
         self.present: dict[tuple[str, int], SnapshotName] = {}  # of the present trajectories
@@ -151,7 +151,7 @@ class World(RuleBasedStateMachine):
         self.delivered.clear()
         self.tries.clear()
         self.begun = dict(self.attempts)
-        self.ledger = Ledger(PLAN)
+        self.ledger = Ledger(plan_of(PLAN))
         self.ledger.restore(self.stored + self.failed)
         self.storage_is_looked_through()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from study_on_disk import Row, checksum
-from test_ledger import done, notice, rows_of, taken, tombstone
+from test_ledger import done, notice, plan_of, rows_of, taken, tombstone
 
 from tangentscope.pipeline.probing.ledger import TRIES, Ledger
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
@@ -29,14 +29,14 @@ BOTH = {**DISTANCE, **VELOCITY}
 
 
 def ledger_of(**about: Any) -> Ledger:
-    return Ledger(plan(**about))
+    return Ledger(plan_of(plan(**about)))
 
 
 def measure_all(ledger: Ledger) -> list[Row]:
     """Take and settle whatever there is; its rows."""
     rows = []
     while (job := ledger.take("one")) is not None:
-        rows += rows_of(job, dict(ledger.plan))
+        rows += rows_of(job, ledger.plan)
         done(ledger, job)
     return rows
 

@@ -7,7 +7,7 @@ import pytest
 from study_on_disk import checksum, outcome, small_study, write_plan, write_study
 
 from tangentscope.pipeline.driver.outlook import Outlook, departing, outlook
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
 from tangentscope.pipeline.system.errors import UserError
@@ -35,7 +35,7 @@ def test_another_variable_is_measured_on_kept_snapshots_and_trained_for_where_th
     more = "probes.variables=[trace, entropy, effective_rank, label_alignment]"
     assert seen(storage, more) == Outlook([], [], names(3, 5), [], [])
     gone = plan["runs"][1]["run"]
-    layout.bury(storage, Notice(gone, SnapshotName(2, 1, checksum(2))))
+    run_files.bury(storage, Notice(gone, SnapshotName(2, 1, checksum(2))))
     found = seen(storage, more)
     assert found == Outlook([], [], names(3), names(5), [])
     assert [*found.lines()][1].startswith("retrain width=5 seed=0: a snapshot that is wanted now")
@@ -46,7 +46,7 @@ def test_another_variable_is_measured_on_kept_snapshots_and_trained_for_where_th
 
 def test_runs_that_failed_wait_for_a_retry(planned: tuple[Storage, dict[str, Any]]):
     storage, plan = planned
-    storage.write_json(layout.outcome(plan["runs"][0]["run"]), outcome("failed", "ValueError: NaN"))
+    storage.write_json(run_files.outcome(plan["runs"][0]["run"]), outcome("failed", "ValueError: NaN"))
     found = seen(storage)
     assert found == Outlook([], names(5), [], [], names(3))
     assert [*found.lines()] == ["0 done, 1 to train, 0 to measure, 0 to retrain, 1 failed or stopped, to `retry`"]

@@ -8,7 +8,7 @@ from study_on_disk import checksum, measurement_rows, outcome
 
 from tangentscope.pipeline.driver import pace
 from tangentscope.pipeline.driver.pace import Pace
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import claim, claimed_at
 from tangentscope.pipeline.store.layout import SnapshotName
@@ -35,7 +35,7 @@ def begin(storage: Storage, run: str, launch: int, resumed_at: int = 0, attempt:
 
 
 def taken(storage: Storage, run: str, step: int) -> None:
-    storage.write(layout.snapshot(run, SnapshotName(step, 1, checksum(step))), b"parameters")
+    storage.write(run_files.snapshot(run, SnapshotName(step, 1, checksum(step))), b"parameters")
 
 
 def test_nobody_runs_it(finished: Study):
@@ -68,7 +68,7 @@ def test_measuring_that_is_behind_sets_the_end(running):
     storage, plan, begun = running
     for run in plan["runs"]:
         begin(storage, run["run"], launch=1)
-        storage.write_json(layout.outcome(run["run"]), outcome())
+        storage.write_json(run_files.outcome(run["run"]), outcome())
     rows = measurement_rows(plan, plan["runs"][0], 0)
     old = [row | {"recorded_at": begun - 1} for row in measurement_rows(plan, plan["runs"][0], 1)]
     tables.write_part(storage, "measurements", old, "hub")
@@ -81,7 +81,7 @@ def test_at_the_end_nothing_is_left(running):
     storage, plan, begun = running
     for run in plan["runs"]:
         begin(storage, run["run"], launch=1)
-        storage.write_json(layout.outcome(run["run"]), outcome())
+        storage.write_json(run_files.outcome(run["run"]), outcome())
         rows = [row for step in run["schedule"] for row in measurement_rows(plan, run, step)]
         failed = {"state": "failed", "recorded_at": begun + 1}
         tables.write_part(storage, "measurements", [*rows[1:], rows[0] | failed], "hub")

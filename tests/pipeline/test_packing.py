@@ -8,24 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.system.errors import Fenced
 from tangentscope.pipeline.training.groups import pack
 from tangentscope.pipeline.training.queue import Dealer
 
 
-def record(width: int, seed: int, parameters: int = 100, steps: int = 10, **fields: Any) -> dict[str, Any]:
-    return {
-        "run": f"{width}-{seed}",
-        "config": {"model": {"width": width}, "seed": seed},
-        "data": {"fingerprint": "f"},
-        "schedule": [0, steps],
-        "steps": steps,
-        "parameters": parameters,
-        "batch_size": 5,
-    } | fields
+def record(width: int, seed: int, parameters: int = 100, steps: int = 10, **fields: Any) -> PlannedRun:
+    known = {"run": f"{width}-{seed}", "name": f"seed={seed}", "seed": seed, "varied": {}, "steps": steps}
+    known |= {"config": {"model": {"width": width}, "seed": seed}, "data": {"fingerprint": "f"}, "epoch_steps": 1}
+    known |= {"schedule": [0, steps], "parameters": parameters, "batch_size": 5}
+    return PlannedRun.from_json(known | fields)
 
 
 def test_seeds_of_one_network_share_a_unit_and_the_longest_goes_first() -> None:
@@ -66,7 +62,7 @@ def test_every_run_stands_in_one_unit(drawn: list[tuple[int, int, int]], groups:
     parameters = {width: size for width, _, size in drawn}
     runs = [record(width, seed, parameters=parameters[width]) for width, seed, _ in drawn]
     units = pack(runs, groups, together)
-    assert sorted(run for unit in units for run in unit) == sorted(run["run"] for run in runs)
+    assert sorted(run for unit in units for run in unit) == sorted(run.id for run in runs)
     assert all(len({run.partition("-")[0] for run in unit}) == 1 for unit in units)
     assert all(4 * parameters[int(unit[0].partition("-")[0])] * len(unit) <= 2**25 or len(unit) == 1 for unit in units)
 
@@ -86,7 +82,7 @@ def dealer(storage: Storage) -> Dealer:
 
 def ended(dealer: Dealer, *runs: str) -> None:
     for run in runs:
-        dealer.launch.storage.write_json(layout.outcome(run), {"state": "finished"})
+        dealer.launch.storage.write_json(run_files.outcome(run), {"state": "finished"})
 
 
 def test_groups_take_one_unit_after_another(dealer: Dealer) -> None:
@@ -142,4 +138,4 @@ def check_dealing(storage: Storage, happens: list[tuple[str, int]]) -> None:
     for group in (*held, 0):
         while unit := dealer.deal(group):
             ended(dealer, *unit)
-    assert all(storage.exists(layout.outcome(run)) for unit in UNITS for run in unit)
+    assert all(storage.exists(run_files.outcome(run)) for unit in UNITS for run in unit)

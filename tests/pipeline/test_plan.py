@@ -9,7 +9,7 @@ from study_on_disk import SMALL, small_plan, small_study
 from torch import Tensor
 
 from tangentscope.pipeline.store.snapshots import SnapshotBuffer, plain_state
-from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.plan import study_plan
 from tangentscope.pipeline.study.runs import Run, make_runs
 from tangentscope.pipeline.study.spec import Study, parse_study, read_study
 from tangentscope.pipeline.system.errors import UserError
@@ -108,7 +108,7 @@ def test_sizes_are_those_of_the_network_really_built(model: str):
     assert run.parameters == sum(parameter.numel() for parameter in module.parameters())
     assert run.snapshot_bytes == SnapshotBuffer(plain_state(module)).bytes
     assert all(parameter.device == torch.device("meta") for parameter in run._empty.parameters())
-    assert run.record()["parameters"] == run.parameters
+    assert run.planned().parameters == run.parameters
 
 
 def test_what_plan_json_holds():
@@ -254,7 +254,7 @@ def test_networks_of_different_kinds_stand_in_one_study_and_nothing_beside_them(
     assert [run.config()["model"]["name"] for run in runs] == ["mlp", "cnn", "vit"]
     again = parse_study(study.text(), "study.yaml")
     assert [run.id for run in make_runs(again, None)] == [run.id for run in runs]
-    assert plan_record(study, runs, 1)["varied"] == ["model"]
+    assert study_plan(study, runs, 1).varied == ("model",)
 
 
 @pytest.mark.parametrize("keys", [("model", "model.init"), ("model.init", "model")])

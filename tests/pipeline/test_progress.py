@@ -8,11 +8,12 @@ from study_on_disk import Row, checksum, measurement_rows, outcome, write_study
 
 from tangentscope.pipeline.cli import progress, summary
 from tangentscope.pipeline.driver.finish import Ended
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import claim
 from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.status import NO_ANSWER, HubStatus
 
 Study = tuple[Storage, Row]
 
@@ -45,11 +46,11 @@ def test_a_study_that_has_finished(finished: Study):
 
 def test_a_run_between_its_start_and_its_outcome(finished: Study):
     storage, plan = finished
-    storage.remove(layout.outcome(plan["runs"][0]["run"]))
+    storage.remove(run_files.outcome(plan["runs"][0]["run"]))
     assert by_name(storage)["width=3 seed=0"].state == "interrupted"
     with claim(storage):
         assert by_name(storage)["width=3 seed=0"].state == "running"
-    storage.write_json(layout.outcome(plan["runs"][0]["run"]), outcome("failed", "ValueError: NaN"))
+    storage.write_json(run_files.outcome(plan["runs"][0]["run"]), outcome("failed", "ValueError: NaN"))
     failed = by_name(storage)["width=3 seed=0"]
     assert (failed.state, failed.cause) == ("failed", "ValueError: NaN")
 
@@ -75,7 +76,7 @@ def test_a_trained_run_is_measured_until_all_planned_values_are_there(finished: 
 
 def test_the_table_shows_what_goes_on_first_and_counts_all(finished: Study, console: Console):
     storage, plan = finished
-    storage.write_json(layout.outcome(plan["runs"][1]["run"]), outcome("failed", "ValueError: NaN"))
+    storage.write_json(run_files.outcome(plan["runs"][1]["run"]), outcome("failed", "ValueError: NaN"))
     runs = progress.now(Store(storage))
     console.print(progress.table(runs, title="quickstart"))
     lines = text_of(console).splitlines()
@@ -94,13 +95,13 @@ def test_without_a_terminal_each_change_is_a_plain_line(finished: Study, console
     storage, plan = finished
     store = Store(storage)
     for run in plan["runs"]:
-        storage.remove(layout.outcome(run["run"]))
-    everything: dict[str, Any] = {"measured": {run["run"]: 24 for run in plan["runs"]}}
+        storage.remove(run_files.outcome(run["run"]))
+    everything = HubStatus(measured={run["run"]: 24 for run in plan["runs"]})
     with progress.shown(console) as watch:
-        watch(store, {})
-        watch(store, {})
-        storage.write_json(layout.outcome(plan["runs"][0]["run"]), outcome())
-        storage.write_json(layout.outcome(plan["runs"][1]["run"]), outcome("failed", "ValueError: [NaN]"))
+        watch(store, NO_ANSWER)
+        watch(store, NO_ANSWER)
+        storage.write_json(run_files.outcome(plan["runs"][0]["run"]), outcome())
+        storage.write_json(run_files.outcome(plan["runs"][1]["run"]), outcome("failed", "ValueError: [NaN]"))
         watch(store, everything)
     assert text_of(console).splitlines() == [
         "width=3 seed=0: running",
@@ -113,7 +114,7 @@ def test_without_a_terminal_each_change_is_a_plain_line(finished: Study, console
 def test_on_a_terminal_there_is_one_table(finished: Study):
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
     with progress.shown(console) as watch:
-        watch(Store(finished[0]), {"measured": {}, "trouble": "No space left"})
+        watch(Store(finished[0]), HubStatus(trouble="No space left"))
     assert "quickstart  (storage: No space left)" in text_of(console)
     assert "2 measuring" in text_of(console)
     assert text_of(console).rindex("2 finished; 8 of 8 snapshots, 48 of 48") > text_of(console).rindex("No space left")
@@ -124,7 +125,7 @@ def test_the_snapshots_of_a_trajectory_that_was_left_are_not_counted(finished: S
     run = plan["runs"][0]["run"]
     storage.write_json(f"runs/{run}/replays/0002.json", {"after_step": 1})
     assert by_name(storage)["width=3 seed=0"].snapshots == 2
-    storage.write(layout.snapshot(run, SnapshotName(2, 2, checksum(2, 2))), b"")
+    storage.write(run_files.snapshot(run, SnapshotName(2, 2, checksum(2, 2))), b"")
     assert by_name(storage)["width=3 seed=0"].snapshots == 3
 
 
@@ -161,7 +162,7 @@ def test_the_last_words_say_where_everything_is(tmp_path: Path, console: Console
     assert text.startswith("2 runs finished, 0 failed, in 61 s\n")
     assert f"report    {out}/report.html" in text
     assert f"python -m webbrowser {out.as_uri()}/report.html" in text
-    assert """python -c 'import pipeline; print(pipeline.load("my results"))'""" in text
+    assert """python -c 'import tangentscope; print(tangentscope.load("my results"))'""" in text
     assert "--backend-store-uri sqlite:///mlflow.db\n" in text
     assert "http://127.0.0.1:5000/#/experiments/7/" in text
     assert "tangentscope sync" not in text

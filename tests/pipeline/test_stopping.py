@@ -9,7 +9,7 @@ from study_on_disk import outcome, rewrite_measurements, small_study, write_stud
 
 from tangentscope.pipeline.driver import execution, stop
 from tangentscope.pipeline.driver import run as study
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import claim
 from tangentscope.pipeline.store.reader import Store
@@ -53,7 +53,7 @@ def test_runs_are_stopped_by_name_or_id(planned: Study):
     first, second = plan["runs"]
     said = list(stop.stop(Store(storage), [first["name"], second["run"]]))
     assert said == [f"asked {run['name']} to stop; `tangentscope retry` takes it up again" for run in (first, second)]
-    assert all(storage.exists(layout.stop(run["run"])) for run in (first, second))
+    assert all(storage.exists(run_files.stop(run["run"])) for run in (first, second))
 
 
 def test_runs_that_cannot_be_stopped_are_told_before_any_is(planned: Study):
@@ -61,10 +61,10 @@ def test_runs_that_cannot_be_stopped_are_told_before_any_is(planned: Study):
     first, second = plan["runs"]
     with pytest.raises(UserError, match=r'run "width=4 seed=0" unknown; allowed: .*; did you mean "width='):
         list(stop.stop(Store(storage), [second["name"], "width=4 seed=0"]))
-    storage.write_json(layout.outcome(first["run"]), outcome())
+    storage.write_json(run_files.outcome(first["run"]), outcome())
     with pytest.raises(UserError, match=r"run width=3 seed=0 has ended already \(finished\); leave it out"):
         list(stop.stop(Store(storage), [second["name"], first["name"]]))
-    assert not storage.exists(layout.stop(second["run"]))
+    assert not storage.exists(run_files.stop(second["run"]))
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped"])
@@ -72,22 +72,22 @@ def test_runs_that_cannot_be_stopped_are_told_before_any_is(planned: Study):
 def test_what_has_failed_or_was_stopped_waits_for_a_retry(finished: Study, state: str, again: bool):
     storage, plan = finished
     ended, other = (run["run"] for run in plan["runs"])
-    storage.write_json(layout.outcome(ended), outcome(state, "said so"))
-    storage.write(layout.stop(ended), b"")
-    storage.write(layout.checkpoint(ended, 3, 1), b"state")
+    storage.write_json(run_files.outcome(ended), outcome(state, "said so"))
+    storage.write(run_files.stop(ended), b"")
+    storage.write(run_files.checkpoint(ended, 3, 1), b"state")
     todo, unread, _ = study._missing(storage, small_study()[1], {ended, other} if again else set())
     assert (todo, unread) == ([ended] if again else [], 0)
-    assert storage.exists(layout.outcome(ended)) != again
-    assert storage.exists(layout.stop(ended)) != again
-    assert storage.exists(layout.checkpoint(ended, 3, 1)), "a retry goes on from it"
-    assert storage.exists(layout.outcome(other))
+    assert storage.exists(run_files.outcome(ended)) != again
+    assert storage.exists(run_files.stop(ended)) != again
+    assert storage.exists(run_files.checkpoint(ended, 3, 1)), "a retry goes on from it"
+    assert storage.exists(run_files.outcome(other))
 
 
 def test_snapshots_of_a_failed_run_are_measured_all_the_same(finished: Study):
     storage, plan = finished
     run = plan["runs"][0]["run"]
     rewrite_measurements(storage, plan, lambda row: None if (row["run"], row["step"]) == (run, 2) else row)
-    storage.write_json(layout.outcome(run), outcome("failed", "NaN"))
+    storage.write_json(run_files.outcome(run), outcome("failed", "NaN"))
     assert study._missing(storage, small_study()[1]) == ([], 1, [])
 
 
@@ -113,7 +113,7 @@ def test_with_fail_fast_one_failure_stops_everything(finished: Study):
     storage, plan = finished
     first, second = (run["run"] for run in plan["runs"])
     execution.stop_at_failure(Store(storage), [first, second])
-    storage.write_json(layout.outcome(second), outcome("failed", "ValueError: NaN"))
+    storage.write_json(run_files.outcome(second), outcome("failed", "ValueError: NaN"))
     execution.stop_at_failure(Store(storage), [first])  # that one failed in an earlier launch
     with pytest.raises(Stopped, match="width=5 seed=0 failed: ValueError: NaN; all else was stopped") as stopped:
         execution.stop_at_failure(Store(storage), [first, second])

@@ -161,12 +161,12 @@ def test_history_is_deduplicated_by_its_own_key(planned: Study):
 
 def test_outcomes_and_provenance(finished: Study):
     store = Store(finished[0])
-    assert {run: outcome["state"] for run, outcome in store.outcomes().items()} == {
-        run["run"]: "finished" for run in store.runs
+    assert {run: outcome.state for run, outcome in store.outcomes().items()} == {
+        run.id: "finished" for run in store.runs
     }
     assert store.provenance()["git_commit"] == "0123abcd" * 5
     assert (store.name, store.varied, store.study_yaml()) == ("quickstart", ["model.width"], "name: quickstart\n")
-    assert store.plan == small_plan()
+    assert store.plan.to_json() == small_plan()
 
 
 @pytest.mark.parametrize("place", ["nothing", "."])

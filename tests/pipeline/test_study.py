@@ -8,7 +8,7 @@ from study_on_disk import checksum, small_plan, small_study, write_study
 from tangentscope.pipeline import cli
 from tangentscope.pipeline.driver import execution, finish
 from tangentscope.pipeline.driver import run as study
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import layout, run_files, tables
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import SnapshotName
@@ -22,11 +22,11 @@ def test_runs_that_no_group_ended_have_not_failed(planned: Study):
     storage, plan = planned
     first, second = (run["run"] for run in plan["runs"])
     work = execution.Work(None, Launch(storage, 1), Store(storage), [first, second], None, lambda: None)  # pyright: ignore
-    storage.write_json(layout.outcome(first), {"state": "finished"})
+    storage.write_json(run_files.outcome(first), {"state": "finished"})
     with pytest.raises(Stopped, match=r"^error: 1 runs of .*: no room in the cluster; run the same command again"):
         execution._check_all_ended(work, ["no room in the cluster"])
-    assert not storage.exists(layout.outcome(second)), "the same command goes on"
-    storage.write_json(layout.outcome(second), {"state": "failed"})
+    assert not storage.exists(run_files.outcome(second)), "the same command goes on"
+    storage.write_json(run_files.outcome(second), {"state": "failed"})
     execution._check_all_ended(work, [])
 
 
@@ -44,15 +44,15 @@ def test_a_new_comparison_trains_again_what_was_not_kept(freed: list[int], asked
     storage, plan = write_study(tmp_path, "probes.variables=[trace]")
     for run, step in ((run["run"], step) for run in plan["runs"] for step in freed):
         name = SnapshotName(step, 1, checksum(step))
-        storage.write(layout.snapshot(run, replace(name, freed=True)), b"")
-        storage.remove(layout.snapshot(run, name))
+        storage.write(run_files.snapshot(run, replace(name, freed=True)), b"")
+        storage.remove(run_files.snapshot(run, name))
     variables = f"probes.variables=[{', '.join(asked)}]"
     storage.write_json(layout.PLAN, small_plan(variables))
     todo, unread, faults = study._missing(storage, small_study(variables)[1])
     assert faults == []
     assert sorted(todo) == sorted(run["run"] for run in plan["runs"] if trained)
     assert unread == (0 if trained or asked == ["trace"] else 2 * 4)
-    assert all(storage.exists(layout.outcome(run["run"])) != trained for run in plan["runs"])
+    assert all(storage.exists(run_files.outcome(run["run"])) != trained for run in plan["runs"])
 
 
 @pytest.mark.parametrize("freed", [[], [1]])
@@ -60,8 +60,8 @@ def test_what_is_trained_again_is_told_before(freed: list[int], tmp_path, monkey
     storage, plan = write_study(tmp_path, "probes.variables=[trace]")
     for run in (run["run"] for run in plan["runs"][1:]):
         for name in (SnapshotName(step, 1, checksum(step)) for step in freed):
-            storage.write(layout.snapshot(run, replace(name, freed=True)), b"")
-            storage.remove(layout.snapshot(run, name))
+            storage.write(run_files.snapshot(run, replace(name, freed=True)), b"")
+            storage.remove(run_files.snapshot(run, name))
     monkeypatch.setattr(study, "execute", lambda works, *given: [Stopped()])  # nothing is trained here
     told: list[str] = []
     order = study.Order(small_study("probes.variables=[trace, entropy_cosine]")[0], "small.yaml", tmp_path)
@@ -73,7 +73,7 @@ def test_what_is_trained_again_is_told_before(freed: list[int], tmp_path, monkey
 
 def test_snapshots_of_two_runs_exchanged_are_set_aside_and_trained_again(tmp_path, monkeypatch: pytest.MonkeyPatch):
     storage, plan = write_study(tmp_path, "probes.variables=[trace]")
-    files = [layout.snapshot(run["run"], SnapshotName(2, 1, checksum(2))) for run in plan["runs"]]
+    files = [run_files.snapshot(run["run"], SnapshotName(2, 1, checksum(2))) for run in plan["runs"]]
     contents = [storage.read(file) for file in files]
     for file, content in zip(files, reversed(contents), strict=True):
         storage.write(file, content)
@@ -90,7 +90,7 @@ def test_snapshots_of_two_runs_exchanged_are_set_aside_and_trained_again(tmp_pat
         assert line == f"quickstart: {file}: foreign (its run is {other['run']}, expected {run['run']}); set aside"
         assert storage.read(f"{file}.foreign") == content
         assert not storage.exists(file)
-        assert not storage.exists(layout.outcome(run["run"])), "it is trained again"
+        assert not storage.exists(run_files.outcome(run["run"])), "it is trained again"
     names = ", ".join(run["name"] for run in plan["runs"])
     assert told[2:] == [f"quickstart: retrain {names}: a snapshot that is wanted now was not taken or not kept"]
 
@@ -102,7 +102,7 @@ def test_values_whose_spectrum_or_profile_is_gone_are_measured_again(
     storage, plan = write_study(tmp_path, "probes.variables=[trace, projection_factors]")
     run = plan["runs"][0]["run"]
     freed = SnapshotName(4, 1, checksum(4))
-    layout.bury(storage, layout.Notice(run, freed))
+    run_files.bury(storage, layout.Notice(run, freed))
     for name in tables.part_names(storage, table):
         storage.remove(name)
     left: list[dict[str, Any]] = []

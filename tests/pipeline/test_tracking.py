@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow_store import points, reports_of, runs_of
 from study_on_disk import START, history_rows, measurement_rows, outcome, value_of, write_plan, write_study
 
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.tracking.tracker import Tracker
 
 
@@ -78,7 +78,7 @@ def test_points_come_as_rows_do_and_a_run_ends_once_all_is_measured(uri: str, na
     tracker.follow()
     [found] = runs_of(uri, name)
     assert points(uri, found)["train/loss"] == [(0, 1.0)]
-    storage.write_json(layout.outcome(run["run"]), outcome())
+    storage.write_json(run_files.outcome(run["run"]), outcome())
     for step in run["schedule"]:
         tracker.follow()
         assert runs_of(uri, name)[0].info.status == "RUNNING"
@@ -108,7 +108,7 @@ def test_what_has_no_number_by_nature_is_no_point_and_keeps_no_run_open(uri: str
     variables = "probes.variables=[trace, kernel_velocity, projection_factors]"
     storage, plan = write_plan(tmp_path, name, variables, "grid={}", "model.width=3")
     [run] = plan["runs"]
-    storage.write_json(layout.outcome(run["run"]), outcome())
+    storage.write_json(run_files.outcome(run["run"]), outcome())
     for step in run["schedule"]:
         rows = measurement_rows(plan, run, step)
         for row in rows:
@@ -156,8 +156,8 @@ def test_a_failed_measurement_does_not_keep_a_run_open(uri: str, name: str, tmp_
 def test_what_has_not_ended(live: bool, status: str, uri: str, name: str, tmp_path: Path):
     storage, plan = write_study(tmp_path, name)
     first, second = (run["run"] for run in plan["runs"])
-    storage.remove(layout.outcome(first))
-    storage.write_json(layout.outcome(second), outcome("failed", "ValueError: loss is NaN"))
+    storage.remove(run_files.outcome(first))
+    storage.write_json(run_files.outcome(second), outcome("failed", "ValueError: loss is NaN"))
     Tracker(storage, uri, live).finish()
     found = {run.data.tags["tangentscope.run"]: run for run in runs_of(uri, name)}
     assert found[first].info.status == status
@@ -165,7 +165,7 @@ def test_what_has_not_ended(live: bool, status: str, uri: str, name: str, tmp_pa
     assert found[second].data.tags["failure"] == "ValueError: loss is NaN"
     # The study goes on, and both get to their end.
     for run in (first, second):
-        storage.write_json(layout.outcome(run), outcome())
+        storage.write_json(run_files.outcome(run), outcome())
     Tracker(storage, uri, live).finish()
     assert [run.info.status for run in runs_of(uri, name)] == ["FINISHED"] * 2
     assert not any("failure" in run.data.tags for run in runs_of(uri, name))
@@ -173,7 +173,7 @@ def test_what_has_not_ended(live: bool, status: str, uri: str, name: str, tmp_pa
 
 def test_a_run_that_failed_before_its_first_row_is_there(uri: str, name: str, tmp_path: Path):
     storage, plan = write_plan(tmp_path, name)
-    storage.write_json(layout.outcome(plan["runs"][0]["run"]), outcome("failed", "OSError: no data"))
+    storage.write_json(run_files.outcome(plan["runs"][0]["run"]), outcome("failed", "OSError: no data"))
     Tracker(storage, uri, live=False).finish()
     [run] = runs_of(uri, name)
     assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "OSError: no data")

@@ -8,7 +8,7 @@ import mlflow
 import psutil
 from long_study import started, the_run
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.tracking.tracker import TRAININGS
 
 ROUNDS = range(int(os.environ.get("CHAOS_ROUNDS", 5)))  # for each victim
@@ -21,13 +21,13 @@ def moment(number: int, victim: str, most: int) -> int:
 
 
 def snapshots(one) -> int:
-    return len(layout.current_snapshots(one.storage, the_run(one))) if started(one) else 0
+    return len(run_files.current_snapshots(one.storage, the_run(one))) if started(one) else 0
 
 
 def strike(one, number: int, victim: str) -> None:
     """Wait for the round's moment."""
     one.until(lambda: started(one))
-    when = moment(number, victim, len(one.store.runs[0]["schedule"]))
+    when = moment(number, victim, len(one.store.runs[0].schedule))
     one.until(lambda: snapshots(one) >= when)
 
 
@@ -91,4 +91,4 @@ def check_mlflow(uri: str, one) -> None:
     assert run.info.status == "FINISHED"
     for name in ("train/trace", "test/entropy"):
         steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
-        assert sorted(steps) == one.store.runs[0]["schedule"]
+        assert sorted(steps) == [*one.store.runs[0].schedule]

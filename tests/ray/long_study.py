@@ -30,7 +30,7 @@ LONG = {
 
 
 def the_run(one) -> str:
-    return one.store.runs[0]["run"]
+    return one.store.runs[0].id
 
 
 def started(one) -> bool:

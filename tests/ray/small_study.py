@@ -19,12 +19,12 @@ SMALL: dict[str, Any] = {
 
 def planned_keys(store: Store) -> set[tuple]:
     """Every (run, step, probe, variable) that a study's plan asks for."""
-    probes = {probe["probe"]: probe["variables"] for probe in store.plan["probes"]}
+    probes = {probe.id: probe.variables for probe in store.plan.probes}
     return {
-        (run["run"], step, probe, variable)
+        (run.id, step, probe, variable)
         for run in store.runs
-        for step in run["schedule"]
-        for probe in run["probes"]
+        for step in run.schedule
+        for probe in run.probes
         for variable in probes[probe]
     }
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from tangentscope import pipeline, probes
 from tangentscope.pipeline import attach
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import ask_to_stop
 from tangentscope.pipeline.store.points import read_points
@@ -45,29 +45,29 @@ def test_a_plain_loop_is_watched_and_may_fail_first(tmp_path: Path):
     assert failed.stderr.splitlines()[-1] == "ValueError: diverged"
     store = Store(Storage.at(out))
     (run,) = store.runs
-    outcome = store.outcomes()[run["run"]]
-    assert (outcome["state"], outcome["cause"]) == ("failed", "ValueError: diverged")
-    assert "attached_loop.py" in outcome["traceback"]
+    outcome = store.outcomes()[run.id]
+    assert (outcome.state, outcome.cause) == ("failed", "ValueError: diverged")
+    assert "attached_loop.py" in outcome.traceback
     assert statuses(out) == ["FAILED"]
     taken = pipeline.load(out)
     assert (len(taken), set(taken["step"]), set(taken["state"])) == (3 * 2 * 4, {0, 5, 10}, {"measured"})
     assert (out / "report.html").exists()
-    before = store.plan["retried"][run["run"]]
+    before = store.plan.retried[run.id]
 
     done = train(out, 22)  # the same states as before, and on to the end
     assert (done.returncode, done.stderr) == (0, "")
-    assert store.outcomes()[run["run"]]["state"] == "finished"
-    assert [name.step for name in layout.current_snapshots(store.storage, run["run"])] == [0, 5, 10, 15, 20, 22]
+    assert store.outcomes()[run.id].state == "finished"
+    assert [name.step for name in run_files.current_snapshots(store.storage, run.id)] == [0, 5, 10, 15, 20, 22]
     assert statuses(out) == ["FINISHED"]
-    assert Store(store.storage).plan["retried"][run["run"]] > before, "what failed then is measured anew"
+    assert Store(store.storage).plan.retried[run.id] > before, "what failed then is measured anew"
     frame = pipeline.load(out)
     assert len(frame) == 6 * 2 * 4
     assert set(frame["state"]) == {"measured"}
     assert (out / "report.html").exists()
     assert frame["epoch"].max() == 22 / 10
-    assert store.plan["report"]["x"] == "epoch"
-    ended = store.outcomes()[run["run"]]
-    assert 0 < ended["training_seconds"] < ended["seconds"]
+    assert store.plan.report["x"] == "epoch"
+    ended = store.outcomes()[run.id]
+    assert 0 < ended.training_seconds < ended.seconds
     history = pipeline.load(out, "history").set_index(["split", "variable", "step"])["value"].sort_index()
     assert history["train", "loss"].index.tolist() == list(range(22))
     assert history["test", "accuracy"].iloc[-1] == pytest.approx(21 / 22)
@@ -75,8 +75,8 @@ def test_a_plain_loop_is_watched_and_may_fail_first(tmp_path: Path):
     sys.argv = ["attached_loop.py", str(out), "22"]
     model = runpy.run_path(str(LOOP))["Mine"]()
     model.load_state_dict(torch.load(f"{out}.pt", weights_only=True))
-    for probe in store.plan["probes"]:
-        points = read_points(store.storage, probe["probe"])
+    for probe in store.plan.probes:
+        points = read_points(store.storage, probe.id)
         directly = probes.measure(
             model,
             points["inputs"],
@@ -86,7 +86,7 @@ def test_a_plain_loop_is_watched_and_may_fail_first(tmp_path: Path):
             targets=points["targets"],
             loss=lambda f, y: F.cross_entropy(f, y, reduction="none"),
         )
-        last = frame.loc[(frame["step"] == 22) & (frame["split"] == probe["split"])].set_index("variable")["value"]
+        last = frame.loc[(frame["step"] == 22) & (frame["split"] == probe.split)].set_index("variable")["value"]
         for variable in ("trace", "kinetic_energy"):
             assert last[variable] == pytest.approx(directly.mean(variable), rel=1e-5)
 
@@ -98,13 +98,13 @@ def test_a_loop_that_ends_early_or_is_asked_to_stop(tmp_path: Path):
 
     def outcome() -> dict:
         store = Store(Storage.at(tmp_path / "mine"))
-        return store.outcomes()[store.runs[0]["run"]]
+        return store.outcomes()[store.runs[0].id]
 
     with attach(model, tmp_path / "mine", **asked) as watch:
         for step in range(4):
             watch(step)
-    assert (outcome()["state"], outcome()["cause"]) == ("stopped", "the loop ended after 3 of 10 steps")
-    assert Store(Storage.at(tmp_path / "mine")).plan["report"]["x"] == "step"
+    assert (outcome().state, outcome().cause) == ("stopped", "the loop ended after 3 of 10 steps")
+    assert Store(Storage.at(tmp_path / "mine")).plan.report["x"] == "step"
 
     def asked_in_the_middle() -> None:
         with attach(model, tmp_path / "mine", **asked) as watch:
@@ -114,7 +114,7 @@ def test_a_loop_that_ends_early_or_is_asked_to_stop(tmp_path: Path):
 
     with pytest.raises(Stopped, match="stopped on request after 4 of 10 steps"):
         asked_in_the_middle()
-    assert (outcome()["state"], outcome()["attempt"]) == ("stopped", 2)
+    assert (outcome().state, outcome().attempt) == ("stopped", 2)
 
 
 POINTS = torch.zeros(8, 3), torch.zeros(8)

@@ -60,7 +60,7 @@ def ended(out: Path, error: BaseException, steps: int = 3, **changes: Any) -> Ba
 
 def outcome(out: Path) -> dict[str, Any] | None:
     store = Store(Storage.at(out))
-    return store.outcomes().get(store.runs[0]["run"])
+    return store.outcomes().get(store.runs[0].id)
 
 
 def test_a_failure_waits_for_measurements_no_longer_than_it_may(tmp_path: Path, monkeypatch, caplog):
@@ -71,7 +71,7 @@ def test_a_failure_waits_for_measurements_no_longer_than_it_may(tmp_path: Path, 
     assert "attach: ValueError: diverged; finishing the loop's measurements (Ctrl-C to skip)" in caplog.messages
     found = outcome(out)
     assert found is not None
-    assert (found["state"], found["cause"], found["steps"]) == ("failed", "ValueError: diverged", 2)
+    assert (found.state, found.cause, found.steps) == ("failed", "ValueError: diverged", 2)
     assert "raise error" in found["traceback"]
     assert (out / "report.html").exists()
     assert len(pipeline.load(out, "snapshots")) == 3
@@ -93,7 +93,7 @@ def test_a_loop_that_fails_before_its_first_step_has_failed(tmp_path: Path):
     assert not hasattr(error, "__notes__")
     found = outcome(out)
     assert found is not None
-    assert (found["state"], found["cause"], found["steps"]) == ("failed", "ValueError: shapes", 0)
+    assert (found.state, found.cause, found.steps) == ("failed", "ValueError: shapes", 0)
     assert (out / "report.html").exists()
 
 
@@ -151,7 +151,7 @@ def test_a_signal_ends_the_wait_after_a_failure(tmp_path: Path, number: signal.S
     ]
     found = outcome(tmp_path / "mine")
     assert found is not None
-    assert (found["state"], found["cause"]) == ("failed", "ValueError: diverged")
+    assert (found.state, found.cause) == ("failed", "ValueError: diverged")
     assert (tmp_path / "mine" / "report.html").exists()
 
 

@@ -71,18 +71,18 @@ def nothing_is_left_running() -> Iterator[None]:
 def assert_as_by_hand(out: Path) -> None:
     store = Store(Storage.at(out))
     (outcome,) = store.outcomes().values()
-    assert (outcome["state"], outcome["steps"]) == ("finished", STEPS)
+    assert (outcome.state, outcome.steps) == ("finished", STEPS)
     found = pipeline.load(out).set_index(["step", "split", "variable"])["value"]
     networks = dict(enumerate(by_hand()))
     assert set(found.index.get_level_values("step")) == {0, 2, 4, 6}
     assert len(found) == 4 * 2 * len(MEASURED)
-    for probe in store.plan["probes"]:
-        points = read_points(store.storage, probe["probe"])
+    for probe in store.plan.probes:
+        points = read_points(store.storage, probe.id)
         for step in (0, 2, 4, 6):
             inputs, draws, targets = (points[name] for name in ("inputs", "draws", "targets"))
             directly = probes.measure(networks[step], inputs, draws, "full", MEASURED, targets=targets, loss=TASK.loss)
             for variable in MEASURED:
-                assert found[step, probe["split"], variable] == pytest.approx(directly.mean(variable), rel=1e-4)
+                assert found[step, probe.split, variable] == pytest.approx(directly.mean(variable), rel=1e-4)
 
 
 def test_lightning(tmp_path: Path) -> None:

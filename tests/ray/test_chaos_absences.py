@@ -15,7 +15,7 @@ from long_study import LONG, same_numbers, the_run
 from processes import free_port, mlflow_server
 
 from tangentscope import pipeline
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
@@ -78,11 +78,11 @@ def test_a_machine_that_is_taken_away_after_a_warning(launch, straight, tmp_path
     strike(hit, number, "warning")
     hit.process.terminate()
     hit.finish(code=130)
-    names = layout.current_snapshots(hit.storage, the_run(hit))
-    checkpoint = layout.newest_checkpoint(hit.storage, the_run(hit))
+    names = run_files.current_snapshots(hit.storage, the_run(hit))
+    checkpoint = run_files.newest_checkpoint(hit.storage, the_run(hit))
     assert checkpoint is not None
     # Nothing that has been trained is trained again; a late warning may find the training at its end.
-    assert checkpoint[0] >= names[-1].step or hit.storage.exists(layout.outcome(the_run(hit)))
+    assert checkpoint[0] >= names[-1].step or hit.storage.exists(run_files.outcome(the_run(hit)))
     again = launch(tmp_path / "small", **LONG)
     again.finish()
     same_numbers(again, straight)
@@ -99,15 +99,15 @@ def test_seeds_that_train_together_die_together_and_go_on(launch, tmp_path: Path
     frame = pipeline.load(hit.out)
     assert set(frame["state"]) == {"measured"}
     for run in hit.store.runs:
-        assert hit.store.outcomes()[run["run"]]["state"] == "finished"
-        rows = frame.loc[frame["run"] == run["run"]]
-        names = layout.current_snapshots(hit.storage, run["run"])
-        assert [name.step for name in names] == run["schedule"]
+        assert hit.store.outcomes()[run.id].state == "finished"
+        rows = frame.loc[frame["run"] == run.id]
+        names = run_files.current_snapshots(hit.storage, run.id)
+        assert [name.step for name in names] == [*run.schedule]
         assert dict(zip(rows["step"], rows["checksum"], strict=True)) == {name.step: name.checksum for name in names}
         assert len(rows) == len(rows.drop_duplicates(["step", "probe", "variable"]))
         modes = {
-            hit.storage.read_json(f"runs/{run['run']}/attempts/{name}")["together"]
-            for name in hit.storage.list(f"runs/{run['run']}/attempts")
+            hit.storage.read_json(f"runs/{run.id}/attempts/{name}")["together"]
+            for name in hit.storage.list(f"runs/{run.id}/attempts")
             if name.endswith(".json")
         }
         assert len(modes) == 1  # as it began

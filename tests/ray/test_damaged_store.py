@@ -7,7 +7,7 @@ import pytest
 from pandas import DataFrame
 
 from tangentscope import pipeline
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -43,7 +43,7 @@ def test_the_same_command_mends_a_damaged_store(launch, tmp_path):
     out = tmp_path / "small"
     done = launch(out, "--offline", **TWO)
     done.finish()
-    storage, runs = done.storage, [run["run"] for run in done.store.runs]
+    storage, runs = done.storage, [run.id for run in done.store.runs]
     before = {table: values(out, table) for table in ("measurements", "spectra", "history")}
 
     # A spectrum is gone; its values stand, and are measured again for it.
@@ -53,7 +53,7 @@ def test_the_same_command_mends_a_damaged_store(launch, tmp_path):
     assert "retrain" not in said
 
     # Snapshots of two runs and the points of two splits are exchanged, and everything is to be measured again.
-    last = [layout.snapshot(run, layout.current_snapshots(storage, run)[-1]) for run in runs]
+    last = [run_files.snapshot(run, run_files.current_snapshots(storage, run)[-1]) for run in runs]
     swap(*(out / name for name in last))
     points = sorted((out / "points").glob("*.safetensors"))
     swap(*points)

@@ -14,7 +14,7 @@ from processes import free_port, mlflow_server
 from small_study import keys, planned_keys
 
 from tangentscope import pipeline
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.tracking.study_report import REPORTS
 from tangentscope.pipeline.tracking.tracker import TRAININGS
 
@@ -31,9 +31,9 @@ def mlflow_runs(one) -> tuple[mlflow.MlflowClient, list]:
 @pytest.mark.xdist_group("straight")
 def test_every_comparison_is_made_and_only_the_ends_are_kept(straight):
     run = straight.store.runs[0]
-    there = layout.current_snapshots(straight.storage, run["run"])
-    assert [name.step for name in there] == run["schedule"]
-    assert [name.step for name in there if not name.freed] == [0, run["steps"]]
+    there = run_files.current_snapshots(straight.storage, run.id)
+    assert [name.step for name in there] == [*run.schedule]
+    assert [name.step for name in there if not name.freed] == [0, run.steps]
     frame = pipeline.load(straight.out)
     assert set(frame["state"]) == {"measured"}
     said = [f"{name.step}-{name.checksum}" for name in there]
@@ -63,7 +63,7 @@ def test_killing_a_training_worker_and_a_prober_loses_and_doubles_nothing(launch
     for prober in probers:
         prober.send_signal(signal.SIGKILL)
     trainer = psutil.Process(hit.storage.read_json(f"runs/{the_run(hit)}/attempts/0001.json")["pid"])
-    assert not hit.storage.exists(layout.outcome(the_run(hit)))  # it dies in the middle
+    assert not hit.storage.exists(run_files.outcome(the_run(hit)))  # it dies in the middle
     trainer.send_signal(signal.SIGKILL)
     hit.finish()
     second = hit.storage.read_json(f"runs/{the_run(hit)}/attempts/0002.json")
@@ -97,8 +97,8 @@ def test_a_damaged_snapshot_that_was_removed_is_made_and_measured_anew(launch, t
     hit = launch(tmp_path / "small", "--offline")
     hit.finish()
     run = hit.store.runs[0]
-    name = layout.current_snapshots(hit.storage, run["run"])[3]
-    file = hit.out / layout.snapshot(run["run"], name)
+    name = run_files.current_snapshots(hit.storage, run.id)[3]
+    file = hit.out / run_files.snapshot(run.id, name)
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     for part in tables.part_names(hit.storage, "measurements"):
         hit.storage.remove(part)
@@ -130,7 +130,7 @@ def test_an_interrupt_leaves_a_resumable_study_and_no_run_marked_as_running(laun
     _, runs = mlflow_runs(hit)
     assert [run.info.status for run in runs] == ["KILLED"]
     assert hit.storage.list(f"runs/{the_run(hit)}/checkpoints")
-    assert not hit.storage.exists(layout.outcome(the_run(hit)))
+    assert not hit.storage.exists(run_files.outcome(the_run(hit)))
 
     again = launch(tmp_path / "small", **LONG)
     again.finish()
@@ -167,13 +167,13 @@ def test_probes_slower_than_training_do_not_hold_it_up(launch, tmp_path):
         grid={"model.width": [16]},
         probes={"schedule": {"every": {"epochs": 1}}, "kernel": {"draws": 30, "size": 20}},
     )
-    slow.until(lambda: started(slow) and slow.storage.exists(layout.outcome(the_run(slow))))
+    slow.until(lambda: started(slow) and slow.storage.exists(run_files.outcome(the_run(slow))))
     measured = tables.read_parts(slow.storage, "measurements").frame["step"].nunique()
-    assert measured < len(slow.store.runs[0]["schedule"]) / 2
+    assert measured < len(slow.store.runs[0].schedule) / 2
     slow.finish()
     frame = pipeline.load(slow.out)
     assert set(keys(frame)) == planned_keys(slow.store)
-    assert slow.store.outcomes()[the_run(slow)]["ended_at"] < frame["recorded_at"].median()
+    assert slow.store.outcomes()[the_run(slow)].ended_at < frame["recorded_at"].median()
 
 
 @pytest.mark.xdist_group("undisturbed")
@@ -182,7 +182,7 @@ def test_two_workers_train_as_one_does(launch, tmp_path, undisturbed):
     pair = launch(tmp_path / "small", "--offline", resources={"train": {"workers": 2}})
     pair.finish()
     outcomes = pair.store.outcomes().values()
-    assert {outcome["workers"] for outcome in outcomes} == {2}
+    assert {outcome.workers for outcome in outcomes} == {2}
     for table, rel in (("history", 1e-3), ("measurements", 1e-2)):
         key = [column for column in tables.KEYS[table] if column != "probe"] + ["split"]
         frames = [pipeline.load(each.out, table).set_index(list(dict.fromkeys(key))) for each in (pair, undisturbed)]
@@ -224,6 +224,6 @@ def test_a_tracking_server_that_goes_away_costs_nothing(launch, tmp_path):
         (run,) = client.search_runs([experiment.experiment_id], TRAININGS)
         assert run.info.status == "FINISHED"
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/trace")]
-        assert sorted(steps) == hit.store.runs[0]["schedule"]
+        assert sorted(steps) == [*hit.store.runs[0].schedule]
         (report,) = client.search_runs([experiment.experiment_id], REPORTS)
         assert "report.html" in {artifact.path for artifact in client.list_artifacts(report.info.run_id)}

@@ -14,7 +14,7 @@ from small_study import SMALL, keys, planned_keys
 
 from tangentscope import pipeline
 from tangentscope.models import MLP
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.points import read_points
 from tangentscope.pipeline.store.snapshots import read_snapshot
 from tangentscope.pipeline.tracking.study_report import REPORTS
@@ -39,14 +39,14 @@ def test_an_independent_float64_computation_gives_the_recorded_entropy_and_trace
     """From the kept files alone: no kernel, spectrum or variable of ours."""
     storage, store = undisturbed.storage, undisturbed.store
     frame = pipeline.load(undisturbed.out)
-    run = next(run for run in store.runs if run["varied"]["model.width"] == 16)
-    for name in layout.current_snapshots(storage, run["run"])[::3]:
-        state, _ = read_snapshot(storage, run["run"], name)
+    run = next(run for run in store.runs if run.varied["model.width"] == 16)
+    for name in run_files.current_snapshots(storage, run.id)[::3]:
+        state, _ = read_snapshot(storage, run.id, name)
         model = MLP(width=16).build((1, 28, 28), 10).double()
         model.load_state_dict({key: value.double() for key, value in state.items()})
-        for probe in store.plan["probes"]:
+        for probe in store.plan.probes:
             traces, entropies = [], []
-            points = read_points(storage, probe["probe"])
+            points = read_points(storage, probe.id)
             for inputs in points["inputs"][points["draws"]].double():
                 rows = []
                 for output in model(inputs).reshape(-1):
@@ -57,8 +57,8 @@ def test_an_independent_float64_computation_gives_the_recorded_entropy_and_trace
                 shares = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
                 traces.append(eigenvalues.sum())
                 entropies.append(-(shares * np.log(shares)).sum())
-            here = frame[(frame["run"] == run["run"]) & (frame["step"] == name.step)]
-            recorded = here[here["probe"] == probe["probe"]].set_index("variable")["value"]
+            here = frame[(frame["run"] == run.id) & (frame["step"] == name.step)]
+            recorded = here[here["probe"] == probe.id].set_index("variable")["value"]
             assert recorded["trace"] == pytest.approx(np.mean(traces), rel=1e-4)
             assert recorded["entropy"] == pytest.approx(np.mean(entropies), rel=1e-4)
 
@@ -76,7 +76,7 @@ def test_mlflow_has_a_finished_flat_run_per_training(undisturbed):
         assert run.data.params["optimiser.lr"] == "0.001"
         variables = ["loss", "accuracy", "entropy", "trace", "effective_rank"]
         assert {f"{split}/{name}" for split in ("train", "test") for name in variables} == set(run.data.metrics)
-        schedule = undisturbed.store.runs[0]["schedule"]
+        schedule = [*undisturbed.store.runs[0].schedule]
         history = client.get_metric_history(run.info.run_id, "test/entropy")
         assert sorted(point.step for point in history) == schedule
         assert not client.list_artifacts(run.info.run_id)
@@ -102,7 +102,7 @@ def test_tables_figures_and_report_lie_in_the_output(undisturbed):
 
 def test_history_has_loss_and_score_of_both_splits_from_start_to_end(undisturbed):
     history = pipeline.load(undisturbed.out, "history")
-    steps = undisturbed.store.runs[0]["evaluations"]
+    steps = [*undisturbed.store.runs[0].evaluations]
     for _, rows in history.groupby(["run", "split", "variable"]):
         assert rows["step"].tolist() == steps
     last = history[history["step"] == steps[-1]].set_index(["model.width", "split", "variable"])["value"]
@@ -127,12 +127,12 @@ def test_kept_snapshots_are_probed_again_in_the_same_actors(undisturbed, launch,
     again = replace(undisturbed, out=tmp_path / "small")
     before, (run, _) = pipeline.load(again.out), again.store.runs
     wanted = ["--variables", "condition_number", "--data", "test", "--steps", "0:8", "--draws", "3"]
-    printed = again.command("probe", run["name"], *wanted, "--offline")
+    printed = again.command("probe", run.name, *wanted, "--offline")
     assert "2 runs finished, 0 failed" in printed
     after = pipeline.load(again.out)
     new = after.loc[after["variable"] == "condition_number"]
-    steps = [step for step in run["schedule"] if step <= 8]
-    assert list(zip(new["run"], new["step"], new["draws"], strict=True)) == [(run["run"], step, 3) for step in steps]
+    steps = [step for step in run.schedule if step <= 8]
+    assert list(zip(new["run"], new["step"], new["draws"], strict=True)) == [(run.id, step, 3) for step in steps]
     assert set(new["state"]) == {"measured"}
     assert after.drop(new.index).reset_index(drop=True).equals(before)
     for each in again.store.runs:
@@ -153,7 +153,7 @@ def test_run_again_does_only_what_is_missing(undisturbed, launch, tmp_path):
     more.finish()
     after = {name: (out / name).stat().st_mtime_ns for name in snapshot_files(out)}
     assert before.items() < after.items()  # untouched, and more
-    attempts = {run["name"]: len(more.storage.list(f"runs/{run['run']}/attempts")) for run in more.store.runs}
+    attempts = {run.name: len(more.storage.list(f"runs/{run.id}/attempts")) for run in more.store.runs}
     assert attempts == {"width=4 seed=0": 1, "width=8 seed=0": 1}
     frame = pipeline.load(out)
     assert planned_keys(more.store) <= set(keys(frame))

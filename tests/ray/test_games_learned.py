@@ -11,7 +11,7 @@ from long_study import half_trained, the_run
 from small_study import keys, planned_keys
 
 from tangentscope import pipeline
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.studies import shipped
 
 pytestmark = pytest.mark.ray
@@ -39,7 +39,7 @@ def hit(launch: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A run whose worker was killed in the middle, to its end."""
     one = launch(tmp_path_factory.mktemp("games") / "small", **POLES)
     one.until(lambda: half_trained(one))
-    assert not one.storage.exists(layout.outcome(the_run(one)))
+    assert not one.storage.exists(run_files.outcome(the_run(one)))
     psutil.Process(one.storage.read_json(f"runs/{the_run(one)}/attempts/0001.json")["pid"]).send_signal(signal.SIGKILL)
     one.finish()
     return one
@@ -48,11 +48,11 @@ def hit(launch: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.slow
 def test_a_killed_run_goes_on_as_another_trajectory_and_nothing_is_spliced(hit: Any):
     run = the_run(hit)
-    assert hit.store.outcomes()[run]["state"] == "finished"
+    assert hit.store.outcomes()[run].state == "finished"
     resumed = hit.storage.read_json(f"runs/{run}/attempts/0002.json")["resumed_at"]
     assert resumed > 0
     # Games that had begun are gone: what follows differs, and takes the place of what was there.
-    there = layout.current_snapshots(hit.storage, run)
+    there = run_files.current_snapshots(hit.storage, run)
     assert [name.step for name in there] == [*range(61)]
     assert {name.attempt for name in there if name.step > resumed} == {2}
     measured = pipeline.load(hit.out)
@@ -106,7 +106,7 @@ def test_a_dead_env_runner_is_replaced(launch: Any, tmp_path: Any):
     runner.send_signal(signal.SIGKILL)
     one.finish()
     outcome = one.store.outcomes()[the_run(one)]
-    assert (outcome["state"], outcome["attempt"], outcome["steps"]) == ("finished", 1, 60)
+    assert (outcome.state, outcome.attempt, outcome.steps) == ("finished", 1, 60)
     history = pipeline.load(one.out, "history").set_index(["split", "variable", "step"])["value"]
     assert (np.diff(history["train", "agent_steps"]) > 0).all()
 
@@ -122,8 +122,8 @@ def test_what_is_learned_beside_the_worker_goes_on_after_a_death(launch: Any, tm
     outcome = one.store.outcomes()[the_run(one)]
     resumed = one.storage.read_json(f"runs/{the_run(one)}/attempts/0002.json")["resumed_at"]
     assert resumed > 0
-    assert (outcome["state"], outcome["attempt"], resumed + outcome["steps"]) == ("finished", 2, 60)
-    snapshots = layout.current_snapshots(one.storage, the_run(one))
+    assert (outcome.state, outcome.attempt, resumed + outcome.steps) == ("finished", 2, 60)
+    snapshots = run_files.current_snapshots(one.storage, the_run(one))
     assert len({name.checksum for name in snapshots}) == len(snapshots) == 61  # it learns all the time
     assert sorted(keys(pipeline.load(one.out))) == sorted(planned_keys(one.store))
 

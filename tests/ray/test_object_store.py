@@ -12,7 +12,7 @@ from processes import s3_server
 from small_study import SMALL, keys, planned_keys
 
 from tangentscope import pipeline
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import claim
 from tangentscope.pipeline.store.reader import Store
@@ -49,7 +49,7 @@ def test_a_study_on_s3_is_the_study_on_a_disk(launch, undisturbed, bucket, monke
         np.testing.assert_array_equal(ours.to_numpy(), theirs.to_numpy())
 
     assert "2 finished; " in there.command("status")
-    names = [name for run in store.runs for name in layout.current_snapshots(store.storage, run["run"])]
+    names = [name for run in store.runs for name in run_files.current_snapshots(store.storage, run.id)]
     assert f"freed {len(names) - 4} snapshots" in there.command("gc", "--keep", "ends")
     assert "2 runs finished, 0 failed, in" in launch(out, "--offline", env=environment).finish()
     beside = {path.name for path in Path.cwd().iterdir()}

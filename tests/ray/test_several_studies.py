@@ -27,9 +27,9 @@ def other(tmp_path: Path) -> Path:
 def begun(out: Path) -> list[float]:
     store = Store(Storage.at(out))
     return sorted(
-        store.storage.read_json(f"runs/{run['run']}/attempts/{name}")["started_at"]
+        store.storage.read_json(f"runs/{run.id}/attempts/{name}")["started_at"]
         for run in store.runs
-        for name in store.storage.list(f"runs/{run['run']}/attempts")
+        for name in store.storage.list(f"runs/{run.id}/attempts")
     )
 
 
@@ -48,7 +48,7 @@ def test_two_studies_share_a_cluster_by_their_order(launch: Any, other: Path, tm
         store = Store(Storage.at(out / name))
         frame = pipeline.load(out / name)
         assert sorted(keys(frame)) == sorted(planned_keys(store))
-        assert {outcome["state"] for outcome in store.outcomes().values()} == {"finished"}
+        assert {outcome.state for outcome in store.outcomes().values()} == {"finished"}
         assert (out / name / "report.html").exists()
         assert f"tables    {out / name / 'measurements.parquet'}" in printed.replace("\n", "")
     assert begun(out / "small")[0] < begun(out / "other")[0]  # on more cores than both need they go on side by side

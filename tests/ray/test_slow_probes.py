@@ -8,7 +8,7 @@ from long_study import started
 from small_study import keys, planned_keys
 
 from tangentscope import pipeline
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -43,14 +43,14 @@ def test_what_waits_for_probes_waits_on_disk(launch, tmp_path: Path):
     probers = slow.descendants("ray::Prober")
     for prober in probers:
         prober.suspend()
-    (run,) = (run["run"] for run in slow.store.runs)
+    (run,) = (run.id for run in slow.store.runs)
     before = resident(slow.descendants("ray::Hub"))
-    slow.until(lambda: slow.storage.exists(layout.outcome(run)))
+    slow.until(lambda: slow.storage.exists(run_files.outcome(run)))
     assert resident(slow.descendants("ray::Hub")) < before + 50 * MEGABYTE
-    assert len(layout.current_snapshots(slow.storage, run)) == STEPS + 1
+    assert len(run_files.current_snapshots(slow.storage, run)) == STEPS + 1
     on_disk = sum(file.stat().st_size for file in (slow.out / "runs" / run / "snapshots").iterdir())
     assert on_disk > 400 * MEGABYTE
-    peaks = [one.store.outcomes()[run]["peak_memory"] for one in (slow, usual)]
+    peaks = [one.store.outcomes()[run].peak_memory for one in (slow, usual)]
     assert peaks[0] < peaks[1] + 100 * MEGABYTE
     for prober in probers:
         prober.resume()

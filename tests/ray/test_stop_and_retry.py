@@ -9,7 +9,7 @@ import pytest
 from small_study import keys, planned_keys
 
 from tangentscope import pipeline
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import layout, run_files, tables
 from tangentscope.pipeline.tracking.tracker import TRAININGS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -34,12 +34,12 @@ def straight(launch, tmp_path_factory):
 def test_stopped_and_taken_up_again(launch, straight, tmp_path):
     hit = launch(tmp_path / "small", **TWO)
     hit.until(lambda: hit.storage.exists(layout.PLAN))
-    by_name = {run["name"]: run["run"] for run in hit.store.runs}
+    by_name = {run.name: run.id for run in hit.store.runs}
 
     hit.until(lambda: hit.storage.list(f"runs/{by_name[WIDE]}/checkpoints"))
     assert hit.command("stop", WIDE) == f"asked {WIDE} to stop; `tangentscope retry` takes it up again\n"
     hit.until(lambda: hit.storage.list(f"runs/{by_name[NARROW]}/checkpoints"))
-    assert hit.storage.read_json(layout.outcome(by_name[WIDE]))["state"] == "stopped"
+    assert hit.storage.read_json(run_files.outcome(by_name[WIDE]))["state"] == "stopped"
     told = hit.command("status")
     launch_pid = hit.storage.read_json("launches/000001.json")["pid"]
     assert psutil.Process(launch_pid).ppid() == hit.process.pid
@@ -47,7 +47,7 @@ def test_stopped_and_taken_up_again(launch, straight, tmp_path):
     assert "values a second" in told
     assert hit.command("stop").splitlines()[-1] == "stopped; `tangentscope run` goes on from there"
     assert "stopped on request" in hit.finish(130)
-    assert not hit.storage.exists(layout.outcome(by_name[NARROW])), "a study that stops ends no run"
+    assert not hit.storage.exists(run_files.outcome(by_name[NARROW])), "a study that stops ends no run"
     assert statuses(hit) == {WIDE: "KILLED", NARROW: "KILLED"}
 
     again = launch(hit.out, **TWO).finish()
@@ -70,7 +70,7 @@ def test_stopped_and_taken_up_again(launch, straight, tmp_path):
     assert sorted(keys(pipeline.load(hit.out))) == sorted(planned_keys(hit.store))
 
     freed = hit.command("gc", "--keep", "ends")
-    taken = sum(len(run["schedule"]) - 2 for run in hit.store.runs)
+    taken = sum(len(run.schedule) - 2 for run in hit.store.runs)
     assert f"freed {taken} snapshots, " in freed
     assert "2 checkpoints" in freed
     before = json.dumps(sorted(tables.part_names(hit.storage, "measurements")))

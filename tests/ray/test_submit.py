@@ -106,7 +106,7 @@ def test_it_runs_there_as_it_would_here(submit, head: Cluster):
     one = submit(SMALL, "train.epochs=2", "grid.model.width=[4]")
     one.finish()
     assert sorted(keys(pipeline.load(one.out))) == sorted(planned_keys(one.store))
-    assert [run["name"] for run in one.store.runs] == ["width=4 seed=0"]
+    assert [run.name for run in one.store.runs] == ["width=4 seed=0"]
     # Told on the client, by the file that went along: the cluster's own environment does not have it.
     assert one.store.provenance()["git_commit"] == COMMIT
     assert "TANGENTSCOPE_COMMIT" not in one.head.surroundings
@@ -150,5 +150,5 @@ def test_a_stopped_job_has_checkpointed_and_the_same_command_goes_on(submit):
     again.finish()
     assert again.name != one.name
     (run,) = again.store.runs
-    assert len(again.storage.list(f"runs/{run['run']}/attempts")) == 2
+    assert len(again.storage.list(f"runs/{run.id}/attempts")) == 2
     assert set(keys(pipeline.load(again.out))) == planned_keys(again.store)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import layout, run_files, tables
 from tangentscope.pipeline.store.files import Storage
 
 STEPS, EPOCH_STEPS, START = 1600, 32, 1_750_000_000.0
@@ -119,7 +119,7 @@ def write_study(
         tables.write_part(storage, "history", history, "train")
         tables.write_part(storage, "snapshots", snapshots, "train")
         if state := states.get(run["name"], "finished"):
-            storage.write_json(layout.outcome(run["run"]), outcome(state, order))
+            storage.write_json(run_files.outcome(run["run"]), outcome(state, order))
     return storage
 
 

@@ -9,7 +9,7 @@ from synthetic_study import PROVENANCE, SCHEDULE, STEPS, a_run, outcome, probe, 
 
 from tangentscope.pipeline.report import formatting, summaries, write_report
 from tangentscope.pipeline.report.view import View, where
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import layout, run_files, tables
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.system.errors import UserError
 
@@ -132,7 +132,7 @@ def test_hostile_names_are_text(tmp_path):
     evil = '<script>alert("$x_$")</script><img src=http://evil.test/x>'
     runs = [{**a_run(**{"model.activation": value}), "name": f"activation={value}"} for value in (evil, "_$\\frac{")]
     storage = write_study(tmp_path, runs, name=evil, states={runs[0]["name"]: "failed"})
-    storage.write_json(layout.outcome(runs[0]["run"]), {**outcome("failed"), "cause": f"ValueError: {evil}"})
+    storage.write_json(run_files.outcome(runs[0]["run"]), {**outcome("failed"), "cause": f"ValueError: {evil}"})
     storage.write(layout.STUDY, f"name: {evil}".encode())
     page = report(storage)
     assert "script" not in page.tags

@@ -132,7 +132,7 @@ def test_every_network_of_a_small_study_trains_and_is_measured(
     torch.set_num_threads(1)
     for run in chosen(runs_of(name, scale, data_dir, *TINY)):
         few = replace(run.data, train=first(run.data.train), test=first(run.data.test))
-        module, costs = train(training_of(run.record()), few, None)
+        module, costs = train(training_of(run.planned()), few, None)
         assert costs.steps == run.steps == 1
         points = draw_points(run.data.test, run.study.probes.kernel)
         kernel, observed, inputs = run.study.probes.kernel.outputs, run.task.observed(module), inputs_of(points)
@@ -141,7 +141,7 @@ def test_every_network_of_a_small_study_trains_and_is_measured(
         assert set(found) == set(run.study.probes.variables)
         assert all(np.isfinite(values).all() for values in found.values())
         if "layer_traces" in found:
-            assert found["layer_traces"].shape[1] == len(run.record()["layers"])
+            assert found["layer_traces"].shape[1] == len(run.planned()["layers"])
         layers = kernel_plan(observed, inputs, kernel).layers
         assert {layer.kind for layer in layers if layer.path == PER_SAMPLE} <= WITHOUT_RULES
 
@@ -151,7 +151,7 @@ def test_the_network_of_a_small_study_of_a_game_is_measured(name: str, data_dir:
     torch.set_num_threads(1)
     (run,) = runs_of(name, "small", data_dir, "probes.kernel.draws=2", "probes.kernel.size=2")
     assert run.snapshots == [*range(run.steps + 1)], "the jump is one iteration wide"
-    network = initialise(training_of(run.record()), run.data, torch.device("cpu")).eval()
+    network = initialise(training_of(run.planned()), run.data, torch.device("cpu")).eval()
     for probe in run.probes:
         points = draw_points(run.data.train, probe.kernel)
         module = observed_of(run.task, network, probe.part)

@@ -14,11 +14,10 @@ from tangentscope.pipeline.cluster import worker
 from tangentscope.pipeline.cluster.group import Group
 from tangentscope.pipeline.cluster.group_entry import train_group
 from tangentscope.pipeline.config.resources import TrainPool
-from tangentscope.pipeline.store import layout
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice
-from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.plan import study_plan
 from tangentscope.pipeline.study.runs import make_runs
 from tangentscope.pipeline.study.spec import Study
 from tangentscope.pipeline.training.groups import Unit
@@ -78,7 +77,7 @@ def runs(storage: Storage) -> list[str]:
         }
     )
     planned = make_runs(study, None)
-    storage.write_json(layout.PLAN, plan_record(study, planned, 1))
+    study_plan(study, planned, 1).write(storage)
     return [run.id for run in planned]
 
 

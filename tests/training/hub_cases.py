@@ -10,7 +10,7 @@ from training_cases import RUN
 
 from tangentscope.pipeline.cluster.hub import Hub
 from tangentscope.pipeline.probing.ledger import Job, compared_with
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.reader import Store
@@ -41,7 +41,7 @@ def three_snapshots(place: Path) -> GatedStorage:
     found = GatedStorage(str(place))
     publish_plan(found)
     for name in NAMES:
-        found.write(layout.snapshot(RUN, name), b"tensors")
+        found.write(run_files.snapshot(RUN, name), b"tensors")
     return found
 
 

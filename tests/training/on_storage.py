@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from training_cases import RUN
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.checkpoints import seal_checkpoint
 from tangentscope.pipeline.store.files import Storage
 
@@ -27,7 +27,7 @@ def checkpoint(step: int, run: str = RUN) -> bytes:
 
 
 def outcome(storage: Storage, run: str = RUN) -> dict[str, Any] | None:
-    return storage.read_json(layout.outcome(run))
+    return storage.read_json(run_files.outcome(run))
 
 
 def states(storage: Storage, runs: list[str]) -> list[str | None]:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from on_storage import attempts, checkpoint, outcome, weights
 from training_cases import RUN
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.checkpoints import checkpoint_fault, seal_checkpoint
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.outcome import Ending
 from tangentscope.pipeline.system.errors import Fenced
 from tangentscope.pipeline.training.attempts import DEATHS, begin, end, read_checkpoint
 from tangentscope.pipeline.training.learner import World
@@ -73,7 +74,7 @@ def test_who_dies_with_what_carried_the_group_is_not_to_blame(
 
 @pytest.mark.parametrize("state", ["finished", "failed"])
 def test_a_run_that_has_ended_is_left_alone(state: str, storage: Storage) -> None:
-    storage.write_json(layout.outcome(RUN), {"state": state})
+    storage.write_json(run_files.outcome(RUN), {"state": state})
     assert begin(Launch(storage, 1), RUN) is None
     assert attempts(storage) == []
     assert outcome(storage) == {"state": state}
@@ -89,10 +90,10 @@ def test_nothing_starts_once_the_launch_is_to_stop(storage: Storage) -> None:
 
 def test_it_resumes_from_the_latest_attempts_latest_checkpoint(storage: Storage) -> None:
     for step, attempt in ((900, 1), (20, 2), (40, 2)):
-        storage.write(layout.checkpoint(RUN, step, attempt), checkpoint(step))
+        storage.write(run_files.checkpoint(RUN, step, attempt), checkpoint(step))
     storage.write(f"runs/{RUN}/checkpoints/notes.txt", b"")
     start = begin(Launch(storage, 1), RUN)
-    assert (start.resumed_at, start.checkpoint) == (40, layout.checkpoint(RUN, 40, 2))
+    assert (start.resumed_at, start.checkpoint) == (40, run_files.checkpoint(RUN, 40, 2))
     assert torch.load(io.BytesIO(read_checkpoint(storage, start)), weights_only=True)["step"] == 40
 
 
@@ -118,28 +119,28 @@ def test_a_checkpoint_that_will_not_do_gives_way_to_an_older_one_or_to_the_start
     kind: str, storage: Storage, caplog: pytest.LogCaptureFixture
 ) -> None:
     data, fault = BAD[kind]
-    storage.write(layout.checkpoint(RUN, 20, 1), checkpoint(20))
-    storage.write(layout.checkpoint(RUN, 40, 1), data)
+    storage.write(run_files.checkpoint(RUN, 20, 1), checkpoint(20))
+    storage.write(run_files.checkpoint(RUN, 40, 1), data)
     start = begin(Launch(storage, 1), RUN)
-    assert (start.resumed_at, start.checkpoint) == (20, layout.checkpoint(RUN, 20, 1))
-    assert f"{layout.checkpoint(RUN, 40, 1)}: {fault}" in caplog.text
+    assert (start.resumed_at, start.checkpoint) == (20, run_files.checkpoint(RUN, 20, 1))
+    assert f"{run_files.checkpoint(RUN, 40, 1)}: {fault}" in caplog.text
     assert "weights_only" not in caplog.text
-    assert storage.read(f"{layout.checkpoint(RUN, 40, 1)}.{fault}") == data
-    storage.remove(layout.checkpoint(RUN, 20, 1))
-    storage.write(layout.checkpoint(RUN, 40, 1), data)
+    assert storage.read(f"{run_files.checkpoint(RUN, 40, 1)}.{fault}") == data
+    storage.remove(run_files.checkpoint(RUN, 20, 1))
+    storage.write(run_files.checkpoint(RUN, 40, 1), data)
     start = begin(Launch(storage, 2), RUN)
     assert (start.resumed_at, start.checkpoint, read_checkpoint(storage, start)) == (0, None, None)
 
 
 def test_a_checkpoint_of_an_older_version_is_resumed_from(storage: Storage) -> None:
-    storage.write(layout.checkpoint(RUN, 40, 1), older(weights(40)))
+    storage.write(run_files.checkpoint(RUN, 40, 1), older(weights(40)))
     start = begin(Launch(storage, 1), RUN)
     assert start.resumed_at == 40
     assert read_checkpoint(storage, start) == weights(40)
 
 
 def test_any_flipped_bit_of_a_checkpoint_is_seen(storage: Storage) -> None:
-    good, file = checkpoint(40), layout.checkpoint(RUN, 40, 1)
+    good, file = checkpoint(40), run_files.checkpoint(RUN, 40, 1)
 
     @settings(max_examples=60, deadline=None)
     @given(st.integers(0, 8 * len(good) - 1))
@@ -159,14 +160,14 @@ def test_an_older_launch_neither_starts_nor_ends_a_run(storage: Storage) -> None
     with pytest.raises(Fenced):
         begin(launch, RUN)
     with pytest.raises(Fenced):
-        end(launch, start, World(), {"state": "finished"})
+        end(launch, start, World(), Ending("finished"))
     assert attempts(storage) == [asdict(start)]
     assert outcome(storage) is None
 
 
 def test_an_outcome_says_how_who_and_how_long(storage: Storage) -> None:
     start = begin(Launch(storage, 1), RUN)
-    end(Launch(storage, 1), start, World(size=3), {"state": "finished", "cause": None, "steps": 7})
+    end(Launch(storage, 1), start, World(size=3), Ending("finished", costs={"steps": 7}))
     found = outcome(storage)
     assert found.items() >= {"state": "finished", "cause": None, "steps": 7, "workers": 3, "device": "cpu"}.items()
     assert {key: found[key] for key in ("attempt", "started_at", "host")} == {
@@ -177,11 +178,11 @@ def test_an_outcome_says_how_who_and_how_long(storage: Storage) -> None:
 
 
 def test_a_run_that_was_stopped_does_notbegin(storage: Storage) -> None:
-    storage.write(layout.stop(RUN), b"")
+    storage.write(run_files.stop(RUN), b"")
     assert begin(Launch(storage, 1), RUN) is None
     found = outcome(storage)
     assert found is not None
     assert (found["state"], found["cause"], attempts(storage)) == ("stopped", "stopped on request", [])
-    storage.remove(layout.outcome(RUN))
-    storage.remove(layout.stop(RUN))
+    storage.remove(run_files.outcome(RUN))
+    storage.remove(run_files.stop(RUN))
     assert begin(Launch(storage, 2), RUN).attempt == 1

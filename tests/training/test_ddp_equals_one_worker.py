@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from training_cases import RUN, Choosy, Dense, checksums, points, states, training
 
 from tangentscope.pipeline.config.optimisers import SGD
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.training.learner import Training, World, initialise
@@ -38,7 +38,7 @@ def one_run(case: str, world: World, place: Path, resume: bool = False) -> dict[
     what, data = a_case(case)
     storage = Storage.at(place)
     wrap: Any = DistributedDataParallel if world.size > 1 else lambda module: module
-    checkpoint = storage.read(layout.newest_checkpoint(storage, RUN)[1]) if resume else None
+    checkpoint = storage.read(run_files.newest_checkpoint(storage, RUN)[1]) if resume else None
     if world.rank:
         module, _ = train(what, data, None, world, wrap, checkpoint)
         return dict(module.state_dict())
@@ -112,7 +112,7 @@ def test_resumed_by_two_workers_to_the_last_bit(case: str, place: Path) -> None:
     whole, resumed = (torch.load(place / f"{case}-2-0{end}.pt") for end in ("", "-resumed"))
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
     storage = Storage.at(place / f"{case}-2")
-    assert not layout.replays(storage, RUN)
+    assert not run_files.replays(storage, RUN)
     assert len(storage.list(f"runs/{RUN}/snapshots")) == len(checksums(storage)) == 4
 
 

@@ -7,20 +7,20 @@ import pytest
 import torch
 from trained_study import Finished, finish
 
-from tangentscope.pipeline.driver.probe import Asked, ask, read
+from tangentscope.pipeline.driver.probe import Asked, ask
 from tangentscope.pipeline.driver.stages import stage_steps
 from tangentscope.pipeline.probing.ledger import Ledger
 from tangentscope.pipeline.probing.measurer import Measurer
 from tangentscope.pipeline.report import write_report
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import layout, run_files, tables
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.further import requests
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice
 from tangentscope.pipeline.store.points import read_points
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.store.snapshots import read_snapshot
-from tangentscope.pipeline.store.wanted import told_apart
-from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.study.plan import study_plan
 from tangentscope.pipeline.study.points import store_points
 from tangentscope.pipeline.study.runs import Run, make_runs
 from tangentscope.pipeline.study.spec import Study
@@ -53,7 +53,7 @@ def measured(storage: Storage) -> Any:
     ledger, measurer = Ledger(store.plan), Measurer(storage, store.plan)
     ledger.restore(store.measurements().to_dict("records"))
     for run in store.runs:
-        for name in layout.current_snapshots(storage, run["run"]):
+        for name in run_files.current_snapshots(storage, run.id):
             ledger.notice(Notice(run["run"], name))
     rows = [measurer.measure(job)["measurements"] for job in iter(lambda: ledger.take("one"), None)]
     tables.write_part(storage, "measurements", [row for each in rows for row in each], "test")
@@ -61,7 +61,7 @@ def measured(storage: Storage) -> Any:
 
 
 def replanned(storage: Storage, study: Study, runs: list[Run]) -> None:
-    storage.write_json(layout.PLAN, plan_record(study, runs, 2, further=read(storage)))
+    study_plan(study, runs, 2, further=requests(storage)).write(storage)
 
 
 def further(storage: Storage, study: Study, runs: list[Run], /, **asked: Any) -> None:
@@ -87,7 +87,7 @@ def played(tmp_path: Path) -> Played:
     """Runs of Catch with snapshots of networks of which the later ones go to the right more and more."""
     study = Study.model_validate(CATCH)
     storage, runs = Storage.at(tmp_path), make_runs(study, None)
-    storage.write_json(layout.PLAN, plan_record(study, runs, 1))
+    study_plan(study, runs, 1).write(storage)
     store_points(storage, runs)
     history = []
     for run in runs:
@@ -119,7 +119,7 @@ def test_further_variables_leave_what_is_there_untouched(supervised: Finished) -
     for row in new.to_dict("records"):
         run = next(run for run in supervised.runs if run.id == row["run"])
         module = run.model.build(run.data.input_shape, run.data.outputs)
-        name = next(n for n in layout.current_snapshots(storage, run.id) if n.step == row["step"])
+        name = next(n for n in run_files.current_snapshots(storage, run.id) if n.step == row["step"])
         module.load_state_dict(read_snapshot(storage, run.id, name)[0])
         points = read_points(storage, row["probe"])
         expected = measure(module.eval(), points["inputs"], points["draws"], "full", ["condition_number"])
@@ -140,7 +140,7 @@ def test_other_kernels_are_of_the_runs_and_steps_asked_for(supervised: Finished)
 def test_asking_again_asks_for_nothing_new(supervised: Finished) -> None:
     for _ in range(2):
         ask_and_plan(supervised, changes={"kernel": {"size": 4}})
-    assert len(read(supervised.storage)) == 4
+    assert len(requests(supervised.storage)) == 4
     count = len(measured(supervised.storage))
     assert len(measured(supervised.storage)) == count == 2 * 2 * 3 * 2 * 2
 
@@ -155,10 +155,10 @@ def test_states_of_three_stages_are_as_many_of_each_and_stored_with_the_run(play
     assert len(stages) == 2 * 4 * 2  # runs, steps, parts
     assert stages["probe"].nunique() == 4  # each run has states of its own
     plan = Store(storage).plan
-    assert {probe["source"] for probe in plan["further"]} == {
+    assert {probe.source for probe in plan.further} == {
         "30 states of 6 games, as many by the network of each of the steps [0, 50, 60]"
     }
-    task, kernel = TASKS["catch"](), {"probe": plan["further"][0]["probe"]}
+    task, kernel = TASKS["catch"](), {"probe": plan.further[0].id}
     points = read_points(storage, kernel["probe"])
     assert points["inputs"].shape[1:] == (1, 40, 40)
     assert points["indices"].max() < 30
@@ -171,7 +171,7 @@ def test_the_report_shows_states_of_stages_beside_the_others(played: Played) -> 
     measured(storage)
     names = write_report(storage)
     assert any("stages" in name for name in names)
-    assert "30 states of 6 games" in storage.read(layout.REPORT).decode()
+    assert "30 states of 6 games" in storage.requests(layout.REPORT).decode()
 
 
 def test_dense_steps_of_the_same_kernel_join_its_curve(played: Played) -> None:
@@ -209,12 +209,12 @@ def test_what_cannot_be_had_is_refused_and_nothing_is_asked_for(
     storage, study, runs = played
     with pytest.raises(UserError, match=message):
         ask(storage, study, runs, Asked(**asked), now=1.0)
-    assert read(storage) == []
+    assert requests(storage) == []
 
 
 def test_a_comparison_with_a_snapshot_that_was_freed_is_refused(supervised: Finished) -> None:
     run = supervised.runs[1]
-    layout.bury(supervised.storage, Notice(run.id, layout.current_snapshots(supervised.storage, run.id)[0]))
+    run_files.bury(supervised.storage, Notice(run.id, run_files.current_snapshots(supervised.storage, run.id)[0]))
     with pytest.raises(UserError, match="with the snapshot of step 0, which run width=6 seed=0 has not kept"):
         ask_and_plan(supervised, changes={"variables": ("kernel_distance",)})
 
@@ -242,7 +242,7 @@ def test_metrics_of_two_probes_never_have_one_name(supervised: Finished) -> None
     for now, kernel in enumerate(kernels):
         ask(supervised.storage, first.study, supervised.runs, Asked(data=("test",), changes={"kernel": kernel}), now)
     replanned(supervised.storage, first.study, supervised.runs)
-    names = told_apart(Store(supervised.storage).plan)
+    names = Store(supervised.storage).plan.suffixes
     splits = {probe: how["split"] for probe, how in Store(supervised.storage).probes.items()}
     assert sorted(names[probe] for probe in names if splits[probe] == "test") == ["", "_3x6", "_3x6_seed1", "_traced"]
     assert [names[probe] for probe in names if splits[probe] == "train"] == [""]
@@ -252,6 +252,6 @@ def test_a_study_that_goes_on_keeps_what_was_asked_for(supervised: Finished) -> 
     """`run` plans anew: runs that it no longer has are left out, the others keep their further measurements."""
     ask_and_plan(supervised, changes={"kernel": {"size": 4}})
     storage, (first, _) = supervised.storage, supervised.runs
-    plan = plan_record(first.study, [first], 3, further=read(storage))
-    assert [len(run["further"]) for run in plan["runs"]] == [2]
-    assert len(plan["further"]) == 2
+    plan = study_plan(first.study, [first], 3, further=requests(storage))
+    assert [len(run.further) for run in plan.runs] == [2]
+    assert len(plan.further) == 2

@@ -14,9 +14,10 @@ from on_storage import attempts, outcome, states
 
 from tangentscope.pipeline.cluster import worker
 from tangentscope.pipeline.cluster.worker import load_data
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.plan import Plan
 from tangentscope.pipeline.system.errors import Fenced, UserError
 from tangentscope.pipeline.training.attempts import DEATHS
 
@@ -43,7 +44,11 @@ def test_an_exception_fails_its_run_only(storage: Storage, runs: list[str], grou
     found = outcome(storage, runs[1])
     assert found["cause"] == "ZeroDivisionError: by what nobody knows"
     assert "Traceback" in found["traceback"]
-    assert [name.step for name in layout.current_snapshots(storage, runs[1])] == [0, 1, 2]  # what it had taken is kept
+    assert [name.step for name in run_files.current_snapshots(storage, runs[1])] == [
+        0,
+        1,
+        2,
+    ]  # what it had taken is kept
 
 
 def test_a_run_in_which_the_group_dies_twice_is_passed_over(
@@ -64,7 +69,7 @@ def test_a_group_goes_on_after_a_death(storage: Storage, runs: list[str], group:
     dying(Death())
     with pytest.raises(Death):
         group()
-    before = layout.current_snapshots(storage, runs[1])
+    before = run_files.current_snapshots(storage, runs[1])
     dying(None)
     notices = group()
     assert states(storage, runs) == ["finished"] * 3
@@ -74,10 +79,10 @@ def test_a_group_goes_on_after_a_death(storage: Storage, runs: list[str], group:
         *((runs[1], step) for step in range(1, 5)),
         *((runs[2], step) for step in range(5)),
     ]
-    again = layout.current_snapshots(storage, runs[1])
+    again = run_files.current_snapshots(storage, runs[1])
     assert again[:3] == before
     assert [name.attempt for name in again] == [1, 1, 1, 2, 2]
-    assert layout.replays(storage, runs[1]) == {}
+    assert run_files.replays(storage, runs[1]) == {}
 
 
 def test_a_fenced_group_publishes_no_outcome(storage: Storage, runs: list[str], group: Any, dying: Any) -> None:
@@ -112,9 +117,10 @@ def test_another_error_of_files_fails_its_run(
 def test_other_data_than_planned_are_refused(storage: Storage, runs: list[str], group: Any) -> None:
     plan = storage.read_json(layout.PLAN)
     plan["runs"][0]["data"]["fingerprint"] = "0" * 16
+    first, second, third = Plan.from_json(plan).runs
     with pytest.raises(UserError, match="0000000000000000 was planned"):
-        load_data(plan["runs"][0], None)
-    assert load_data(plan["runs"][1], None) is load_data(plan["runs"][2], None)  # read once for all
+        load_data(first, None)
+    assert load_data(second, None) is load_data(third, None)  # read once for all
     storage.write_json(layout.PLAN, plan)
     group()
     assert states(storage, runs) == ["failed", "finished", "finished"]

@@ -7,7 +7,7 @@ import torch
 from on_storage import attempts, outcome, states
 
 from tangentscope.pipeline.cluster import worker
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.snapshots import read_snapshot
@@ -34,7 +34,7 @@ def modes(storage: Storage, runs: list[str]) -> list[list[bool]]:
 
 
 def weights(storage: Storage, run: str, step: int) -> torch.Tensor:
-    name = next(name for name in layout.current_snapshots(storage, run) if name.step == step)
+    name = next(name for name in run_files.current_snapshots(storage, run) if name.step == step)
     return read_snapshot(storage, run, name)[0]["linear_1.weight"]
 
 
@@ -48,7 +48,7 @@ def test_every_run_has_its_own_results(storage: Storage, runs: list[str], seeds:
         assert (found["steps"], found["snapshots"], found["attempt"], found["together"]) == (4, 5, 1, 3)
     together = [weights(storage, run, 4) for run in runs]
     for run in runs:
-        storage.remove(layout.outcome(run))
+        storage.remove(run_files.outcome(run))
         for directory in ("attempts", "snapshots", "checkpoints"):
             for name in storage.list(f"runs/{run}/{directory}"):
                 storage.remove(f"runs/{run}/{directory}/{name}")
@@ -65,7 +65,7 @@ def test_after_a_death_all_go_on_together_from_where_they_were(
     with pytest.raises(KeyboardInterrupt):
         seeds()
     assert states(storage, runs) == [None] * 3
-    before = {run: layout.current_snapshots(storage, run)[:2] for run in runs}
+    before = {run: run_files.current_snapshots(storage, run)[:2] for run in runs}
     dying(None)
     trials[:] = [False]  # nobody asks again
     seeds()
@@ -73,8 +73,8 @@ def test_after_a_death_all_go_on_together_from_where_they_were(
     assert modes(storage, runs) == [[True, True]] * 3
     for run in runs:
         assert attempts(storage, run)[1]["resumed_at"] > 0
-        assert layout.current_snapshots(storage, run)[:2] == before[run]
-        assert layout.replays(storage, run) == {}
+        assert run_files.current_snapshots(storage, run)[:2] == before[run]
+        assert run_files.replays(storage, run) == {}
 
 
 def test_runs_at_different_steps_go_on_apart_but_as_they_began(
@@ -113,7 +113,7 @@ def test_one_that_is_stopped_leaves_the_others(
     monkeypatch.setattr(worker.Recorder, "snapshot", snapshot)
     seeds()
     assert states(storage, runs) == ["finished", "stopped", "finished"]
-    assert layout.newest_checkpoint(storage, runs[1])[0] == 2
+    assert run_files.newest_checkpoint(storage, runs[1])[0] == 2
 
 
 def test_a_launch_that_stops_ends_no_run(
@@ -130,7 +130,7 @@ def test_a_launch_that_stops_ends_no_run(
     monkeypatch.setattr(worker.Recorder, "snapshot", snapshot)
     seeds()
     assert states(storage, runs) == [None] * 3
-    assert [layout.newest_checkpoint(storage, run)[0] for run in runs] == [2, 2, 2]
+    assert [run_files.newest_checkpoint(storage, run)[0] for run in runs] == [2, 2, 2]
 
 
 def test_what_the_trial_does_not_want_together_trains_alone(
@@ -143,8 +143,8 @@ def test_what_the_trial_does_not_want_together_trains_alone(
 
 
 def test_a_run_that_ended_is_no_part_of_it(storage: Storage, runs: list[str], seeds: Any) -> None:
-    storage.write_json(layout.outcome(runs[0]), {"state": "finished", "ended_at": 1.0})
-    storage.write(layout.stop(runs[1]), b"")
+    storage.write_json(run_files.outcome(runs[0]), {"state": "finished", "ended_at": 1.0})
+    storage.write(run_files.stop(runs[1]), b"")
     seeds()
     assert states(storage, runs) == ["finished", "stopped", "finished"]
     assert outcome(storage, runs[2])["together"] == 1

@@ -10,7 +10,7 @@ from hub_cases import NAMES, on_loop, publish_plan, remaining, rows_of, take, th
 from training_cases import RUN
 
 from tangentscope.pipeline.cluster.hub import Hub
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.layout import Notice
 
 
@@ -33,7 +33,7 @@ def test_measured_snapshots_are_freed_as_the_study_says(keep: str, kept: list[in
 
     on_loop(storage, test)
     # The last job brought only one of two variables: its snapshot is still needed.
-    current = layout.current_snapshots(storage, RUN)
+    current = run_files.current_snapshots(storage, RUN)
     assert [name.step for name in current] == [0, 4, 8]
     assert [name.step for name in current if not name.freed] == sorted({*kept, 8})
     assert [name.checksum for name in current] == [name.checksum for name in NAMES]
@@ -59,7 +59,7 @@ def test_a_snapshot_is_kept_while_later_ones_compare_with_it(
             job = await take(hub)
             await hub.deliver(job.ticket, rows_of(job))
             await hub._publish()
-            there = [name.step for name in layout.current_snapshots(storage, RUN) if not name.freed]
+            there = [name.step for name in run_files.current_snapshots(storage, RUN) if not name.freed]
             found.append([step for step in there if step <= job.name.step])
 
     on_loop(storage, test)
@@ -81,8 +81,8 @@ def test_a_hub_that_starts_again_frees_what_it_finds_no_use_for(storage: GatedSt
 
     on_loop(storage, test)
     storage.fails.clear()
-    storage.write(layout.snapshot(RUN, replace(NAMES[1], freed=True)), b"")
-    storage.remove(layout.snapshot(RUN, NAMES[1]))
-    assert [name.freed for name in layout.current_snapshots(storage, RUN)] == [False, True, False]
+    storage.write(run_files.snapshot(RUN, replace(NAMES[1], freed=True)), b"")
+    storage.remove(run_files.snapshot(RUN, NAMES[1]))
+    assert [name.freed for name in run_files.current_snapshots(storage, RUN)] == [False, True, False]
     assert on_loop(storage, lambda hub: remaining(hub)) == []
-    assert [name.freed for name in layout.current_snapshots(storage, RUN)] == [True, True, True]
+    assert [name.freed for name in run_files.current_snapshots(storage, RUN)] == [True, True, True]

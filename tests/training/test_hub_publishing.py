@@ -14,7 +14,7 @@ from training_cases import RUN
 
 from tangentscope.pipeline.cluster.hub import Hub
 from tangentscope.pipeline.probing.ledger import TRIES
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.failures import FAILED
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
@@ -32,9 +32,9 @@ def test_what_counts_as_measured_is_on_storage_with_its_spectrum_and_profiles_be
         await hub.notice(Notice(RUN, NAMES[0]))
         job = await take(hub)
         await hub.deliver(job.ticket, rows_of(job))
-        assert (await hub.status())["measured"] == {RUN: 0}
+        assert (await hub.status()).measured == {RUN: 0}
         await hub._publish()
-        assert (await hub.status())["measured"] == {RUN: 2}
+        assert (await hub.status()).measured == {RUN: 2}
 
     on_loop(storage, test)
     assert [name.split("/")[1] for name in storage.written if name.startswith("tables")] == [
@@ -57,22 +57,22 @@ def test_how_long_jobs_take_tells_how_far_probers_are_behind(
         nonlocal now
         for name in NAMES:
             await hub.notice(Notice(RUN, name))
-        assert (await hub.status())["backlog"] == 0, "nothing tells yet"
+        assert (await hub.status()).backlog == 0, "nothing tells yet"
         job = await take(hub)
         now += 5
-        assert (await hub.status())["backlog"] == 2 * 5, "at least as long as it has taken so far"
+        assert (await hub.status()).backlog == 2 * 5, "at least as long as it has taken so far"
         now += 2
         await hub.deliver(job.ticket, rows_of(job))
         await hub.deliver(job.ticket, rows_of(job))  # a call that Ray repeats
-        assert (await hub.status())["backlog"] == 2 * 7
+        assert (await hub.status()).backlog == 2 * 7
         job = await take(hub)
         now += 3
-        assert (await hub.status())["backlog"] == 1 * 7
+        assert (await hub.status()).backlog == 1 * 7
         now += 1000
-        assert (await hub.status())["backlog"] == 1 * 1003
+        assert (await hub.status()).backlog == 1 * 1003
         await hub.give_back(job.ticket, "told nothing of a measurement", FAILED)
         await hub.deliver(job.ticket, rows_of(job))  # which another has in hand by now
-        assert (await hub.status())["backlog"] == 2 * 7
+        assert (await hub.status()).backlog == 2 * 7
 
     on_loop(storage, test)
 
@@ -86,13 +86,13 @@ def test_rows_wait_for_a_storage_that_is_full(broken: str, storage: GatedStorage
         storage.fails[broken] = lambda: OSError(errno.ENOSPC, "No space left on device")
         await hub._publish()
         status = await hub.status()
-        assert "No space" in status["trouble"]
-        assert status["measured"] == {RUN: 0}
+        assert "No space" in status.trouble
+        assert status.measured == {RUN: 0}
         assert not hub.ledger.idle
         storage.fails.clear()
         await hub._publish()
         status = await hub.status()
-        assert (status["trouble"], status["measured"]) == (None, {RUN: 2})
+        assert (status.trouble, status.measured) == (None, {RUN: 2})
 
     on_loop(storage, test)
     assert measured(storage) == [(0, "entropy", "measured"), (0, "trace", "measured")]
@@ -133,10 +133,10 @@ def test_what_a_prober_died_of_is_tried_again_by_the_next_hub(storage: GatedStor
 
 def test_a_hub_deals_no_more_runs_once_there_is_no_room(storage: GatedStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(hub: Hub) -> None:
-        assert (await hub.status())["halted"] is None
+        assert (await hub.status()).halted is None
         await hub.halt("No space left on device")
         assert await hub.next_unit(0) == ()
-        assert (await hub.status())["halted"] == "No space left on device"
+        assert (await hub.status()).halted == "No space left on device"
 
     async def full(hub: Hub) -> None:
         def deal(self: object, group: int) -> None:
@@ -144,7 +144,7 @@ def test_a_hub_deals_no_more_runs_once_there_is_no_room(storage: GatedStorage, m
 
         monkeypatch.setattr("tangentscope.pipeline.training.queue.Dealer.deal", deal)
         assert await hub.next_unit(0) == ()
-        assert "No space left" in (await hub.status())["halted"]
+        assert "No space left" in (await hub.status()).halted
 
     on_loop(storage, test)
     on_loop(storage, full)
@@ -180,7 +180,7 @@ def test_a_replay_whose_first_notice_was_lost_is_known_from_storage(storage: Gat
         storage.write_json(f"runs/{RUN}/replays/0002.json", {"after_step": -1})
         await hub.notice(Notice(RUN, replayed))
         assert (await take(hub)).name == replayed
-        assert (await hub.status())["waiting"] == 0
+        assert (await hub.status()).waiting == 0
 
     on_loop(storage, test)
 
@@ -235,7 +235,7 @@ def test_a_storage_that_stays_full_ends_the_wait_with_its_reason(
 def test_a_storage_that_fails_once_ends_no_publishing(storage: GatedStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tangentscope.pipeline.cluster.hub._RESCAN_SECONDS", -1.0)
     monkeypatch.setattr("tangentscope.pipeline.store.tables.flush_interval", lambda elapsed: 0.0)
-    plain, asked = layout.current_snapshots, []
+    plain, asked = run_files.current_snapshots, []
 
     def current_snapshots(*where: Any) -> list[SnapshotName]:
         asked.append(where)

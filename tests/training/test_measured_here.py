@@ -14,6 +14,7 @@ from tangentscope.pipeline.probing.measurer import Measurer
 from tangentscope.pipeline.store import tables
 from tangentscope.pipeline.store.launch import Launch, claim
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.status import HubStatus
 from tangentscope.pipeline.system.errors import Fenced, Stopped
 
 KEYS = tables.KEYS["measurements"]
@@ -24,7 +25,7 @@ def trained(tmp_path: Path) -> Finished:
     return finish(tmp_path, {"name": "mlp", "depth": 2}, {"draws": 2, "size": 4}, [3, 5])
 
 
-def no_wait(status: dict[str, Any]) -> None: ...
+def no_wait(status: HubStatus) -> None: ...
 
 
 def values(frame: pd.DataFrame) -> dict[tuple, float]:
@@ -89,8 +90,8 @@ def test_a_launch_that_is_stopped_keeps_what_was_measured(trained: Finished, mon
             stopped.wait(60.0)
         return measure(self, job)
 
-    def stop(status: dict[str, Any]) -> None:
-        if sum(status["measured"].values()):
+    def stop(status: HubStatus) -> None:
+        if sum(status.measured.values()):
             raise Stopped("SIGINT: stopped")
 
     monkeypatch.setattr(Measurer, "measure", one)

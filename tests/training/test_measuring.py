@@ -19,7 +19,7 @@ from tangentscope import models
 from tangentscope.models import Model
 from tangentscope.pipeline.probing.ledger import Job
 from tangentscope.pipeline.probing.measurer import Measurer
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import layout, run_files, tables
 from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.snapshots import read_snapshot
 from tangentscope.pipeline.system.errors import UserError
@@ -137,7 +137,7 @@ def test_rows_say_what_was_measured(study_of) -> None:
             assert (row["split"], row["outputs"]) == (probes[row["probe"]], "traced")
     for row in rows:
         assert (row["state"], row["cause"], row["length"], row["compared_with"]) == ("measured", None, None, None)
-        assert row["version"] == study.plan["versions"][row["variable"]]
+        assert row["version"] == study.plan.versions[row["variable"]]
         assert (row["draws"], row["size"]) == (3, 6)
         assert row["lag_seconds"] >= 0
         assert row["probe_seconds"] > 0
@@ -197,7 +197,7 @@ def test_a_damaged_or_freed_snapshot_is_not_measured(study_of) -> None:
     study = study_of("summed", 1)
     job = study.job()
     measurer = Measurer(study.storage, study.plan)
-    file = layout.snapshot(job.run, job.name)
+    file = run_files.snapshot(job.run, job.name)
     good = study.storage.read(file)
     study.storage.write(file, good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(UserError, match="checksum"):
@@ -224,7 +224,7 @@ class Normed(Model, frozen=True):
 
 def test_a_snapshot_of_another_architecture_is_refused_in_a_line(study_of) -> None:
     study = study_of("full", 1)
-    measurer, run, name = Measurer(study.storage, study.plan), study.plan["runs"][0], study.job().name
+    measurer, run, name = Measurer(study.storage, study.plan), study.plan.runs[0], study.job().name
     measurer.subject = SimpleNamespace(network=lambda run: nn.Linear(3, 2))  # pyright: ignore
     with pytest.raises(UserError, match=r"a snapshot of another architecture \(6 tensors differ") as caught:
         measurer.load(run, name)
@@ -234,7 +234,7 @@ def test_a_snapshot_of_another_architecture_is_refused_in_a_line(study_of) -> No
 def test_a_network_is_loaded_with_its_buffers_and_in_eval_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(models.MODELS, "normed", Normed)
     study = finish(tmp_path, {"name": "normed"}, {"outputs": "summed", "size": 4}, [6])
-    record, job = study.plan["runs"][0], study.job()
+    record, job = study.plan.runs[0], study.job()
     module, metadata = Measurer(study.storage, study.plan).load(record, job.name)
     assert not any(part.training for part in module.modules())
     assert module.get_buffer("module.num_batches_tracked") == job.name.step == int(metadata["step"])

@@ -11,7 +11,7 @@ from trained_study import Finished, finish
 
 from tangentscope.pipeline.probing.ledger import Job, Ledger
 from tangentscope.pipeline.probing.measurer import Measurer
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.layout import Notice
 from tangentscope.pipeline.store.snapshots import read_snapshot
 from tangentscope.probes import draw_indices, measure
@@ -33,7 +33,7 @@ def comparing(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def jobs_of(study: Finished, run: int) -> list[Job]:
     """What the ledger makes of all snapshots of a run."""
     ledger, identity = Ledger(study.plan), study.runs[run].id
-    for name in layout.current_snapshots(study.storage, identity):
+    for name in run_files.current_snapshots(study.storage, identity):
         ledger.notice(Notice(identity, name))
     return list(iter(lambda: ledger.take("one"), None))
 

@@ -109,16 +109,16 @@ KERNEL = {"outputs": "full", "draws": 3, "size": 4}
 
 def test_a_study_of_graphs_is_trained_and_measured(tmp_path: Path):
     done = finish(tmp_path, {"name": "chain_net"}, KERNEL, [], ("trace", "entropy"), {"name": "chains"})
-    record = done.plan["runs"][0]
-    assert record["data"] | {"source": None, "fingerprint": None} == {
+    run = done.plan.runs[0]
+    assert run.data.to_json() | {"source": None, "fingerprint": None} == {
         **{"source": None, "fingerprint": None, "train": 29, "test": 8, "valid": 2},
         **{"input_shape": [1], "outputs": 1, "codes": {"nodes": [KINDS]}},
     }
-    assert record["observes"] == "the length"
+    assert run.observes == "the length"
     measurer = Measurer(done.storage, done.plan)
     rows = measurer.measure(done.job(variables=("trace", "entropy")))["measurements"]
     data, found = done.runs[0].data, {(row["split"], row["variable"]): row["value"] for row in rows}
-    network = measurer.load(record, done.job().name)[0]
+    network = measurer.load(run, done.job().name)[0]
     for split in ("train", "test"):
         points = getattr(data, split)
         draws = draw_indices(len(points), 3, 4, 0)

@@ -13,7 +13,7 @@ from tangentscope.pipeline.cluster import games
 from tangentscope.pipeline.cluster.games import train_by_playing
 from tangentscope.pipeline.cluster.rllib import Iteration, player
 from tangentscope.pipeline.config.resources import TrainPool
-from tangentscope.pipeline.store import layout, tables
+from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.checkpoints import state_in
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.snapshots import read_snapshot
@@ -61,7 +61,7 @@ def rows(storage: Storage) -> dict[tuple[str, str], dict[int, float]]:
 
 
 def states(storage: Storage) -> dict[int, dict[str, torch.Tensor]]:
-    return {n.step: read_snapshot(storage, RUN, n)[0] for n in layout.current_snapshots(storage, RUN)}
+    return {n.step: read_snapshot(storage, RUN, n)[0] for n in run_files.current_snapshots(storage, RUN)}
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -70,7 +70,7 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_a_game_is_played_and_every_iteration_is_on_storage(storage: Storage, recorder_of: Callable[..., Recorder]):
     run = a_run()
-    what = training_of(run.record())
+    what = training_of(run.planned())
     with recorder_of(what, run.data) as recorder:
         network, costs = train_by_playing(what, run.data, recorder, CPU)
     assert (run.schedule, run.snapshots, run.evaluations) == ([0, 2, 4], [0, 1, 2, 3, 4], [0, 3, 4])
@@ -102,7 +102,7 @@ def test_a_game_in_pixels_is_learned(storage: Storage, recorder_of: Callable[...
         optimiser={"name": "adam", "lr": 0.002},
         train=course | {"passes": 4, "evaluate_every": 10, "evaluate_games": 20},
     )
-    what = training_of(run.record())
+    what = training_of(run.planned())
     with recorder_of(what, run.data) as recorder:
         train_by_playing(what, run.data, recorder, CPU)
     found = rows(storage)["test", "return"]
@@ -112,7 +112,7 @@ def test_a_game_in_pixels_is_learned(storage: Storage, recorder_of: Callable[...
 
 def test_a_return_is_that_of_a_whole_game_also_over_many_iterations():
     run = a_run(train=STUDY["train"] | {"batch_size": 8, "minibatch_size": 8})
-    what = training_of(run.record())
+    what = training_of(run.planned())
     with player(what, run.data, CPU, TrainPool(), 0) as playing_one:
         iterations = [playing_one.iterate(0) for _ in range(30)]
     returns = [value for iteration in iterations for value in iteration.returns]
@@ -125,7 +125,7 @@ def test_a_return_is_that_of_a_whole_game_also_over_many_iterations():
 
 def test_an_iteration_in_which_no_game_ended_has_no_return(storage: Storage, recorder_of: Callable[..., Recorder]):
     run = a_run()
-    with recorder_of(initialise(training_of(run.record()), run.data, CPU)) as recorder:
+    with recorder_of(initialise(training_of(run.planned()), run.data, CPU)) as recorder:
         nothing = Iteration({"env_runners": {"num_env_steps_sampled": 64, "episode_return_mean": float("nan")}})
         games._record(recorder, games._Count(1, 0, 64), nothing)
     assert rows(storage) == {("train", "episodes"): {1: 0.0}, ("train", "agent_steps"): {1: 64.0}}
@@ -141,12 +141,12 @@ class Stopping(Recorder):
 
 def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(storage: Storage, recorder_of: Callable[..., Recorder]):
     run = a_run()
-    what = training_of(run.record())
+    what = training_of(run.planned())
     with recorder_of(what, run.data, cls=Stopping) as recorder, pytest.raises(Stopped, match="after 2 of 4 iterations"):
         train_by_playing(what, run.data, recorder, CPU)
     before, counted = states(storage), rows(storage)
     assert [*before] == [0, 1, 2]
-    point = layout.newest_checkpoint(storage, RUN)
+    point = run_files.newest_checkpoint(storage, RUN)
     assert point is not None
     assert point[0] == 2
     checkpoint = state_in(storage.read(point[1]))
@@ -168,7 +168,7 @@ def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(storage: Storage, rec
 @pytest.mark.parametrize("pool", [TrainPool(), pytest.param(TrainPool(learners=2), marks=pytest.mark.slow)])
 def test_a_player_takes_up_parameters_optimiser_and_rate(pool: TrainPool):
     run = a_run()
-    what = training_of(run.record())
+    what = training_of(run.planned())
     untrained = dict(initialise(what, run.data, CPU).state_dict())
     with player(what, run.data, CPU, pool, 0) as first:
         assert equal(dict(first.network.state_dict()), untrained)
@@ -207,11 +207,11 @@ def test_those_that_play_are_waited_for(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_games_are_packed_one_by_one():
-    records = [run.record() for run in make_runs(Study.model_validate(STUDY | {"seeds": 3}), None)]
+    records = [run.planned() for run in make_runs(Study.model_validate(STUDY | {"seeds": 3}), None)]
     assert [len(unit) for unit in pack(records, 1, together=True)] == [1, 1, 1]
 
 
 def test_what_a_run_is_trained_by_comes_back_from_its_record():
     run = a_run()
-    what: Training = training_of(run.record())
+    what: Training = training_of(run.planned())
     assert (what.course, what.steps, what.schedule) == (run.train, 4, frozenset(range(5)))

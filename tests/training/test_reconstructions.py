@@ -1,5 +1,6 @@
 """Pictures of what an auto-encoder makes of its points, from a study's storage alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from trained_study import Finished, finish
 from tangentscope.pipeline.report import write_report
 from tangentscope.pipeline.report.figures.reconstructions import reconstructions
 from tangentscope.pipeline.report.view import View
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.layout import Notice
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.errors import UserError
@@ -38,9 +39,9 @@ def test_pictures_are_of_the_stored_points_and_what_each_kept_snapshot_makes_of_
     [test] = [probe for probe in run.probes if probe.split == "test"]
     inputs = view.store.points(test.id)["inputs"]
     assert 4 <= len(inputs) <= 8
-    snapshots = layout.current_snapshots(done.storage, run.id)
+    snapshots = run_files.current_snapshots(done.storage, run.id)
     assert [name.step for name in snapshots] == [0, 3, 6]
-    network = view.store.network(done.plan["runs"][0])
+    network = view.store.network(done.plan.runs[0])
     z = torch.randn((len(inputs), 2), generator=torch.Generator().manual_seed(0))
     for place, image in enumerate(inputs):
         np.testing.assert_allclose(tile(points, 0, place), 1 - image[0], atol=1e-6)
@@ -61,8 +62,8 @@ def test_pictures_are_of_the_stored_points_and_what_each_kept_snapshot_makes_of_
 
 def test_freed_snapshots_are_passed_over_and_none_at_all_is_said(done: Finished):
     (run,) = done.runs
-    for count, name in enumerate(layout.current_snapshots(done.storage, run.id), start=1):
-        layout.bury(done.storage, Notice(run.id, name))
+    for count, name in enumerate(run_files.current_snapshots(done.storage, run.id), start=1):
+        run_files.bury(done.storage, Notice(run.id, name))
         [drawing] = reconstructions(View(done.storage))
         assert len(drawing.figure.axes[0].get_yticks()) == 1 + (3 - count)
     assert "No snapshot of this run is kept" in drawing.caption
@@ -70,8 +71,7 @@ def test_freed_snapshots_are_passed_over_and_none_at_all_is_said(done: Finished)
 
 
 def test_the_page_shows_them_and_says_what_the_kernel_is_of(done: Finished):
-    plan = done.plan | {"report": {"figures": ["reconstructions"], "x": "step"}}
-    done.storage.write_json(layout.PLAN, plan)
+    replace(done.plan, report={"figures": ["reconstructions"], "x": "step"}).write(done.storage)
     names = write_report(done.storage)
     assert names == ["report.html", "figures/reconstructions.png", "figures/reconstructions.pdf"]
     page = done.storage.read("report.html").decode()
@@ -84,11 +84,10 @@ def test_other_networks_have_no_such_pictures(tmp_path: Path):
 
 
 def test_the_network_of_a_loop_of_the_users_own_is_not_on_storage(done: Finished):
-    run = done.plan["runs"][0]
-    attached = run | {"config": {kind: {"name": "attached"} for kind in ("task", "model")}}
+    attached = replace(done.plan.runs[0], config={kind: {"name": "attached"} for kind in ("task", "model")})
     with pytest.raises(UserError, match=r"trained in a loop of your own"):
         Store(done.storage).network(attached)
-    done.storage.write_json(layout.PLAN, done.plan | {"runs": [attached]})
+    replace(done.plan, runs=(attached,)).write(done.storage)
     assert reconstructions(View(done.storage)) == []
 
 

@@ -15,7 +15,7 @@ from gated_storage import GatedStorage
 from torch import nn
 from training_cases import RUN, Points, filled, history, points, publish_plan, states, training
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice
 from tangentscope.pipeline.store.reader import Store
@@ -105,7 +105,7 @@ def test_two_snapshots_do_not_wait_for_storage_and_the_third_does(
     assert rows["copy_seconds"].tolist() == [7.0, 7.0, 7.0]
     assert rows["wait_seconds"].tolist() == [0.0, 0.0, 100.0]
     assert rows["bytes"].tolist() == [32, 32, 32]
-    assert rows["checksum"].tolist() == [name.checksum for name in layout.current_snapshots(gated, RUN)]
+    assert rows["checksum"].tolist() == [name.checksum for name in run_files.current_snapshots(gated, RUN)]
 
 
 def test_many_snapshots_through_two_buffers_keep_their_moments(
@@ -125,13 +125,13 @@ def test_a_notice_follows_its_file(gated: GatedStorage, network: nn.Module, reco
     notices: list[tuple[Notice, bool]] = []
 
     def notify(notice: Notice) -> None:
-        notices.append((notice, gated.exists(layout.snapshot(RUN, notice.name))))
+        notices.append((notice, gated.exists(run_files.snapshot(RUN, notice.name))))
 
     with recorder_of(network, launch=Launch(gated, 1), notify=notify) as recorder:
         for step in (0, 3):
             recorder.snapshot(step, network)
     assert [(notice.name, there) for notice, there in notices] == [
-        (name, True) for name in layout.current_snapshots(gated, RUN)
+        (name, True) for name in run_files.current_snapshots(gated, RUN)
     ]
 
 
@@ -183,7 +183,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_older_one(
 
 
 def test_a_newer_checkpoint_takes_the_place_of_the_older(gated: GatedStorage, recorder: Recorder) -> None:
-    gated.write(layout.checkpoint(RUN, 9, 0), b"of an earlier attempt")
+    gated.write(run_files.checkpoint(RUN, 9, 0), b"of an earlier attempt")
     with recorder:
         recorder.checkpoint(4, {"step": 4})
         recorder.checkpoint(6, {"step": 6})
@@ -258,7 +258,7 @@ def test_a_newer_launch_fences_the_older(
         recorder._work.put(lambda: gated.create("launches/000002.json", b"{}") or None)
         CALLS[what](recorder, filled(network, 1.0))
     assert [name for name in gated.written if name != "notice"] == [
-        layout.snapshot(RUN, name) for name in layout.current_snapshots(gated, RUN)
+        run_files.snapshot(RUN, name) for name in run_files.current_snapshots(gated, RUN)
     ]
     assert sorted(states(gated)) == [0]
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from training_cases import RUN, checksums, filled, history, publish_plan
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
 from tangentscope.pipeline.store.reader import Store
@@ -41,7 +41,7 @@ def files(storage: Storage) -> dict[str, bytes]:
 
 
 def attempts(storage: Storage) -> dict[int, int]:
-    return {name.step: name.attempt for name in layout.current_snapshots(storage, RUN)}
+    return {name.step: name.attempt for name in run_files.current_snapshots(storage, RUN)}
 
 
 def losses(storage: Storage) -> dict[int, float]:
@@ -62,7 +62,7 @@ def test_an_equal_replay_leaves_the_files_and_notices_again(storage: Storage, at
     again = attempt(2, same)
     assert files(storage) == before
     assert again == first
-    assert layout.replays(storage, RUN) == {}
+    assert run_files.replays(storage, RUN) == {}
     assert losses(storage) == {s + d: 200.0 + s + d for s in STEPS for d in (0, 5)}
     publish_plan(storage)
     assert Store(storage).snapshots()["attempt"].tolist() == [2] * 4  # what the replay cost training
@@ -73,7 +73,7 @@ def test_a_diverging_replay_supersedes_what_came_after(agreed: int, last: int, s
     attempt(1, same)
     before = files(storage)
     attempt(2, other_after(last))
-    assert layout.replays(storage, RUN) == {2: agreed}
+    assert run_files.replays(storage, RUN) == {2: agreed}
     assert attempts(storage) == {step: 1 if step <= agreed else 2 for step in STEPS}
     assert before.items() <= files(storage).items()  # nothing is deleted
     assert len(files(storage)) == 4 + sum(step > agreed for step in STEPS)
@@ -85,7 +85,7 @@ def test_rows_after_the_last_agreement_are_dropped_also_where_the_new_attempt_ha
     attempt(1, same)
     found = attempt(2, other_after(10), steps=(10, 20), resumed_at=10)
     assert [(name.step, name.attempt) for name in found] == [(10, 1), (20, 2)]
-    assert layout.replays(storage, RUN) == {2: 10}
+    assert run_files.replays(storage, RUN) == {2: 10}
     assert attempts(storage) == {0: 1, 10: 1, 20: 2}  # the predecessor's snapshot of step 30 is of another trajectory
     assert losses(storage) == {0: 100, 5: 105, 10: 210, 15: 215, 20: 220, 25: 225}
 
@@ -93,7 +93,7 @@ def test_rows_after_the_last_agreement_are_dropped_also_where_the_new_attempt_ha
 def test_a_replay_from_a_checkpoint_agrees_up_to_it(storage: Storage, attempt) -> None:
     attempt(1, same)
     attempt(2, other_after(15), steps=(20, 30), resumed_at=15)
-    assert layout.replays(storage, RUN) == {2: 15}
+    assert run_files.replays(storage, RUN) == {2: 15}
     assert attempts(storage) == {0: 1, 10: 1, 20: 2, 30: 2}
     # The predecessor's row of step 15 stays, for that step is the checkpoint's; those of 20 to 35 do not.
     assert losses(storage) == {0: 100, 5: 105, 10: 110, 15: 115, 20: 220, 25: 225, 30: 230, 35: 235}
@@ -122,7 +122,7 @@ def test_a_third_attempt_is_compared_with_the_second(storage: Storage, attempt) 
     assert checksums(storage) == second
     assert attempts(storage) == {0: 1, 10: 1, 20: 2, 30: 2}
     attempt(4, lambda step: float(step if step <= 20 else 7), steps=(20, 30), resumed_at=15)
-    assert layout.replays(storage, RUN) == {2: 10, 4: 15}
+    assert run_files.replays(storage, RUN) == {2: 10, 4: 15}
     assert attempts(storage) == {0: 1, 10: 1, 20: 4, 30: 4}
     assert losses(storage)[15] == 215
 
@@ -130,40 +130,40 @@ def test_a_third_attempt_is_compared_with_the_second(storage: Storage, attempt) 
 def test_only_the_first_snapshot_was_there(storage: Storage, attempt) -> None:
     attempt(1, same, steps=(0,))
     attempt(2, other_after(-1))
-    assert layout.replays(storage, RUN) == {}
+    assert run_files.replays(storage, RUN) == {}
     assert attempts(storage) == dict.fromkeys(STEPS, 2) | {0: 1}
 
 
 def test_a_denser_schedule_or_a_lost_file_is_no_divergence(storage: Storage, attempt) -> None:
     first = attempt(1, same)
-    storage.remove(layout.snapshot(RUN, first[2]))
+    storage.remove(run_files.snapshot(RUN, first[2]))
     attempt(2, same, steps=(0, 3, 10, 20, 30))
-    assert layout.replays(storage, RUN) == {}
+    assert run_files.replays(storage, RUN) == {}
     assert attempts(storage) == {0: 1, 3: 2, 10: 1, 20: 2, 30: 1}
 
 
 def test_divergence_between_new_steps_is_found_at_the_next_known_one(storage: Storage, attempt) -> None:
     attempt(1, same)
     attempt(2, other_after(10), steps=(0, 10, 14, 18, 20, 30))
-    assert layout.replays(storage, RUN) == {2: 10}
+    assert run_files.replays(storage, RUN) == {2: 10}
     assert attempts(storage) == {0: 1, 10: 1, 14: 2, 18: 2, 20: 2, 30: 2}
 
 
 def test_another_schedule_that_passes_known_steps_by_cannot_vouch_for_them(storage: Storage, attempt) -> None:
     attempt(1, same, steps=(0, 10, 20))
     attempt(2, other_after(0), steps=(0, 7, 14, 30))
-    assert layout.replays(storage, RUN) == {2: 0}
+    assert run_files.replays(storage, RUN) == {2: 0}
     assert attempts(storage) == {0: 1, 7: 2, 14: 2, 30: 2}
 
 
 def test_a_freed_snapshot_is_compared_and_written_again(storage: Storage, attempt) -> None:
     first = attempt(1, same)
     for name in first:
-        storage.write(layout.snapshot(RUN, SnapshotName(name.step, 1, name.checksum, freed=True)), b"")
-        storage.remove(layout.snapshot(RUN, name))
+        storage.write(run_files.snapshot(RUN, SnapshotName(name.step, 1, name.checksum, freed=True)), b"")
+        storage.remove(run_files.snapshot(RUN, name))
     attempt(2, other_after(20))
-    assert layout.replays(storage, RUN) == {2: 20}
-    current = layout.current_snapshots(storage, RUN)
+    assert run_files.replays(storage, RUN) == {2: 20}
+    current = run_files.current_snapshots(storage, RUN)
     assert [(name.step, name.attempt, name.freed) for name in current] == [(step, 2, False) for step in STEPS]
 
 
@@ -172,4 +172,4 @@ def test_a_snapshots_name_tells_trajectories_apart_by_a_single_bit(storage: Stor
     next_one = torch.nextafter(torch.tensor(one), torch.tensor(2.0)).item()
     attempt(1, lambda step: one)
     attempt(2, lambda step: one if step < 30 else next_one)
-    assert layout.replays(storage, RUN) == {2: 20}
+    assert run_files.replays(storage, RUN) == {2: 20}

@@ -12,7 +12,7 @@ from torch import Tensor
 from training_cases import RUN, Choosy, Dense, Evil, Noisy, Watched, checksums, history, points, training
 
 from tangentscope.pipeline.config.optimisers import SGD, Adam, RateSchedule
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.system.errors import Stopped
@@ -41,7 +41,7 @@ def a_case(case: str) -> tuple[Training, TaskData]:
 
 def recorder_for(what: Training, data: TaskData, storage: Storage, cls: type[Recorder] = Recorder) -> Any:
     """As a worker makes it: the attempt that follows those there were, from the newest checkpoint."""
-    newest = layout.newest_checkpoint(storage, RUN)
+    newest = run_files.newest_checkpoint(storage, RUN)
     attempt = 1 + len(storage.list("attempts"))
     storage.write(f"attempts/{attempt}", b"")
     module = initialise(what, data, torch.device("cpu"))
@@ -50,7 +50,7 @@ def recorder_for(what: Training, data: TaskData, storage: Storage, cls: type[Rec
 
 def go_on(what: Training, data: TaskData, storage: Storage) -> Result:
     """Train from the newest checkpoint to the end."""
-    newest = layout.newest_checkpoint(storage, RUN)
+    newest = run_files.newest_checkpoint(storage, RUN)
     torch.manual_seed(123)  # another process's generator is in another state
     with recorder_for(what, data, storage) as recorder:
         module, costs = train(what, data, recorder, checkpoint=storage.read(newest[1]) if newest else None)
@@ -94,7 +94,7 @@ def test_stopped(case: str, step: int, tmp_path: Path, undisturbed: dict[str, Re
     task = Watched(on_update=at_update(step, lambda: setattr(recorder, "stopping", True)))
     with pytest.raises(Stopped, match=f"after {step} of 12 steps"), recorder:
         train(replace(what, task=task), data, recorder)
-    assert layout.newest_checkpoint(storage, RUN) == (step, layout.checkpoint(RUN, step, 1))
+    assert run_files.newest_checkpoint(storage, RUN) == (step, run_files.checkpoint(RUN, step, 1))
     assert_same(go_on(what, data, storage), undisturbed[case])
 
 
@@ -108,8 +108,8 @@ def test_died(case: str, saved: int | None, death: int, tmp_path: Path, undistur
     task = Watched(on_update=at_update(death, die))
     with pytest.raises(Death), recorder:
         train(replace(what, task=task), data, recorder, checkpoint_seconds=-1)
-    newest = layout.newest_checkpoint(storage, RUN)
-    assert newest == (saved and (saved, layout.checkpoint(RUN, saved, 1)))
+    newest = run_files.newest_checkpoint(storage, RUN)
+    assert newest == (saved and (saved, run_files.checkpoint(RUN, saved, 1)))
     assert_same(go_on(what, data, storage), undisturbed[case])
 
 
@@ -118,7 +118,7 @@ def test_stopped_again_and_again(tmp_path: Path, undisturbed: dict[str, Result])
     what, data = a_case(case)
     storage = Storage.at(tmp_path)
     for _ in range(what.steps - 1):
-        newest = layout.newest_checkpoint(storage, RUN)
+        newest = run_files.newest_checkpoint(storage, RUN)
         recorder = recorder_for(what, data, storage)
         task = Watched(on_update=at_update(1, lambda r=recorder: setattr(r, "stopping", True)))
         part = replace(what, task=task)
@@ -173,7 +173,7 @@ def test_a_stop_between_two_looks_does_not_lose_the_checkpoint(looks: int, tmp_p
     storage = Storage.at(tmp_path)
     with pytest.raises(Stopped), recorder_for(what, data, storage, Late) as recorder:
         train(what, data, recorder)
-    assert layout.newest_checkpoint(storage, RUN) is not None
+    assert run_files.newest_checkpoint(storage, RUN) is not None
 
 
 def test_the_launch_is_asked_to_stop(tmp_path: Path) -> None:
@@ -185,10 +185,10 @@ def test_the_launch_is_asked_to_stop(tmp_path: Path) -> None:
     recorder.launch.stop()
     with pytest.raises(Stopped), recorder:
         train(what, data, recorder)
-    newest = layout.newest_checkpoint(storage, RUN)
+    newest = run_files.newest_checkpoint(storage, RUN)
     assert newest is not None
     assert newest[0] > 0
-    assert not storage.exists(layout.outcome(RUN))
+    assert not storage.exists(run_files.outcome(RUN))
 
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from on_storage import attempts, outcome, states
 
 from tangentscope.pipeline.cluster import worker
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.system import logs
@@ -33,7 +33,7 @@ def during(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[Callab
 
 
 def asked_to_stop(recorder: Any) -> None:
-    recorder.launch.storage.write(layout.stop(recorder.run), b"")
+    recorder.launch.storage.write(run_files.stop(recorder.run), b"")
     recorder.stopping = True  # as its thread will see within a second
 
 
@@ -41,14 +41,14 @@ def test_a_run_that_is_stopped_ends_alone_with_a_checkpoint(storage: Storage, ru
     during(asked_to_stop)
     group()
     assert states(storage, runs) == ["finished", "stopped", "finished"]
-    assert layout.newest_checkpoint(storage, runs[1])[0] == 2
+    assert run_files.newest_checkpoint(storage, runs[1])[0] == 2
     assert outcome(storage, runs[1])["cause"] == "stopped on request"
 
     during(lambda recorder: None)
     group(epoch=2)
     assert states(storage, runs) == ["finished", "stopped", "finished"], "until somebody retries it"
-    storage.remove(layout.outcome(runs[1]))
-    storage.remove(layout.stop(runs[1]))
+    storage.remove(run_files.outcome(runs[1]))
+    storage.remove(run_files.stop(runs[1]))
     group(epoch=3)
     assert states(storage, runs) == ["finished"] * 3
     assert [attempt["resumed_at"] for attempt in attempts(storage, runs[1])] == [0, 2]
@@ -62,13 +62,13 @@ def test_a_launch_that_stops_ends_no_run(storage: Storage, runs: list[str], grou
     during(both)
     group()
     assert states(storage, runs) == ["finished", None, None]
-    assert layout.newest_checkpoint(storage, runs[1])[0] == 2
+    assert run_files.newest_checkpoint(storage, runs[1])[0] == 2
     assert attempts(storage, runs[2]) == []
 
 
 def test_the_recorder_sees_that_its_run_is_to_stop(storage: Storage, recorder_of: Any):
     with recorder_of(torch.nn.Linear(1, 1)) as recorder:
-        storage.write(layout.stop(recorder.run), b"")
+        storage.write(run_files.stop(recorder.run), b"")
         while not recorder.stopping:
             recorder._raise()
 

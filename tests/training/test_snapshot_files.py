@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from training_cases import RUN, Dense, Evil, Noisy, points, training
 
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.sealed import checksum, seal
@@ -76,7 +76,7 @@ def names(storage: Storage, recorder_of) -> list[SnapshotName]:
     what = training(data, epochs=1, model=Noisy())
     with recorder_of(what, data) as recorder:
         train(what, data, recorder)
-    return layout.current_snapshots(storage, RUN)
+    return run_files.current_snapshots(storage, RUN)
 
 
 def test_a_file_holds_the_state_with_buffers_and_says_what_it_is(storage: Storage, names: list[SnapshotName]) -> None:
@@ -92,7 +92,7 @@ def test_a_file_holds_the_state_with_buffers_and_says_what_it_is(storage: Storag
 
 
 def test_damage_is_told_in_one_line(storage: Storage, names: list[SnapshotName], tmp_path: Path) -> None:
-    file, other = (layout.snapshot(RUN, name) for name in names[:2])
+    file, other = (run_files.snapshot(RUN, name) for name in names[:2])
     good = storage.read(file)
     header = 8 + int.from_bytes(good[:8], "little")
     damaged = {
@@ -129,11 +129,11 @@ def test_damage_is_told_in_one_line(storage: Storage, names: list[SnapshotName],
 def test_a_snapshot_of_another_run_step_or_attempt_is_told(storage: Storage, names: list[SnapshotName]) -> None:
     first, second = names[:2]
     another = replace(first, attempt=2)
-    storage.write(layout.snapshot("another", first), storage.read(layout.snapshot(RUN, first)))
-    storage.write(layout.snapshot(RUN, another), storage.read(layout.snapshot(RUN, first)))
-    storage.write(layout.snapshot(RUN, first), storage.read(layout.snapshot(RUN, second)))
+    storage.write(run_files.snapshot("another", first), storage.read(run_files.snapshot(RUN, first)))
+    storage.write(run_files.snapshot(RUN, another), storage.read(run_files.snapshot(RUN, first)))
+    storage.write(run_files.snapshot(RUN, first), storage.read(run_files.snapshot(RUN, second)))
     for run, name, key in (("another", first, "run"), (RUN, another, "attempt"), (RUN, first, "step")):
-        file = layout.snapshot(run, name)
+        file = run_files.snapshot(run, name)
         with pytest.raises(UserError, match=f"^{file}: foreign .its {key} is .*; remove it and run the study again$"):
             read_snapshot(storage, run, name)
         assert str(snapshot_fault(storage, run, name)).startswith(f"{file}: foreign (its {key} is ")
@@ -143,7 +143,7 @@ def test_a_snapshot_of_another_run_step_or_attempt_is_told(storage: Storage, nam
 def test_snapshots_of_older_versions_are_read(storage: Storage) -> None:
     name = SnapshotName(3, 1, checksum(a_state()))
     metadata = {"run": RUN, "step": "3", "attempt": "1", "checksum": name.checksum, "taken_at": "1.0"}
-    storage.write(layout.snapshot(RUN, name), safetensors.torch.save(a_state(), metadata))
+    storage.write(run_files.snapshot(RUN, name), safetensors.torch.save(a_state(), metadata))
     assert snapshot_fault(storage, RUN, name) is None
     state, found = read_snapshot(storage, RUN, name)
     assert found == metadata
@@ -161,7 +161,7 @@ def test_any_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
     def flipped(bit: int) -> None:
         data = bytearray(good)
         data[bit // 8] ^= 1 << (bit % 8)
-        storage.write(layout.snapshot(RUN, name), bytes(data))
+        storage.write(run_files.snapshot(RUN, name), bytes(data))
         try:
             found, _ = read_snapshot(storage, RUN, name)
         except UserError:
@@ -204,7 +204,7 @@ def test_parameters_that_share_storage(storage: Storage, recorder_of) -> None:
     network[1].weight = network[0].weight
     with recorder_of(network) as recorder:
         recorder.snapshot(0, network)
-    [name] = layout.current_snapshots(storage, RUN)
+    [name] = run_files.current_snapshots(storage, RUN)
     state, _ = read_snapshot(storage, RUN, name)
     assert state.keys() == {"0.weight", "1.weight"}
     assert all(torch.equal(tensor, network[0].weight) for tensor in state.values())
@@ -215,7 +215,7 @@ def test_dense_keeps_double_precision(storage: Storage, recorder_of) -> None:
     what = training(data, epochs=0.1, model=Dense())
     with recorder_of(what, data) as recorder:
         module, _ = train(what, data, recorder)
-    state, _ = read_snapshot(storage, RUN, layout.current_snapshots(storage, RUN)[-1])
+    state, _ = read_snapshot(storage, RUN, run_files.current_snapshots(storage, RUN)[-1])
     for name, tensor in module.state_dict().items():
         assert state[name].dtype == torch.float64
         assert torch.equal(state[name], tensor)

@@ -63,7 +63,7 @@ def test_what_a_study_trains_is_where_the_solution_says():
     fields = {"scales": [2.0, 1.0, -1.0], "variances": [2.0, 1.0, 0.5], "train_size": 20}
     model = {"name": "diagonal_linear", "init": "normal", "size": 0.3}
     (run,) = make_runs(study_of({"name": "gaussian_linear", **fields}, model), None)
-    what, task = training_of(run.record()), GaussianLinear(**fields)
+    what, task = training_of(run.planned()), GaussianLinear(**fields)
     assert isinstance(what.course, Train)
     assert isinstance(run.model, Solvable)
     start = initialise(what, run.data, torch.device("cpu"))

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from tangentscope.pipeline.probing.ledger import Job
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
-from tangentscope.pipeline.study.plan import plan_record
+from tangentscope.pipeline.store.plan import Plan
+from tangentscope.pipeline.study.plan import study_plan
 from tangentscope.pipeline.study.points import store_points
 from tangentscope.pipeline.study.runs import Run, make_runs
 from tangentscope.pipeline.study.spec import Study
@@ -27,11 +28,11 @@ class Finished:
 
     storage: Storage
     runs: list[Run]
-    plan: dict[str, Any]
+    plan: Plan
 
     def job(self, run: int = 0, snapshot: int = -1, variables: tuple[str, ...] = VARIABLES) -> Job:
         identity = self.runs[run].id
-        name = layout.current_snapshots(self.storage, identity)[snapshot]
+        name = run_files.current_snapshots(self.storage, identity)[snapshot]
         return Job(identity, name, {probe.id: variables for probe in self.runs[run].probes})
 
 
@@ -55,12 +56,12 @@ def finish(
         }
     )
     storage, runs = Storage.at(place), make_runs(study, None)
-    plan = plan_record(study, runs, 1)
-    storage.write_json(layout.PLAN, plan)
+    plan = study_plan(study, runs, 1)
+    plan.write(storage)
     store_points(storage, runs)
     for run in runs:
-        what = training_of(run.record())
+        what = training_of(run.planned())
         network = initialise(what, run.data, torch.device("cpu"))
         with Recorder(Launch(storage, 1), run.id, 1, what.epoch_steps, 0, network) as recorder:
             train(what, run.data, recorder)
-    return Finished(storage, runs, storage.read_json(layout.PLAN))
+    return Finished(storage, runs, plan)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tangentscope.models import Model
 from tangentscope.pipeline.config.optimisers import SGD
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.store.snapshots import read_snapshot
@@ -119,12 +119,12 @@ def history(storage: Storage) -> dict[tuple[int, str, str], float]:
 
 def checksums(storage: Storage) -> dict[int, str]:
     """Checksums of the present trajectory's snapshots by step."""
-    return {name.step: name.checksum for name in layout.current_snapshots(storage, RUN)}
+    return {name.step: name.checksum for name in run_files.current_snapshots(storage, RUN)}
 
 
 def states(storage: Storage) -> dict[int, dict[str, Tensor]]:
     """The present trajectory's snapshots by step, as read from their files."""
-    names = layout.current_snapshots(storage, RUN)
+    names = run_files.current_snapshots(storage, RUN)
     return {name.step: read_snapshot(storage, RUN, name)[0] for name in names}
 
 

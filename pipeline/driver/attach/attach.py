@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,21 +26,20 @@ from tangentscope.pipeline.driver.attach.notices import Teller
 from tangentscope.pipeline.driver.attach.portable import portable
 from tangentscope.pipeline.driver.attach.rehearsal import rehearse, same_function, two_points
 from tangentscope.pipeline.driver.attach.request import as_text, asked_probes, check_rank, plain_config, whole
-from tangentscope.pipeline.driver.attach.trainings import Place, discard, place
+from tangentscope.pipeline.driver.attach.trainings import Place, place
 from tangentscope.pipeline.driver.attach.value_names import Names
 from tangentscope.pipeline.driver.attach.watch import Watch, close_in
 from tangentscope.pipeline.probing.given import Given, as_given
 from tangentscope.pipeline.probing.networks import Attached, Loss
 from tangentscope.pipeline.probing.points import draw_points
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch, claim
 from tangentscope.pipeline.store.layout import Notice
 from tangentscope.pipeline.store.mending import mend_tables
 from tangentscope.pipeline.store.points import keep_points
 from tangentscope.pipeline.store.snapshots import frozen_in, plain_state, unwrapped
-from tangentscope.pipeline.store.wanted import told_apart
-from tangentscope.pipeline.study.plan import Training, attached_record
+from tangentscope.pipeline.study.plan import Training, attached_plan
 from tangentscope.pipeline.study.spec import Probes, validate
 from tangentscope.pipeline.system import provenance
 from tangentscope.pipeline.system.errors import UserError, one_line
@@ -170,7 +169,7 @@ def _begin(
     training, pools, subject = watched.training, watched.pools, watched.subject
     with ExitStack() as held:
         launch = held.enter_context(claim(storage))
-        plan = attached_record(training, watched.splits, watched.probes, launch.epoch)
+        plan = attached_plan(training, watched.splits, watched.probes, launch.epoch)
         where = place(storage, plan, plain_state(training.module), overwrite)
         was_there = held.enter_context(joined(address, pools, storage))
         _prepare(launch, where, watched, teller)
@@ -191,7 +190,7 @@ def _begin(
             except Exception as error:  # snapshots are kept, and measured once there is a cluster again
                 teller.warn(f"the Ray cluster is gone ({one_line(error)}); snapshots are still kept", "cluster")
 
-        suffixes = told_apart(where.plan)
+        suffixes = where.plan.suffixes
         measured = {f"{name}{suffix}" for name in VARIABLES for suffix in ("", *suffixes.values())}
         points = two_points(watched.splits["train"])
 
@@ -199,7 +198,7 @@ def _begin(
             return same_function(model, subject, points)
 
         attempt = Attempt(launch, where, model, notify, Names(measured, teller), teller, check)
-        size, snapshots = f"{where.run['parameters']:,} parameters", f"{len(where.run['schedule'])} snapshots"
+        size, snapshots = f"{where.run.parameters:,} parameters", f"{len(where.run.schedule)} snapshots"
         teller.say(
             f"{type(training.module).__name__} with {size}, {snapshots} up to step {training.steps}; at the end the "
             f"report is {storage.path(layout.REPORT)}"
@@ -211,25 +210,24 @@ def _prepare(launch: Launch, where: Place, watched: _Watched, teller: Teller) ->
     storage, run = launch.storage, where.run
     layout.identify(storage)
     for replaced in where.replaced:
-        if replaced != run["run"]:
-            discard(storage, replaced)
-    probes = {probe["probe"]: probe for probe in where.plan["probes"]}
-    for probe in (probes[each] for each in run["probes"]):
-        split = watched.splits[probe["split"]].to("cpu")
+        if replaced != run.id:
+            run_files.discard(storage, replaced)
+    probes = {probe.id: probe for probe in where.plan.probes}
+    for probe in (probes[each] for each in run.probes):
+        split = watched.splits[probe.split].to("cpu")
         if fault := keep_points(storage, probe, partial(draw_points, split, watched.probes.kernel)):
             teller.warn(f"{fault}; drawn again from the points given")
     for line in mend_tables(launch, where.plan):
         teller.warn(line)
-    data = {where.plan["study"]: run["data"]["source"]}
-    seeds = sorted({each["seed"] for each in where.plan["runs"]})
+    data = {where.plan.study: run.data.source}
+    seeds = sorted({each.seed for each in where.plan.runs})
     script = Path(sys.argv[0] or ".").resolve()
     folder = script.parent if script.is_file() else Path.cwd()
     record = provenance.gather(shlex.join(sys.argv), seeds, data, time.time(), folder)
-    record |= {"trainings": {each["name"]: each["config"].get("config", {}) for each in where.plan["runs"]}}
+    record |= {"trainings": {each.name: each.config.get("config", {}) for each in where.plan.runs}}
     storage.write_json(layout.PROVENANCE, record)
     # Running the loop again is the retry: what failed before is measured anew.
-    retried = where.plan.get("retried", {}) | {run["run"]: launch.epoch}
-    storage.write_json(layout.PLAN, where.plan | {"retried": retried})
-    storage.remove(layout.stop(run["run"]))
+    replace(where.plan, retried={**where.plan.retried, run.id: launch.epoch}).write(storage)
+    storage.remove(run_files.stop(run.id))
     if not where.kept:
-        storage.remove(layout.outcome(run["run"]))
+        storage.remove(run_files.outcome(run.id))

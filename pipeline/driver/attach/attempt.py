@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,13 +13,16 @@ from torch import Tensor, nn
 from tangentscope.pipeline.driver.attach.notices import Teller
 from tangentscope.pipeline.driver.attach.trainings import Place
 from tangentscope.pipeline.driver.attach.value_names import Names
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.outcome import Ending
+from tangentscope.pipeline.store.run_files import Attempt as AttemptRecord
 from tangentscope.pipeline.store.snapshots import FROZEN, frozen_in
-from tangentscope.pipeline.system import provenance
 from tangentscope.pipeline.system.errors import Fenced, Stopped, one_line
 from tangentscope.pipeline.system.memory import peak_memory
+from tangentscope.pipeline.training import attempts
+from tangentscope.pipeline.training.learner import World
 from tangentscope.pipeline.training.recorder import Differs, Recorder, ShapesError
 
 
@@ -46,11 +50,11 @@ class Attempt:
         check: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._launch, self._place, self._module, self._check = launch, place, module, check
-        self._run: Mapping[str, Any] = place.run
+        self._run = place.run
         self._notify, self._names, self._teller = notify, names, teller
-        self._schedule = frozenset(self._run["schedule"])
+        self._schedule = frozenset(self._run.schedule)
         self._recorder: Recorder | None = None
-        self._start: dict[str, Any] = {}
+        self._attempt: AttemptRecord | None = None  # the latest, with the start of the first
         self._over = False  # nothing more is to be recorded
         self._copy_seconds: list[float] = []
         self._wait_seconds = 0.0
@@ -80,11 +84,11 @@ class Attempt:
             self._lost(error)
             return
         if recorder.stopping:
-            raise Stopped(f"stopped on request after {step} of {self._run['steps']} steps")
+            raise Stopped(f"stopped on request after {step} of {self._run.steps} steps")
 
     def end(self, error: BaseException | None) -> None:
         """Wait until all is on storage, and say there how the training ended; interrupted, it has not."""
-        last = self._run["steps"]
+        last = self._run.steps
         if error is None and self.step == last - 1:
             with suppress(Stopped):
                 self.record(last, {})  # the last update was made after the last call
@@ -95,12 +99,12 @@ class Attempt:
         except Exception as trouble:
             self._lost(trouble)
         ended = error is None or isinstance(error, Exception)
-        if self._start and ended and not self._over and (outcome := self._outcome(error)) is not None:
-            self._launch.check()
-            self._launch.storage.write_json(layout.outcome(self._run["run"]), outcome)
+        if self._attempt and ended and not self._over and (ending := self._ending(error, self._attempt)) is not None:
+            device = next(self._module.parameters()).device
+            attempts.end(self._launch, self._attempt, World(device=device), ending)
 
     def _refusal(self, step: int) -> str | None:
-        last, whole = self._run["steps"], not isinstance(step, bool) and _is_whole(step)
+        last, whole = self._run.steps, not isinstance(step, bool) and _is_whole(step)
         if whole and 0 <= step <= last and (self.step is None or step >= self.step):
             return None
         after = "nothing" if self.step is None else self.step
@@ -111,27 +115,23 @@ class Attempt:
 
     def _recorder_at(self, step: int, due: bool) -> Recorder | None:
         """The recorder, begun if it is the first step, or anew at a snapshot if storage failed before."""
-        if self._recorder is None and not self._over and (due or not self._start):
-            first = not self._start
+        if self._recorder is None and not self._over and (due or not self._attempt):
+            first = not self._attempt
             self._recorder = self._begin(step)
             if first and (wrong := self._check()) is not None:
                 self._teller.warn(f"{wrong}: what is measured may be wrong; attach() in the state that is trained")
         return self._recorder
 
     def _begin(self, step: int) -> Recorder:
-        run, storage = self._run["run"], self._launch.storage
-        attempt = 1 + len([name for name in storage.list(f"runs/{run}/attempts") if name.endswith(".json")])
-        start = {"attempt": attempt, "launch": self._launch.epoch, "started_at": time.time(), "resumed_at": step}
-        start |= {"host": provenance.host(), "checkpoint": None}
-        self._launch.check()
-        storage.write_json(f"runs/{run}/attempts/{attempt:04d}.json", start)
-        if run in self._place.replaced and not self._start:
-            storage.write_json(f"runs/{run}/replays/{attempt:04d}.json", {"after_step": -1})
+        run, first = self._run, self._attempt is None
+        attempt = attempts.begin_anew(self._launch, run.id, step)
+        if run.id in self._place.replaced and first:
+            run_files.leave_trajectory(self._launch.storage, run.id, attempt.attempt, -1)
         recorder = Recorder(
-            self._launch, run, attempt, self._run["epoch_steps"], step, self._module, self._notify, self._teller.warn,
-            keeps_earlier=self._place.kept,
+            self._launch, run.id, attempt.attempt, run.epoch_steps, step, self._module, self._notify,
+            self._teller.warn, keeps_earlier=self._place.kept,
         )  # fmt: skip
-        self._start = start | ({"started_at": self._start["started_at"]} if self._start else {})
+        self._attempt = replace(attempt, started_at=(self._attempt or attempt).started_at)
         return recorder.__enter__()
 
     def _value(self, recorder: Recorder, step: int, name: str, value: float | Tensor) -> None:
@@ -174,25 +174,27 @@ class Attempt:
         self._copy_seconds += recorder.copy_seconds
         self._wait_seconds += recorder.wait_seconds
 
-    def _outcome(self, error: BaseException | None) -> dict[str, Any] | None:
+    def _ending(self, error: BaseException | None, attempt: AttemptRecord) -> Ending | None:
         """How the training ended; None where an earlier attempt had finished, and this one has not come as far."""
-        last = self._run["steps"]
+        last, costs = self._run.steps, self._costs(attempt)
         if error is None and self.step == last:
-            outcome: dict[str, Any] = {"state": "finished", "cause": None}
-        elif self._place.kept:
+            return Ending("finished", costs=costs)
+        if self._place.kept:
             return None
-        elif error is None or isinstance(error, Stopped):
-            outcome = {"state": "stopped", "cause": f"the loop ended after {self.step} of {last} steps"}
-        else:
-            lines = "".join(traceback.format_exception(error))
-            outcome = {"state": "failed", "cause": one_line(error), "traceback": lines}
-        ended, began = time.time(), float(self._start["started_at"])
-        outcome |= {key: self._start[key] for key in ("attempt", "started_at", "host")}
-        outcome |= {"ended_at": ended, "seconds": ended - began, "workers": 1, "steps": self.step}
+        if error is None or isinstance(error, Stopped):
+            return Ending("stopped", f"the loop ended after {self.step} of {last} steps", costs=costs)
+        return Ending("failed", one_line(error), "".join(traceback.format_exception(error)), costs)
+
+    def _costs(self, attempt: AttemptRecord) -> dict[str, float | None]:
         copied, waited = sum(self._copy_seconds), self._wait_seconds
-        outcome |= {"copy_seconds": copied, "wait_seconds": waited, "training_seconds": ended - began - copied - waited}
-        outcome |= {"snapshots": len(self._copy_seconds), "peak_memory": peak_memory()}
-        return outcome | {"device": str(next(self._module.parameters()).device)}
+        return {
+            "steps": self.step,
+            "training_seconds": time.time() - attempt.started_at - copied - waited,
+            "copy_seconds": copied,
+            "wait_seconds": waited,
+            "snapshots": len(self._copy_seconds),
+            "peak_memory": peak_memory(),
+        }
 
 
 def _is_whole(step: Any) -> bool:

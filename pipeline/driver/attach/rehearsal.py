@@ -47,7 +47,7 @@ def rehearse(
         UserError: They cannot be measured; a variable is named if it is that one alone.
     """
     device = device or torch.device("cpu")
-    networks = {role: subject.network({}).to(device) for role in _roles(variables)}
+    networks = {role: subject.network().to(device) for role in _roles(variables)}
     for split, points in splits.items():
         drawn = draw_points(two_points(points).to("cpu"), kernel.model_copy(update={"draws": 1, "size": _size(points)}))
         drawn = {name: tensor.to(device) for name, tensor in drawn.items()}
@@ -56,7 +56,7 @@ def rehearse(
             try:
                 measure(
                     networks["present"], subject.inputs(drawn), drawn["draws"], kernel.outputs, names,
-                    targets=drawn.get("targets"), loss=subject.loss({}), step=1, previous_step=0,
+                    targets=drawn.get("targets"), loss=subject.loss(), step=1, previous_step=0,
                     initial=networks.get("initial"), previous=networks.get("previous"),
                     output=subject.output, parameters=subject.parameters,
                 )  # fmt: skip
@@ -86,7 +86,7 @@ def outputs(network: nn.Module, subject: Attached, points: Given) -> Tensor:
 
 def same_function(live: nn.Module, subject: Attached, points: Given) -> str | None:
     """None if the travelling copy, with the network's state in it, gives the network's outputs; else what differs."""
-    copied = subject.network({})
+    copied = subject.network()
     load_state(copied, {name: tensor.cpu() for name, tensor in plain_state(live).items()})
     ours, theirs = outputs(copied, subject, points), outputs(live, subject, points)
     kind = next((parameter.dtype for parameter in live.parameters()), torch.float32)

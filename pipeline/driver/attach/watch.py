@@ -4,9 +4,9 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from torch import Tensor
 
@@ -14,9 +14,11 @@ from tangentscope.pipeline.driver.attach.attempt import Attempt
 from tangentscope.pipeline.driver.attach.failed_values import Failure, failures
 from tangentscope.pipeline.driver.attach.notices import Teller
 from tangentscope.pipeline.driver.finish import publish
-from tangentscope.pipeline.store import layout
+from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.launch import Launch
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.status import HubStatus
 from tangentscope.pipeline.system.errors import Stopped, UserError, one_line
 from tangentscope.pipeline.system.signals import interruptible
 
@@ -43,7 +45,7 @@ class Watch:
     """
 
     def __init__(
-        self, launch: Launch, crew: "Crew", attempt: Attempt, run: Mapping[str, Any], teller: Teller, held: ExitStack
+        self, launch: Launch, crew: "Crew", attempt: Attempt, run: PlannedRun, teller: Teller, held: ExitStack
     ) -> None:
         self._launch, self._crew, self._attempt, self._run = launch, crew, attempt, run
         self._teller, self._held, self.process = teller, held, os.getpid()
@@ -141,8 +143,9 @@ class Watch:
                 mend = "the snapshots are kept, and those that are left are measured when the loop runs again"
                 self._lament(f"{one_line(trouble)}; {mend}", error)
             try:
-                publish(self._launch.storage, self._launch)
-                self._sum_up()
+                store = Store(self._launch.storage)
+                publish(store, self._launch)
+                self._sum_up(store)
             finally:
                 if there:
                     self._track()
@@ -174,16 +177,15 @@ class Watch:
         else:
             error.add_note(line)
 
-    def _sum_up(self) -> None:
+    def _sum_up(self, store: Store) -> None:
         """Say what was measured and what could not be, and where the report is."""
-        store = Store(self._launch.storage)
         rows = store.measurements()
-        rows = rows.loc[rows["run"] == self._run["run"]]
+        rows = rows.loc[rows["run"] == self._run.id]
         self.failed = {failure.variable: failure for failure in failures(rows)}
-        taken = len(layout.current_snapshots(self._launch.storage, self._run["run"]))
+        taken = len(run_files.current_snapshots(self._launch.storage, self._run.id))
         measured = int((rows["state"] == "measured").sum())
         self._teller.say(
-            f"{taken} of {len(self._run['schedule'])} snapshots, {measured} of {len(rows)} values measured; "
+            f"{taken} of {len(self._run.schedule)} snapshots, {measured} of {len(rows)} values measured; "
             f"report: {self._launch.storage.path(layout.REPORT)}"
         )
         if self.failed:
@@ -210,7 +212,7 @@ class _Wait:
         self._heard = self._said = time.monotonic()
         self._until = None if patience is None else self._heard + patience
 
-    def __call__(self, status: Mapping[str, Any]) -> None:
+    def __call__(self, status: HubStatus) -> None:
         """Go on waiting.
 
         Raises:
@@ -221,13 +223,13 @@ class _Wait:
         now = time.monotonic()
         if self._until is not None and now > self._until:
             raise Stopped("snapshots are left to be measured; run the loop again to have them measured")
-        if status:
+        if status.answers:
             self._heard = now
         elif now - self._heard > _SILENCE_SECONDS:
             raise ConnectionError(f"the Ray cluster has not answered for {_SILENCE_SECONDS:.0f} s")
-        if status and now - self._said > _NEWS_SECONDS:
+        if status.answers and now - self._said > _NEWS_SECONDS:
             self._said = now
-            self._teller.say(f"{status['waiting'] + status['in_hand']} snapshots left to be measured")
+            self._teller.say(f"{status.waiting + status.in_hand} snapshots left to be measured")
 
 
 def close_in(output: str, teller: Teller) -> None:

@@ -93,7 +93,7 @@ def drop(entropy: Series, log_losses: Series) -> Number:
 
 def cv_grid(view: View, run: Run, steps: Int64[np.ndarray, " steps"]) -> Int64[np.ndarray, " chosen"]:
     """Of some steps 0 and those that follow one another at ten epochs or more."""
-    apart, chosen = _CV_EPOCHS * run["epoch_steps"], [0]
+    apart, chosen = _CV_EPOCHS * run.epoch_steps, [0]
     for step in steps.tolist():
         if step - chosen[-1] >= apart:
             chosen.append(step)
@@ -103,7 +103,7 @@ def cv_grid(view: View, run: Run, steps: Int64[np.ndarray, " steps"]) -> Int64[n
 
 
 def _all(view: View, run: Run, steps: Int64[np.ndarray, " steps"]) -> Int64[np.ndarray, " steps"]:
-    inside = int(((steps > 0) & (steps <= run["epoch_steps"])).sum())
+    inside = int(((steps > 0) & (steps <= run.epoch_steps)).sum())
     if inside < _WITHIN_EPOCH:
         raise NoNumberError(f"{inside} steps measured within the first epoch, a log grid has {_WITHIN_EPOCH} or more")
     return steps

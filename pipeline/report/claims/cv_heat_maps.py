@@ -56,7 +56,7 @@ def end(view: View) -> list[Finding]:
     if not fields or ACTIVATION not in view.varied:
         return []
     groups = scans(view, *fields, ACTIVATION)
-    relu = {parts: [run for run in runs if run["varied"][ACTIVATION] == "relu"] for parts, runs in groups.items()}
+    relu = {parts: [run for run in runs if run.varied[ACTIVATION] == "relu"] for parts, runs in groups.items()}
     relu_only = {(*parts, "ReLU"): runs for parts, runs in relu.items() if runs}
     quarter = "S_end of the deep and wide quarter − of the rest"
     return [
@@ -98,7 +98,7 @@ def _of_all(runs: list[Run], number: Callable[[Run], float]) -> np.ndarray:
         try:
             found.append(number(run))
         except NoNumberError as reason:
-            raise NoNumberError(f"{run['name']}: {reason}") from None
+            raise NoNumberError(f"{run.name}: {reason}") from None
     return np.array(found)
 
 
@@ -110,7 +110,7 @@ def _slope(view: View, runs: list[Run], fields: list[str], variable: str, place:
         if (at <= 0).any():
             raise NoNumberError("a trace is not positive")
         at = np.log(at)
-    sizes = [np.log2([run["varied"][field] for run in runs]) for field in fields]
+    sizes = [np.log2([run.varied[field] for run in runs]) for field in fields]
     plane = np.linalg.lstsq(np.column_stack([np.ones(len(runs)), *sizes]), at, rcond=None)[0]
     names = ", ".join(
         f"{view.short(field)} {told(float(slope), 3)}" for field, slope in zip(fields, plane[1:], strict=True)
@@ -119,9 +119,9 @@ def _slope(view: View, runs: list[Run], fields: list[str], variable: str, place:
 
 
 def _quarter(view: View, runs: list[Run], fields: list[str], activation: str) -> Number:
-    own = [run for run in runs if run["varied"][ACTIVATION] == activation]
+    own = [run for run in runs if run.varied[ACTIVATION] == activation]
     upper = {field: _upper_half(own, field) for field in fields}
-    inside = np.array([all(run["varied"][field] in upper[field] for field in fields) for run in own], dtype=bool)
+    inside = np.array([all(run.varied[field] in upper[field] for field in fields) for run in own], dtype=bool)
     if inside.all() or not inside.any():
         raise NoNumberError(f"no networks on both sides of the deep and wide quarter, {activation}")
     ends = _of_all(own, lambda run: float(measured(view, run, "entropy").values[-1]))

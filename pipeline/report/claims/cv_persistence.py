@@ -60,9 +60,9 @@ def _least(runs: list[Run], number: Callable[[Run], Number]) -> Number:
     found: dict[str, Number] = {}
     for run in runs:
         try:
-            found[run["name"]] = number(run)
+            found[run.name] = number(run)
         except NoNumberError as reason:  # the least is open then
-            raise NoNumberError(f"{run['name']}: {reason}") from None
+            raise NoNumberError(f"{run.name}: {reason}") from None
     worst = min(found, key=lambda name: found[name][0])
     value, note = found[worst]
     above = sum(other > value for other, _ in found.values())

@@ -119,7 +119,7 @@ def _trend(view: View, field: str, split: str, way: str, statement: str) -> list
 
 def _ranks(runs: list[Run], field: str, number: Callable[[Run], float]) -> Number:
     """Spearman's correlation of a varied field with a number over networks of one seed."""
-    at = {run["varied"][field]: number(run) for run in runs}
+    at = {run.varied[field]: number(run) for run in runs}
     told_at = ", ".join(f"{size}: {told(value, 3)}" for size, value in sorted(at.items()))
     if len(at) < FEWEST_SIZES:
         raise NoNumberError(f"{len(at)} sizes, ranks take {FEWEST_SIZES}")
@@ -137,8 +137,8 @@ def _rebound(view: View, run: Run) -> float:
 
 
 def _net(view: View, runs: list[Run], field: str, size: Callable[[list], float], sign: int) -> Number:
-    chosen = size([run["varied"][field] for run in runs])
-    run = next(run for run in runs if run["varied"][field] == chosen)
+    chosen = size([run.varied[field] for run in runs])
+    run = next(run for run in runs if run.varied[field] == chosen)
     entropy = measured(view, run, "entropy")
     start, end = float(entropy.values[0]), float(entropy.values[-1])
     margin = entropy_margin(entropy, 0, -1)
@@ -147,11 +147,11 @@ def _net(view: View, runs: list[Run], field: str, size: Callable[[list], float],
 
 
 def _both(runs: Sequence[Run]) -> bool:
-    return {"relu", "tanh"} <= {run["varied"][ACTIVATION] for run in runs}
+    return {"relu", "tanh"} <= {run.varied[ACTIVATION] for run in runs}
 
 
 def _relu_less_tanh(view: View, runs: list[Run], split: str) -> Number:
-    at = {run["varied"][ACTIVATION]: end_loss(view, run, split) for run in runs}
+    at = {run.varied[ACTIVATION]: end_loss(view, run, split) for run in runs}
     if not {"relu", "tanh"} <= {*at}:
         raise NoNumberError("no run of both activations")
     return at["relu"] - at["tanh"], f"ln L: ReLU {told(at['relu'])}, tanh {told(at['tanh'])}"

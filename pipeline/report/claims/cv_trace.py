@@ -77,17 +77,17 @@ def follows(view: View, run: Run) -> Number:
 
 def _slope(view: View, run: Run) -> Number:
     trace = _positive(measured(view, run, "trace"))
-    late = trace.steps >= _LATE * run["steps"]
+    late = trace.steps >= _LATE * run.steps
     if late.sum() < _FEWEST:
         raise NoNumberError(f"{late.sum()} steps measured in the second half, a slope takes {_FEWEST}")
-    slope = float(np.polyfit(trace.steps[late] / run["steps"], np.log(trace.values[late]), 1)[0])
+    slope = float(np.polyfit(trace.steps[late] / run.steps, np.log(trace.values[late]), 1)[0])
     ends = trace.values[late][[0, -1]].tolist()
     return slope, f"Tr {told(ends[0])} → {told(ends[1])} over {late.sum()} steps"
 
 
 def _dip(view: View, run: Run) -> Number:
     trace = _positive(measured(view, run, "trace"))
-    early = np.flatnonzero((trace.steps > 0) & (trace.steps <= _EARLY * run["steps"]))
+    early = np.flatnonzero((trace.steps > 0) & (trace.steps <= _EARLY * run.steps))
     if not early.size:
         raise NoNumberError("no step was measured in the first tenth")
     place = int(early[np.argmin(trace.values[early])])

@@ -1,7 +1,6 @@
 """What CV says of fig. 3c: kernels jump just before a game's return begins to rise, the actor's trace the most."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from tangentscope.pipeline.report.games import (
 )
 from tangentscope.pipeline.report.summaries import state
 from tangentscope.pipeline.report.view import EPISODES, Kernel, View, column, where
+from tangentscope.pipeline.store.planned import PlannedRun
 
 
 def entropy_before_return(view: View) -> list[Finding]:
@@ -77,17 +77,17 @@ def _of(statement: str, parts: tuple[str, ...]) -> str:
     return f"{statement} ({', '.join(parts)})" if parts else statement
 
 
-def _distance(view: View, run: dict[str, Any], kernel: Kernel) -> Sample:
+def _distance(view: View, run: PlannedRun, kernel: Kernel) -> Sample:
     if unfinished := _unfinished(view, run):
         return unfinished
     reward, entropy = beginning(returns(view, run)), beginning(kernel_curve(view, run, "entropy", kernel))
     told = f"return {_told(view, reward)}; entropy {_told(view, entropy)}"
     if reward is None or entropy is None:
-        return Sample(run["name"], None, told)
+        return Sample(run.name, None, told)
     told += f"; {counted(reward.x - entropy.x)} {view.x}s between{_lasting(view, run, reward.step)}"
     # Each may lie anywhere up to the point after; an iteration of that is in the claim.
     later = {"below": entropy.next_step - entropy.step - 1.0, "above": reward.next_step - reward.step - 1.0}
-    return Sample(run["name"], float(reward.step - entropy.step), told, **later)
+    return Sample(run.name, float(reward.step - entropy.step), told, **later)
 
 
 def _told(view: View, found: Beginning | None) -> str:
@@ -98,26 +98,26 @@ def _told(view: View, found: Beginning | None) -> str:
     return f"begins to rise between {steps}{on_axis}"
 
 
-def _lasting(view: View, run: dict[str, Any], until: int) -> str:
+def _lasting(view: View, run: PlannedRun, until: int) -> str:
     """How many iterations a game lasted up to one of them: those under way at a time by those that ended in each."""
-    ended = where(view.history_of[run["run"]], split="train", variable=EPISODES, step=until)
-    side_by_side = run["config"]["train"].get("environments")
+    ended = where(view.history_of[run.id], split="train", variable=EPISODES, step=until)
+    side_by_side = run.config["train"].get("environments")
     if side_by_side is None or not until or not (count := column(ended, "value").sum()):
         return ""
     return f"; a game lasts {number(side_by_side * until / float(count), 2)} iterations"
 
 
-def _jumps(view: View, run: dict[str, Any], kernels: dict[str, Kernel | None]) -> Sample:
+def _jumps(view: View, run: PlannedRun, kernels: dict[str, Kernel | None]) -> Sample:
     if unfinished := _unfinished(view, run):
         return unfinished
     reward = beginning(returns(view, run))
     if reward is None:
-        return Sample(run["name"], None, f"return {_told(view, reward)}")
+        return Sample(run.name, None, f"return {_told(view, reward)}")
     jumps = {part: _jump(kernel_curve(view, run, "trace", kernel), reward.step) for part, kernel in kernels.items()}
     if not all(map(math.isfinite, jumps.values())):
-        return Sample(run["name"], None, f"no traces on both sides of iteration {number(reward.step)}")
+        return Sample(run.name, None, f"no traces on both sides of iteration {number(reward.step)}")
     told = ", ".join(f"{part} {number(jump)}" for part, jump in jumps.items())
-    return Sample(run["name"], jumps[ACTOR] - jumps[CRITIC], f"at iteration {number(reward.step)}: {told}")
+    return Sample(run.name, jumps[ACTOR] - jumps[CRITIC], f"at iteration {number(reward.step)}: {told}")
 
 
 def _jump(curve: pd.DataFrame, at: int) -> float:
@@ -135,7 +135,7 @@ def _mean(curve: pd.DataFrame, after: float, until: float) -> float:
     return float(np.interp(grid, step[inside], value[inside]).mean())
 
 
-def _unfinished(view: View, run: dict[str, Any]) -> Sample | None:
+def _unfinished(view: View, run: PlannedRun) -> Sample | None:
     """A run that has not finished may yet begin to learn."""
-    how = state(view, run["run"])
-    return None if how == "finished" else Sample(run["name"], None, how)
+    how = state(view, run.id)
+    return None if how == "finished" else Sample(run.name, None, how)

@@ -15,9 +15,10 @@ from tangentscope.pipeline.report.claims.findings import Finding, Sample
 from tangentscope.pipeline.report.formatting import number as told
 from tangentscope.pipeline.report.summaries import results_on, state
 from tangentscope.pipeline.report.view import View, column, value_label
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.probes.trajectories.curves import MARGIN
 
-Run = dict[str, Any]
+Run = PlannedRun
 Number = tuple[float, str]  # a claim's number, and what it is made of
 
 
@@ -77,7 +78,7 @@ def log_loss(view: View, run: Run, split: str) -> Series:
 
 
 def _series(view: View, run: Run, split: str, variable: str, kernel: Any) -> Series:
-    if (how := state(view, run["run"])) != "finished":
+    if (how := state(view, run.id)) != "finished":
         raise NoNumberError(how)
     what = f"{variable.replace('_', ' ')} on {split}"
     curve = view.curve(run, split, variable, kernel)
@@ -86,8 +87,8 @@ def _series(view: View, run: Run, split: str, variable: str, kernel: Any) -> Ser
         raise NoNumberError(f"{what} has no value at step 0")
     if (bad := ~np.isfinite(values)).any():
         raise NoNumberError(f"{what} has no value, or none that is finite, at step {told(_first(steps, bad))}")
-    if steps[-1] != run["steps"]:
-        raise NoNumberError(f"{what} has no value at the last step, {told(run['steps'])}")
+    if steps[-1] != run.steps:
+        raise NoNumberError(f"{what} has no value at the last step, {told(run.steps)}")
     return Series(steps.astype(np.int64), values, np.nan_to_num(column(curve, "stderr")))
 
 
@@ -131,7 +132,7 @@ def each_network(
         Finding(
             of(statement, parts),
             statistic,
-            [sample(run["name"], lambda run=run: number(view, run)) for run in runs],
+            [sample(run.name, lambda run=run: number(view, run)) for run in runs],
             reason,
             above=above,
         )
@@ -163,8 +164,8 @@ def each_group(
 def by_seed(runs: Sequence[Run]) -> dict[int, list[Run]]:
     """Runs by their seed, ascending."""
     found: dict[int, list[Run]] = {}
-    for run in sorted(runs, key=lambda run: run["seed"]):
-        found.setdefault(run["seed"], []).append(run)
+    for run in sorted(runs, key=lambda run: run.seed):
+        found.setdefault(run.seed, []).append(run)
     return found
 
 
@@ -179,7 +180,7 @@ def varied_number(view: View, fields: Sequence[str]) -> str | None:
 
 
 def _numbers(runs: Sequence[Run], field: str) -> bool:
-    kinds = {type(run["varied"].get(field)) for run in runs}
+    kinds = {type(run.varied.get(field)) for run in runs}
     return kinds <= {int, float}
 
 
@@ -192,7 +193,7 @@ def scans(view: View, *fields: str, least: int = 2) -> dict[tuple[str, ...], Seq
     others = [field for field in view.varied if field not in fields]
     found: dict[tuple[str, ...], list[Run]] = {}
     for run in view.runs:
-        parts = tuple(f"{view.short(field)}={value_label(run['varied'][field])}" for field in others)
+        parts = tuple(f"{view.short(field)}={value_label(run.varied[field])}" for field in others)
         found.setdefault(parts, []).append(run)
     enough = {parts for parts, runs in found.items() if all(len(values(runs, field)) >= least for field in fields)}
     return {parts: runs for parts, runs in found.items() if parts in enough}
@@ -200,7 +201,7 @@ def scans(view: View, *fields: str, least: int = 2) -> dict[tuple[str, ...], Seq
 
 def values(runs: Sequence[Run], field: str) -> list[Any]:
     """The different values of a varied field, ascending where they are numbers."""
-    different = {run["varied"][field] for run in runs}
+    different = {run.varied[field] for run in runs}
     return sorted(different) if _numbers(runs, field) else sorted(different, key=str)
 
 

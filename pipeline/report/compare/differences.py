@@ -75,12 +75,12 @@ def _differing(fields: Sequence[Mapping[str, str]]) -> list[Difference]:
 def _fields(view: View) -> dict[str, str]:
     values: dict[str, dict[str, None]] = {}
     for run in view.runs:
-        for field, value in _flat({**run["config"], "data": (run.get("data") or {}).get("source")}):
+        for field, value in _flat({**run.config, "data": run.data.source}):
             values.setdefault(field, {})[_text(value)] = None
     found = {field: _listed(list(own)) for field, own in values.items()}
     found["kernels"] = "; ".join(dict.fromkeys(str(view.kernel_of(probe)) for probe in view.probes)) or ABSENT
-    found["variables"] = ", ".join(dict.fromkeys(name for how in view.probes.values() for name in how["variables"]))
-    found["steps"] = _listed(list(dict.fromkeys(f"{run['steps']:,}" for run in view.runs)))
+    found["variables"] = ", ".join(dict.fromkeys(name for how in view.probes.values() for name in how.variables))
+    found["steps"] = _listed(list(dict.fromkeys(f"{run.steps:,}" for run in view.runs)))
     return found
 
 

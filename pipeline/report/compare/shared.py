@@ -49,7 +49,7 @@ def shared(views: Sequence[View]) -> list[Shared]:
 
 
 def _variables(view: View) -> list[str]:
-    return list(dict.fromkeys(name for how in view.probes.values() for name in how["variables"]))
+    return list(dict.fromkeys(name for how in view.probes.values() for name in how.variables))
 
 
 def _measured(view: View, variable: str, split: str) -> bool:

@@ -25,7 +25,7 @@ def rows(view: View) -> list[Row]:
     of_networks: list[Row] = []
     for parts, runs in view.networks.items():
         network = ", ".join(parts)
-        finished = [run for run in runs if state(view, run["run"]) == "finished"]
+        finished = [run for run in runs if state(view, run.id) == "finished"]
         ours = [row for run in finished for row in of_run(view, run, network, *way)]
         of_runs += ours
         of_networks += [*over_seeds(ours, network), *adaptation(view, finished, network, *way)]

@@ -4,12 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from tangentscope.pipeline.report.derived.rows import Row
 from tangentscope.pipeline.report.view import Kernel, View, column, value_label
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.probes.trajectories.curves import COMPRESSION_THEN_FORMATION, FORMATION, adaptation_rate
 
 WINDOW = 20  # epochs that an adaptation rate is averaged over (BSC App. B.4)
@@ -47,7 +47,7 @@ def over_seeds(rows: Sequence[Row], network: str) -> list[Row]:
     return found
 
 
-def adaptation(view: View, runs: Sequence[dict[str, Any]], network: str, split: str, kernel: Kernel) -> list[Row]:
+def adaptation(view: View, runs: Sequence[PlannedRun], network: str, split: str, kernel: Kernel) -> list[Row]:
     """The adaptation rate (BSC eq. 4) of the seeds together, a row a step at which all have a trace and a train loss.
 
     Its value at the step where the mean test loss is least stands in a row of its own, as BSC §4 have it.
@@ -56,7 +56,7 @@ def adaptation(view: View, runs: Sequence[dict[str, Any]], network: str, split: 
     if not curves:
         return []
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-    if len(steps) < 2 or not (lasting := runs[0]["epoch_steps"]):
+    if len(steps) < 2 or not (lasting := runs[0].epoch_steps):
         return []
     stacked = np.array([[curve[step] for step in steps] for curve in curves])  # [seeds, steps, (trace, train, test)]
     epochs = np.array(steps) / lasting
@@ -73,9 +73,7 @@ def adaptation(view: View, runs: Sequence[dict[str, Any]], network: str, split: 
     return rows
 
 
-def _trace_and_losses(
-    view: View, run: dict[str, Any], split: str, kernel: Kernel
-) -> dict[int, tuple[float, float, float]]:
+def _trace_and_losses(view: View, run: PlannedRun, split: str, kernel: Kernel) -> dict[int, tuple[float, float, float]]:
     trace = view.curve(run, split, "trace", kernel)
     train, test = (view.curve(run, name, "loss", None) for name in ("train", "test"))
     of_train, of_test = (dict(zip(curve["step"], column(curve, "value"), strict=True)) for curve in (train, test))
@@ -95,14 +93,14 @@ def least_widths(view: View, regimes: dict[str, str]) -> list[Row]:
         regimes: The finished runs' by their id.
     """
     field = next((field for field in _WIDTHS if field in view.varied), None)
-    if field is None or not all(type(run["varied"][field]) in (int, float) for run in view.runs):
+    if field is None or not all(type(run.varied[field]) in (int, float) for run in view.runs):
         return []
     groups: dict[str, dict[float, list[bool]]] = {}
     for run in view.runs:
-        others = [f"{view.short(name)}={value_label(run['varied'][name])}" for name in view.varied if name != field]
-        if run["run"] in regimes:
-            at = groups.setdefault(", ".join(others), {}).setdefault(run["varied"][field], [])
-            at.append(regimes[run["run"]] in _FORMS)
+        others = [f"{view.short(name)}={value_label(run.varied[name])}" for name in view.varied if name != field]
+        if run.id in regimes:
+            at = groups.setdefault(", ".join(others), {}).setdefault(run.varied[field], [])
+            at.append(regimes[run.id] in _FORMS)
     rows = []
     for others, widths in groups.items():
         if len(widths) < 2:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import ne
-from typing import Any
 
 from tangentscope.pipeline.report.view import Kernel, View, value_label
+from tangentscope.pipeline.store.planned import PlannedRun
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Facet:
 
     field: str | None
     parts: list[str]
-    groups: dict[str, list[dict[str, Any]]]
+    groups: dict[str, list[PlannedRun]]
     kernel: Kernel
 
     @property
-    def runs(self) -> list[dict[str, Any]]:
+    def runs(self) -> list[PlannedRun]:
         """All runs of the figure, as planned."""
         return [run for group in self.groups.values() for run in group]
 
@@ -44,28 +44,28 @@ def facets(view: View, variables: Sequence[str]) -> list[Facet]:
     for field, parts, groups in _scans(view) or _combinations(view):
         for kernel in kernels:
             facet = Facet(field, parts + [f"{field}={getattr(kernel, field)}" for field in differing], groups, kernel)
-            runs = {run["run"] for run in facet.runs}
+            runs = {run.id for run in facet.runs}
             if any(not runs.isdisjoint(view.runs_with[variable, kernel]) for variable in variables):
                 found.append(facet)
     return found
 
 
-_Figure = tuple[str | None, list[str], dict[str, list[dict[str, Any]]]]  # field, parts and groups of a Facet
+_Figure = tuple[str | None, list[str], dict[str, list[PlannedRun]]]  # field, parts and groups of a Facet
 
 
 def _scans(view: View) -> list[_Figure]:
     """By field, the runs that differ from a common base in it alone; none if some differ from any base in more."""
-    points = {run["run"]: _labels(view, run) for run in view.runs}
+    points = {run.id: _labels(view, run) for run in view.runs}
     networks = list(dict.fromkeys(points.values()))
     base = next((one for one in networks if all(sum(map(ne, one, other)) <= 1 for other in networks)), None)
     if base is None:
         return []
     found: list[_Figure] = []
     for place, field in enumerate(view.varied):
-        groups: dict[str, list[dict[str, Any]]] = {}
+        groups: dict[str, list[PlannedRun]] = {}
         for run in view.runs:
-            label = points[run["run"]][place]
-            if points[run["run"]] == (*base[:place], label, *base[place + 1 :]):
+            label = points[run.id][place]
+            if points[run.id] == (*base[:place], label, *base[place + 1 :]):
                 groups.setdefault(label, []).append(run)
         if len(groups) > 1:
             parts = [f"{view.short(other)}={base[k]}" for k, other in enumerate(view.varied) if k != place]
@@ -75,7 +75,7 @@ def _scans(view: View) -> list[_Figure]:
 
 def _combinations(view: View) -> list[_Figure]:
     """By combination of the varied fields beyond the first."""
-    combinations: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = {}
+    combinations: dict[tuple[str, ...], dict[str, list[PlannedRun]]] = {}
     for run in view.runs:
         first, *rest = _labels(view, run) or ("",)
         combinations.setdefault(tuple(rest), {}).setdefault(first, []).append(run)
@@ -87,8 +87,8 @@ def _combinations(view: View) -> list[_Figure]:
     ]
 
 
-def _labels(view: View, run: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(value_label(run["varied"][field]) for field in view.varied)
+def _labels(view: View, run: PlannedRun) -> tuple[str, ...]:
+    return tuple(value_label(run.varied[field]) for field in view.varied)
 
 
 def file_name(text: str, taken: set[str]) -> str:

@@ -15,6 +15,7 @@ from tangentscope.pipeline.report.drawing.facets import Facet, facets, file_name
 from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
 from tangentscope.pipeline.report.drawing.lines import DRAWS, MEAN, SEEDS, Curves, draw, spans_a_decade
 from tangentscope.pipeline.report.view import SPLITS, View
+from tangentscope.pipeline.store.planned import PlannedRun
 
 _MOST = 8  # figures of one kind; a grid over three fields would bury the report
 _LONGEST = 32  # values in a legend; of more every so many-th
@@ -54,7 +55,7 @@ def draw_panels(view: View, name: str, title: str, what: str, columns: Sequence[
     taken: set[str] = set()
     for facet in there[:_MOST]:
         panels = _panels(view, facet, columns)
-        palette = colours([run["varied"][facet.field] for run in view.runs] if facet.field else [""])
+        palette = colours([run.varied[facet.field] for run in view.runs] if facet.field else [""])
         with drawing_style():
             figure, used = _draw(view, facet, panels, palette)
         notes = [note for note in (MEAN, DRAWS, SEEDS) if note in used]
@@ -69,7 +70,7 @@ def draw_panels(view: View, name: str, title: str, what: str, columns: Sequence[
 def _panels(view: View, facet: Facet, columns: Sequence[Column]) -> _Panels:
     """The curves of every panel, by split (those with any values) and column, then by the label of their colour."""
 
-    def group(runs: list[dict[str, Any]], split: str, column: Column) -> Curves:
+    def group(runs: list[PlannedRun], split: str, column: Column) -> Curves:
         kernel = facet.kernel if column.kernel else None
         return Curves.of(view.curve(run, split, column.variable, kernel) for run in runs)
 
@@ -129,7 +130,7 @@ def legend(figure: Figure, view: View, facet: Facet, palette: dict[str, Any]) ->
 
 def setting(view: View, facet: Facet) -> str:
     """Study, seeds and kernel of a figure, for its caption."""
-    seeds = len({run["seed"] for run in facet.runs})
+    seeds = len({run.seed for run in facet.runs})
     by = f" Colour: {view.short(facet.field)}." if facet.field else ""
     fixed = f" At {', '.join(facet.parts)}." if facet.parts else ""
     return f"Study {view.name}, {seeds} seed{'s' * (seeds != 1)}; kernel: {facet.kernel}.{by}{fixed}"

@@ -13,6 +13,7 @@ from tangentscope.pipeline.report.drawing.facets import file_name
 from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
 from tangentscope.pipeline.report.drawing.panels import Column
 from tangentscope.pipeline.report.view import SPLITS, Kernel, View, column, value_label
+from tangentscope.pipeline.store.planned import PlannedRun
 
 _COLUMNS = [
     Column("entropy", "Entropy", "$S$ (nats)"),
@@ -29,14 +30,14 @@ def heat_maps(view: View) -> list[Drawing]:
     One drawing per split and combination of the other varied fields; a cell is the mean over seeds. Empty unless two
     fields are varied together in numbers, and something of entropy or trace is measured.
     """
-    numeric = [field for field in view.varied if all(_is_number(run["varied"][field]) for run in view.runs)][:2]
+    numeric = [field for field in view.varied if all(_is_number(run.varied[field]) for run in view.runs)][:2]
     columns = [column for column in _COLUMNS if not column.kernel or view.kernels(column.variable)]
     if len(numeric) < 2 or len(columns) < 2:
         return []
     others = [field for field in view.varied if field not in numeric]
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[PlannedRun]] = {}
     for run in view.runs:
-        groups.setdefault(tuple(value_label(run["varied"][field]) for field in others), []).append(run)
+        groups.setdefault(tuple(value_label(run.varied[field]) for field in others), []).append(run)
     drawings: list[Drawing] = []
     taken: set[str] = set()
     for labels, runs in groups.items():
@@ -58,7 +59,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _maps(view: View, runs: list[dict[str, Any]], split: str, what: Column, fields: Sequence[str]) -> np.ndarray:
+def _maps(view: View, runs: list[PlannedRun], split: str, what: Column, fields: Sequence[str]) -> np.ndarray:
     """Means over seeds [2, values of the second field, values of the first], at step 0 and the last; NaN: no value."""
     kernels = view.kernels(what.variable) if what.kernel else [None]
     kernel: Kernel | None = kernels[0] if kernels else None
@@ -67,8 +68,8 @@ def _maps(view: View, runs: list[dict[str, Any]], split: str, what: Column, fiel
     for run in runs:
         curve = view.curve(run, split, what.variable, kernel)
         found = dict(zip(curve["step"], column(curve, "value"), strict=True))
-        place = up.index(run["varied"][fields[1]]), across.index(run["varied"][fields[0]])
-        for end, step in enumerate((0, run["steps"])):
+        place = up.index(run.varied[fields[1]]), across.index(run.varied[fields[0]])
+        for end, step in enumerate((0, run.steps)):
             cells.setdefault((end, *place), []).append(found.get(step, np.nan))
     maps = np.full((2, len(up), len(across)), np.nan)
     for cell, values in cells.items():
@@ -76,11 +77,11 @@ def _maps(view: View, runs: list[dict[str, Any]], split: str, what: Column, fiel
     return maps
 
 
-def _values(runs: list[dict[str, Any]], field: str) -> list[Any]:
-    return sorted({run["varied"][field] for run in runs})
+def _values(runs: list[PlannedRun], field: str) -> list[Any]:
+    return sorted({run.varied[field] for run in runs})
 
 
-def _draw(view: View, maps: dict[Column, np.ndarray], runs: list[dict[str, Any]], fields: Sequence[str]) -> Figure:
+def _draw(view: View, maps: dict[Column, np.ndarray], runs: list[PlannedRun], fields: Sequence[str]) -> Figure:
     figure = Figure(figsize=(FULL_WIDTH, 4.2), layout="constrained")
     axes = figure.subplots(2, len(maps), squeeze=False)
     across, up = ([value_label(value) for value in _values(runs, field)] for field in fields)
@@ -117,8 +118,8 @@ def _norm(values: np.ndarray, log: bool) -> Normalize:
     return Normalize(*((finite.min(), finite.max()) if finite.size else (0, 1)))
 
 
-def _caption(view: View, runs: list[dict[str, Any]], split: str, parts: list[str]) -> str:
-    seeds = len({run["seed"] for run in runs})
+def _caption(view: View, runs: list[PlannedRun], split: str, parts: list[str]) -> str:
+    seeds = len({run.seed for run in runs})
     kernel = view.kernels("entropy" if view.kernels("entropy") else "trace")[0]
     fixed = f" At {', '.join(parts)}." if parts else ""
     return (

@@ -1,6 +1,6 @@
 """Which layers carry the kernel: the trace of each layer's part of it as training goes on."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -12,6 +12,7 @@ from tangentscope.pipeline.report.drawing.axes import log_x, log_y
 from tangentscope.pipeline.report.drawing.facets import file_name
 from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
 from tangentscope.pipeline.report.view import SPLITS, Kernel, View
+from tangentscope.pipeline.store.planned import PlannedRun
 
 _MOST = 8  # networks with a figure each; a large study would bury the report
 _LONGEST = 16  # layers in a legend; of more every so many-th
@@ -26,7 +27,7 @@ def layer_traces(view: View) -> list[Drawing]:
         for parts, runs in [*view.networks.items()][:_MOST]:
             found = {split: traces_by_layer(view, runs, split, kernel) for split in SPLITS}
             found = {split: traces for split, traces in found.items() if len(traces)}
-            layers = runs[0].get("layers", [])
+            layers = runs[0].layers
             if not found or any(traces.shape[1] != len(layers) for traces in found.values()):
                 continue
             with drawing_style():
@@ -38,7 +39,7 @@ def layer_traces(view: View) -> list[Drawing]:
     return drawings
 
 
-def traces_by_layer(view: View, runs: list[dict[str, Any]], split: str, kernel: Kernel) -> pd.DataFrame:
+def traces_by_layer(view: View, runs: list[PlannedRun], split: str, kernel: Kernel) -> pd.DataFrame:
     """Means over draws, then over seeds; a row a step, by its x, a column by layer. NaN in any of them stays NaN."""
     rows = view.profile(runs, split, "layer_traces", kernel)
     if not len(rows):
@@ -51,7 +52,7 @@ def traces_by_layer(view: View, runs: list[dict[str, Any]], split: str, kernel: 
     return by_run.groupby("step").agg(lambda values: values.mean(skipna=False)).loc[everyone].set_index("x")
 
 
-def _draw(view: View, found: dict[str, pd.DataFrame], layers: list[str]) -> Figure:
+def _draw(view: View, found: dict[str, pd.DataFrame], layers: Sequence[str]) -> Figure:
     figure = Figure(figsize=(FULL_WIDTH, 0.6 + 1.9 * len(found)), layout="constrained")
     axes = figure.subplots(len(found), 2, sharex=True, squeeze=False)
     viridis = matplotlib.colormaps["viridis"]
@@ -82,7 +83,7 @@ def _draw(view: View, found: dict[str, pd.DataFrame], layers: list[str]) -> Figu
     return figure
 
 
-def caption(view: View, runs: list[dict[str, Any]], kernel: Kernel) -> str:
+def caption(view: View, runs: list[PlannedRun], kernel: Kernel) -> str:
     """What figures of traces by layer are of."""
     seeds = len(runs)
     means = "; mean over them and over draws" if seeds > 1 else "; mean over draws" if kernel.draws > 1 else ""

@@ -25,6 +25,7 @@ from tangentscope.pipeline.report.games import (
     returns,
 )
 from tangentscope.pipeline.report.view import EPISODES, View, column
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.probes.trajectories.curves import running_average
 
 _RETURN = "#222222"
@@ -50,7 +51,7 @@ def onset(view: View) -> list[Drawing]:
     return [_drawing(view, list(parts), runs, variables, taken) for parts, runs in view.networks.items()]
 
 
-def _seed(view: View, run: dict[str, Any], variables: list[str]) -> _Seed:
+def _seed(view: View, run: PlannedRun, variables: list[str]) -> _Seed:
     curves = {"return": {"return": returns(view, run)}}
     for variable in variables:
         labels = part_labels(kernels(view, variable))
@@ -59,9 +60,7 @@ def _seed(view: View, run: dict[str, Any], variables: list[str]) -> _Seed:
     return _Seed(curves, beginning(curves["return"]["return"]), beginning(entropy))
 
 
-def _drawing(
-    view: View, parts: list[str], runs: list[dict[str, Any]], variables: list[str], taken: set[str]
-) -> Drawing:
+def _drawing(view: View, parts: list[str], runs: list[PlannedRun], variables: list[str], taken: set[str]) -> Drawing:
     seeds = [_seed(view, run, variables) for run in runs]
     labels = list(dict.fromkeys(label for variable in variables for label in seeds[0].curves[variable]))
     palette = colours(labels) | {"return": _RETURN}

@@ -34,7 +34,7 @@ def phase_portrait(view: View) -> list[Drawing]:
         panels = {split: ways for split, ways in panels.items() if ways}
         if not panels:
             continue
-        palette = colours([run["varied"][facet.field] for run in view.runs] if facet.field else [""])
+        palette = colours([run.varied[facet.field] for run in view.runs] if facet.field else [""])
         with drawing_style():
             figure = Figure(figsize=(0.25 * FULL_WIDTH + 0.375 * FULL_WIDTH * len(panels), 3.2), layout="constrained")
             axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]

@@ -13,6 +13,7 @@ from tangentscope.pipeline.report.drawing.facets import file_name
 from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
 from tangentscope.pipeline.report.formatting import number
 from tangentscope.pipeline.report.view import SPLITS, View, column, value_label
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.system.errors import UserError
 
 _TILES = 10  # points, and draws from the prior
@@ -36,9 +37,9 @@ def reconstructions(view: View) -> list[Drawing]:
     One drawing for the first seed of each network. Empty unless networks have `mean` and `decode`, and inputs are
     images.
     """
-    networks: dict[tuple[str, ...], dict[str, Any]] = {}
+    networks: dict[tuple[str, ...], PlannedRun] = {}
     for run in view.runs:
-        networks.setdefault(tuple(value_label(run["varied"][field]) for field in view.varied), run)
+        networks.setdefault(tuple(value_label(run.varied[field]) for field in view.varied), run)
     drawings: list[Drawing] = []
     taken: set[str] = set()
     for labels, run in list(networks.items())[:_MOST]:
@@ -52,7 +53,7 @@ def reconstructions(view: View) -> list[Drawing]:
     return drawings
 
 
-def _rows(view: View, run: dict[str, Any]) -> list[_Row]:
+def _rows(view: View, run: PlannedRun) -> list[_Row]:
     """The points themselves, then a row for each snapshot shown; none for networks or inputs of another kind."""
     found = _images(view, run)
     if found is None:
@@ -65,22 +66,22 @@ def _rows(view: View, run: dict[str, Any]) -> list[_Row]:
     if not (hasattr(network, "mean") and hasattr(network, "decode")):
         return []
     rows = [_Row(f"{split} images", _tiles(inputs))]
-    kept = view.store.kept(run["run"])
+    kept = view.store.kept(run.id)
     curve = view.curve(run, split, "score", None)
     score = dict(zip(curve["step"], column(curve, "value"), strict=True))
     for name in [kept[k] for k in sorted({0, len(kept) // 2, len(kept) - 1})] if kept else []:
-        network.load_state_dict(view.store.parameters(run["run"], name))
-        at = f"epoch {name.step / run['epoch_steps']:.3g}" if view.x == "epoch" else f"step {name.step:,}"
+        network.load_state_dict(view.store.parameters(run.id, name))
+        at = f"epoch {run.epoch(name.step):.3g}" if view.x == "epoch" else f"step {name.step:,}"
         beside = f"\n{view.score} {number(score[name.step])}" if name.step in score else ""
         rows.append(_Row(at + beside, *_decoded(network, inputs)))
     return rows
 
 
-def _images(view: View, run: dict[str, Any]) -> tuple[str, Tensor] | None:
+def _images(view: View, run: PlannedRun) -> tuple[str, Tensor] | None:
     """The first few points of a probe, on test data if there are any; None if they are no grey or coloured images."""
     for split in SPLITS:
-        for probe in run.get("probes", []):
-            if probe in view.probes and view.probes[probe]["split"] == split:
+        for probe in run.probes:
+            if probe in view.probes and view.probes[probe].split == split:
                 inputs = view.store.points(probe).get("inputs")
                 if inputs is not None and inputs.dim() == 4 and inputs.shape[1] in (1, 3):
                     return split, inputs[:_TILES]
@@ -136,8 +137,8 @@ def _strip(panel: Axes, rows: list[np.ndarray]) -> None:
     panel.tick_params(length=0)
 
 
-def _caption(view: View, run: dict[str, Any], rows: list[_Row]) -> str:
-    what = f"Study {view.name}, run {run['name']}. Points of the kernels' draws"
+def _caption(view: View, run: PlannedRun, rows: list[_Row]) -> str:
+    what = f"Study {view.name}, run {run.name}. Points of the kernels' draws"
     if len(rows) == 1:
         return f"{what}. No snapshot of this run is kept (probes.keep), so there is nothing to decode them with."
     return (

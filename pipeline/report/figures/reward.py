@@ -13,6 +13,7 @@ from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, dra
 from tangentscope.pipeline.report.drawing.lines import DRAWS, MEAN, SEEDS, Curves, draw, spans_a_decade
 from tangentscope.pipeline.report.games import part_labels
 from tangentscope.pipeline.report.view import Kernel, View
+from tangentscope.pipeline.store.planned import PlannedRun
 
 _ROWS = [("entropy", "Entropy $S$ (nats)"), ("trace", "Trace Tr Θ")]
 _RETURNS = {"train": "#8a8a8a", "test": "#222222"}
@@ -23,7 +24,7 @@ _Lines = dict[str, Curves]  # by the label of their colour
 
 def reward(view: View) -> list[Drawing]:
     """Entropy (nats), trace and return, one figure per network and per split that kernels are of."""
-    splits = dict.fromkeys(how["split"] for how in view.probes.values())
+    splits = dict.fromkeys(how.split for how in view.probes.values())
     drawings: list[Drawing] = []
     taken: set[str] = set()
     for parts, runs in view.networks.items():
@@ -36,13 +37,13 @@ def reward(view: View) -> list[Drawing]:
     return drawings
 
 
-def _of_kernels(view: View, runs: list[dict[str, Any]], split: str, variable: str) -> _Lines:
+def _of_kernels(view: View, runs: list[PlannedRun], split: str, variable: str) -> _Lines:
     kernels = view.kernels(variable, split)
     labels = part_labels(kernels)
     return {labels[kernel]: _curves(view, runs, split, variable, kernel) for kernel in kernels}
 
 
-def _curves(view: View, runs: list[dict[str, Any]], split: str, variable: str, kernel: Kernel | None) -> Curves:
+def _curves(view: View, runs: list[PlannedRun], split: str, variable: str, kernel: Kernel | None) -> Curves:
     return Curves.of(view.curve(run, split, variable, kernel) for run in runs)
 
 

@@ -1,7 +1,6 @@
 """Collective variables and loss of one system a row, raw and smoothed, in the manner of CV fig. 3."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +12,7 @@ from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, dra
 from tangentscope.pipeline.report.drawing.lines import Curves, spans_a_decade
 from tangentscope.pipeline.report.drawing.panels import Column
 from tangentscope.pipeline.report.view import SPLITS, Kernel, View, value_label
+from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.probes.trajectories.curves import running_average as averaged
 
 _COLOURS = {"test": "#d55e00", "train": "#0072b2"}  # Okabe and Ito (2008)
@@ -44,7 +44,7 @@ def running_average(view: View) -> list[Drawing]:
         return []
     with drawing_style():
         figure = _draw(view, columns, dict(list(rows.items())[:_MOST]))
-    seeds = len({run["seed"] for run in view.runs})
+    seeds = len({run.seed for run in view.runs})
     taken = dict.fromkeys(str(kernel) for column in columns[:-1] for kernel in view.kernels(column.variable))
     caption = (
         "Entropy of the tangent kernel's spectrum (CV eq. 9), its trace (CV eq. 10) and the "
@@ -62,9 +62,9 @@ def _any(panels: list[_Panel]) -> bool:
 
 def _rows(view: View, columns: list[Column]) -> dict[str, list[_Panel]]:
     """The curves of each panel by what sets its row apart."""
-    networks: dict[str, list[dict[str, Any]]] = {}
+    networks: dict[str, list[PlannedRun]] = {}
     for run in view.runs:
-        varied = [f"{view.short(field)} = {value_label(run['varied'][field])}" for field in view.varied]
+        varied = [f"{view.short(field)} = {value_label(run.varied[field])}" for field in view.varied]
         networks.setdefault(", ".join(varied), []).append(run)
     kernels = list(dict.fromkeys(kernel for column in columns[:-1] for kernel in view.kernels(column.variable)))
     return {
@@ -76,7 +76,7 @@ def _rows(view: View, columns: list[Column]) -> dict[str, list[_Panel]]:
     }
 
 
-def _panel(view: View, runs: list[dict[str, Any]], column: Column, kernel: Kernel | None) -> _Panel:
+def _panel(view: View, runs: list[PlannedRun], column: Column, kernel: Kernel | None) -> _Panel:
     curves = {split: Curves.of(view.curve(run, split, column.variable, kernel) for run in runs) for split in SPLITS}
     return {split: found for split, found in curves.items() if found}
 

@@ -88,7 +88,7 @@ def _map(panel: Axes, shares: pd.DataFrame, norm: LogNorm) -> Any:
 
 
 def _caption(view: View, kernel: Kernel, shown: int) -> str:
-    seeds = len({run["seed"] for run in view.runs})
+    seeds = len({run.seed for run in view.runs})
     caption = f"{_WHAT} Study {view.name}, {seeds} seed{'s' * (seeds != 1)}; kernel: {kernel}."
     if len(view.networks) > shown:
         caption += f" Shown: the first {shown} of {len(view.networks)} networks; the table spectra has all."

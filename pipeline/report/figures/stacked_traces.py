@@ -25,7 +25,7 @@ def stacked_traces(view: View) -> list[Drawing]:
     kernels = view.kernels("layer_traces")
     for kernel in kernels:
         for parts, runs in [*view.networks.items()][:_MOST]:
-            layers = runs[0].get("layers", [])
+            layers = runs[0].layers
             found = {split: traces_by_layer(view, runs, split, kernel) for split in SPLITS}
             found = {split: traces for split, traces in found.items() if len(traces) and traces.shape[1] == len(layers)}
             if not found:

@@ -81,7 +81,7 @@ def _title(process: psutil.Process) -> str | None:
 
 def start_up(out: Path, begun: float) -> dict[str, float]:
     """Seconds before the first run of a study started at `begun`, and of a run beside training, evaluations, copies."""
-    runs = list(Store(Storage.at(out)).outcomes().values())
+    runs = [outcome.to_json() for outcome in Store(Storage.at(out)).outcomes().values()]
     first = min(run["started_at"] for run in runs) - begun
     spent = ("training", "evaluate", "copy", "wait", "checkpoint")
     # Of a pass over several seeds each has the seconds of the whole, and its own share of the rest.
