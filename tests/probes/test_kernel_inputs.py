@@ -1,7 +1,7 @@
 """Inputs as people have them: structures of tensors, constants among them, and graphs of several kinds."""
 
 from collections import OrderedDict, UserDict
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -278,34 +278,3 @@ def test_what_a_dataclass_made_of_its_fields_goes_with_them():
     assert len(record.features) == N
     assert torch.equal(as_batch(Record(features, mask)).take(torch.tensor([2])).data.doubled, 2 * mask[[2]])
     assert as_batch(Encoding({"features": features})).sample(1).data.encodings == ["kept"]
-
-
-class Held(MutableMapping):
-    """A mapping that holds all its tensors to one size."""
-
-    def __init__(self, data: dict[str, Tensor]):
-        self.own, self.size = dict(data), len(next(iter(data.values())))
-
-    def __setitem__(self, key: str, value: Tensor) -> None:
-        if len(value) != self.size:
-            raise RuntimeError(f"batch dimension mismatch\nexpected {self.size}")
-        self.own[key] = value
-
-    def __getitem__(self, key: str) -> Tensor:
-        return self.own[key]
-
-    def __delitem__(self, key: str) -> None:
-        del self.own[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.own)
-
-    def __len__(self) -> int:
-        return len(self.own)
-
-
-def test_a_structure_without_single_points_is_refused_and_its_dict_is_not():
-    held = Held({"features": tensors()[0], "mask": tensors()[1]})
-    with pytest.raises(TypeError, match=r"inputs are a Held, of which .*\(batch dimension mismatch\).*into a dict$"):
-        tangent_kernel(Spread().double(), held)
-    assert tangent_kernel(Spread().double(), dict(held)).shape == (2 * N, 2 * N)
