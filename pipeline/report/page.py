@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tangentscope.pipeline.report import formatting, summaries
@@ -16,7 +17,7 @@ from tangentscope.pipeline.report.derived.told import told
 from tangentscope.pipeline.report.ends import values_at_end
 from tangentscope.pipeline.report.figures import FIGURES, FULL_WIDTH, Drawing, render
 from tangentscope.pipeline.report.methods import methods
-from tangentscope.pipeline.report.view import SPLITS, View
+from tangentscope.pipeline.report.view import SPLITS, View, column
 from tangentscope.pipeline.store import layout
 from tangentscope.pipeline.store.files import Storage
 
@@ -158,7 +159,9 @@ def _span(view: View) -> tuple[float, float] | None:
     starts = [outcome.started_at for outcome in view.outcomes.values() if outcome.started_at]
     starts += [view.provenance["started_at"]] if view.provenance.get("started_at") else []
     ends = [outcome.ended_at for outcome in view.outcomes.values() if outcome.ended_at]
-    ends += [float(frame["recorded_at"].max()) for frame in (view.measurements, view.history) if len(frame)]
+    ends += [
+        float(np.nanmax(column(frame, "recorded_at"))) for frame in (view.measurements, view.history) if len(frame)
+    ]
     return (min(starts), max(ends)) if starts and ends else None
 
 

@@ -118,6 +118,31 @@ class Halved(nn.Linear):
         return F.linear(x, self.half, self.bias)
 
 
+class Half(torch.Tensor):
+    """A weight of which linear layers see the half, as tensors have it that are stored in forms of their own."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is not F.linear:
+            return super().__torch_function__(func, types, args, kwargs)
+        x, weight, *bias = args
+        with torch._C.DisableTorchFunctionSubclass():
+            return F.linear(x, weight.as_subclass(torch.Tensor) * 0.5, *bias, **kwargs)
+
+
+def of_tensor_type(*names: str) -> Callable[[nn.Module], nn.Module]:
+    """Weights of these layers become such tensors."""
+
+    def finish(model: nn.Module) -> nn.Module:
+        for name in names:
+            layer = model.get_submodule(name)
+            layer.weight = nn.Parameter(layer.weight.detach().as_subclass(Half))
+        return model
+
+    return finish
+
+
 def closed(layer: nn.Module) -> nn.Module:
     layer._conv_forward = lambda x, weight, bias: F.conv2d(x, 2 * weight, bias, padding=1)
     return layer
@@ -230,6 +255,13 @@ PATCHED = [
     Wild("hooks on the inputs of all modules", dense, ROWS, around=hook_on_all_inputs),
     Wild("function of a model's own, replaced", lambda: method(Net(lambda net, x: net.head(net.mix(x)),
         layer=nn.Linear(6, 4), head=nn.Linear(4, 2)), "mix", lambda net, rows: net.layer(rows).sin()), ROWS),
+    Wild("weights of a tensor type of its own",
+        lambda: nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)), (4, 6), finish=of_tensor_type("0", "2")),
+    Wild("one weight of a tensor type of its own",
+        lambda: nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)), (4, 6), finish=of_tensor_type("0")),
+    Wild("weight of a tensor type of its own, on tokens",
+        lambda: nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Flatten(), nn.Linear(12, 2)), (4, 3, 6),
+        finish=of_tensor_type("0")),
     Wild("weight read through a property of a subclass", lambda: nn.Sequential(Halved(6, 4), nn.Tanh(),
         nn.Linear(4, 2)),
         ROWS),

@@ -1,5 +1,6 @@
 """What each layer adds to the trace, stacked up to the whole of it, as training goes on."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -39,7 +40,7 @@ def stacked_traces(view: View) -> list[Drawing]:
     return drawings
 
 
-def _draw(view: View, found: dict[str, pd.DataFrame], layers: list[str]) -> Figure:
+def _draw(view: View, found: dict[str, pd.DataFrame], layers: Sequence[str]) -> Figure:
     figure = Figure(figsize=(FULL_WIDTH, 2.6), layout="constrained")
     axes = figure.subplots(1, len(found), sharex=True, squeeze=False)[0]
     viridis = matplotlib.colormaps["viridis"]

@@ -1,7 +1,7 @@
 """Per-sample gradients of one share, collected function by function as the backward sweep delivers them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -28,7 +28,7 @@ from tangentscope.probes.kernels.engine.costs import (
 )
 from tangentscope.probes.kernels.gradients.factors import Factor, compressed, concatenated, drawn
 from tangentscope.probes.kernels.gradients.parameter_groups import Share
-from tangentscope.probes.kernels.gradients.per_sample import Outer
+from tangentscope.probes.kernels.gradients.per_sample import Jacobian, Outer
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Store:
     parts: list[Tensor] = field(default_factory=list)
     _blocks: list[Tensor] = field(default_factory=list)
     _collected: set[tuple[int, int]] = field(default_factory=set)  # uses (0 for J, their sum) and functions
-    _jacobians: dict[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    _jacobians: dict[int, Jacobian] = field(default_factory=dict)
 
     def collect(self, use: int, k: int, gradient: Tensor) -> None:
         """Take function k's gradients at the outputs of one use of the share."""
@@ -144,11 +144,11 @@ class Store:
                 self._jacobians[use] = part.jacobian(self.dtype)
             if not self.parts:
                 self._allocate(gradient, part.width)
-            held, found = self.parts[0][:, k], self._jacobians[use](gradient)
+            held = self.parts[0][:, k]
             if (0, k) in self._collected:
-                held += found
+                held += self._jacobians[use](gradient)
             else:
-                held.copy_(found)
+                self._jacobians[use](gradient, held)
             self._collected.add((0, k))
             return
         assert isinstance(part, Outer)

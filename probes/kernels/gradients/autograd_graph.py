@@ -81,7 +81,8 @@ class Graph:
         for parameter in parameters:
             if not parameter.requires_grad:  # forward may have frozen it
                 continue
-            edge = get_gradient_edge(parameter)
+            with torch._C.DisableTorchFunctionSubclass():  # of which a tensor's type may put nodes of its own between
+                edge = get_gradient_edge(parameter)
             self.leaves[edge.node, edge.output_nr] = id(parameter)
         self.users: dict[int, list[Edge]] = defaultdict(list)
         self.consumers: dict[Any, list[Edge]] = defaultdict(list)

@@ -2,8 +2,9 @@
 
 A is dense (the rows that a linear layer or a convolution's patches see) or one-hot (the tokens of an embedding).
 Shapes: lead is [N] or, gathered for draws, [draws, n]; G groups of a convolution; d_i inputs and d_o outputs a group.
-Of gradients [*lead, K, G, d_o, T], `jacobian` gives J [*lead, K, G, d_o, d_i]: in the flat `room` for it or, without
-one, in any order in memory.
+Of gradients [*lead, K, G, d_o, T], `jacobian` gives J [*lead, K, G, d_o, d_i]: in the flat `room` for it, or,
+where K and G are 1, in that of each point, [N, width]; without one in any order in memory. `fills` tells whether that
+of one function is as fast in such a room as anywhere.
 """
 
 import math
@@ -16,6 +17,9 @@ from torch import Tensor
 
 EVEN = 16
 """A product is faster with a multiple of so many columns: where not, as its transpose, by a fifth for nine."""
+
+NARROW = 32
+"""So many columns make up for that where they stand at their place at once, without a copy."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class Dense:
         gram = left.flatten(1, 2) @ right.flatten(1, 2).transpose(1, 2)
         return gram.view(len(left), *left.shape[1:3], *right.shape[1:3])
 
+    def fills(self, outputs: int) -> bool:
+        """With so many outputs, not as the transpose of few columns."""
+        return self.width >= NARROW or not _is_transpose(outputs, self.width)
+
     def jacobian(self, gradients: Tensor, room: Tensor | None = None) -> Tensor:
         """A product of matrices for each point and group."""
         *lead, K, G, d_o, T = gradients.shape
@@ -56,7 +64,7 @@ class Dense:
         right = self.values.reshape(products, T, d_i)
         if room is not None:
             found = torch.bmm(left, right, out=room.view(products, K * d_o, d_i))
-        elif d_i % EVEN and not d_o % EVEN:
+        elif _is_transpose(d_o, d_i):
             found = torch.bmm(right.transpose(1, 2), left.transpose(1, 2)).transpose(1, 2)
         else:
             found = torch.bmm(left, right)
@@ -93,6 +101,10 @@ class Tokens:
         equal = self.ids[:, points, :, None, None] == other.ids[:, None, None, others]
         return equal.to(torch.get_default_dtype())
 
+    def fills(self, outputs: int) -> bool:
+        """It is summed up at its place."""
+        return True
+
     def jacobian(self, gradients: Tensor, room: Tensor | None = None) -> Tensor:
         """Sums over the positions of each token."""
         *lead, K, G, d_o, T = gradients.shape
@@ -100,6 +112,11 @@ class Tokens:
         whole = (*lead, K, G, d_o, self.vocabulary)
         found = gradients.new_zeros(whole) if room is None else room.zero_().view(whole)
         return found.scatter_add_(-1, index, gradients)
+
+
+def _is_transpose(outputs: int, inputs: int) -> bool:
+    """Whether J is faster as the transpose of a product."""
+    return bool(inputs % EVEN) and not outputs % EVEN
 
 
 Factor = Dense | Tokens

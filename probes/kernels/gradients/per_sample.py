@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from tangentscope.probes.kernels.gradients.autograd_graph import ACCUMULATE, edge_dtype, edge_shape
-from tangentscope.probes.kernels.gradients.factors import Factor
+from tangentscope.probes.kernels.gradients.factors import Dense, Factor
 from tangentscope.probes.kernels.gradients.row_layouts import Grid, Layout
 
 
@@ -56,6 +56,14 @@ class Use:
         return saved if saved.layout == torch.strided else saved.to_dense()
 
 
+class Jacobian(Protocol):
+    """From gradients at a node's output to J_n [N, width], written to ``room`` of that shape where there is one."""
+
+    def __call__(self, gradients: Tensor, room: Tensor | None = None) -> Tensor:
+        """J_n [N, width]."""
+        ...
+
+
 @dataclass(frozen=True)
 class Outer:
     """J_na = Σ_t B_nat ⊗ A_nt, of shape [G, d_o, d_i].
@@ -89,13 +97,20 @@ class Outer:
         """Numbers in J_na."""
         return self.groups * self.inputs * self.outputs
 
-    def jacobian(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """The function from gradients at the node's output to J_n [N, width]."""
+    def jacobian(self, dtype: torch.dtype) -> Jacobian:
+        """The function from gradients at the node's output to J_n."""
         factor = self.factor().to(dtype)
 
-        def of(gradients: Tensor) -> Tensor:
-            found = factor.jacobian(self.gradients(gradients)[:, None])[:, 0]
-            return (found.transpose(-1, -2) if self.transposed else found).flatten(1)  # of [N, G, d_o, d_i]
+        def of(gradients: Tensor, room: Tensor | None = None) -> Tensor:
+            A, B, turned = factor, self.gradients(gradients), self.transposed
+            if turned and isinstance(A, Dense):  # what J's transpose is made of stands the other way round
+                A, B, turned = Dense(B.mT), A.values.mT, False
+            if room is not None and self.groups == 1 and not turned and A.fills(B.shape[-2]):
+                A.jacobian(B[:, None], room)
+                return room
+            found = A.jacobian(B[:, None])[:, 0]
+            found = (found.transpose(-1, -2) if turned else found).flatten(1)  # of [N, G, d_o, d_i]
+            return found if room is None else room.copy_(found)
 
         return of
 
@@ -112,9 +127,15 @@ class Direct:
     prepare: Callable[[torch.dtype], Callable[[Tensor], Tensor]]
     late: bool = False
 
-    def jacobian(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """The function from gradients at the node's output to J_n [N, width]."""
-        return self.prepare(dtype)
+    def jacobian(self, dtype: torch.dtype) -> Jacobian:
+        """The function from gradients at the node's output to J_n."""
+        make = self.prepare(dtype)
+
+        def of(gradients: Tensor, room: Tensor | None = None) -> Tensor:
+            found = make(gradients)
+            return found if room is None else room.copy_(found)
+
+        return of
 
 
 Part = Outer | Direct
