@@ -149,7 +149,7 @@ def _span(view: View) -> tuple[float, float] | None:
     starts = [outcome.started_at for outcome in view.outcomes.values() if outcome.started_at]
     starts += [view.provenance["started_at"]] if view.provenance.get("started_at") else []
     ends = [outcome.ended_at for outcome in view.outcomes.values() if outcome.ended_at]
-    ends += [frame["recorded_at"].max() for frame in (view.measurements, view.history) if len(frame)]
+    ends += [float(frame["recorded_at"].max()) for frame in (view.measurements, view.history) if len(frame)]
     return (min(starts), max(ends)) if starts and ends else None
 
 
