@@ -17,7 +17,7 @@ from tangentscope.pipeline.report.derived.told import told
 from tangentscope.pipeline.report.ends import values_at_end
 from tangentscope.pipeline.report.figures import FIGURES, FULL_WIDTH, Drawing, render
 from tangentscope.pipeline.report.methods import methods
-from tangentscope.pipeline.report.view import SPLITS, View, column
+from tangentscope.pipeline.report.view import SPLITS, View
 from tangentscope.pipeline.store import layout
 from tangentscope.pipeline.store.files import Storage
 
@@ -159,9 +159,7 @@ def _span(view: View) -> tuple[float, float] | None:
     starts = [outcome.started_at for outcome in view.outcomes.values() if outcome.started_at]
     starts += [view.provenance["started_at"]] if view.provenance.get("started_at") else []
     ends = [outcome.ended_at for outcome in view.outcomes.values() if outcome.ended_at]
-    ends += [
-        float(np.nanmax(column(frame, "recorded_at"))) for frame in (view.measurements, view.history) if len(frame)
-    ]
+    ends += [float(np.max(frame["recorded_at"])) for frame in (view.measurements, view.history) if len(frame)]
     return (min(starts), max(ends)) if starts and ends else None
 
 

@@ -137,8 +137,8 @@ def test_overwrite_takes_the_place_of_another_training(train, tmp_path) -> None:
     (old,) = Store(Storage.at(tmp_path / "mine")).runs
     train(train=(INPUTS + 1, LABELS), overwrite=True)
     (new,) = Store(Storage.at(tmp_path / "mine")).runs
-    assert new["run"] != old["run"]
-    assert not list((tmp_path / "mine" / "runs" / old["run"] / "snapshots").iterdir())
+    assert new.id != old.id
+    assert not list((tmp_path / "mine" / "runs" / old.id / "snapshots").iterdir())
     assert len(curves(tmp_path)["attached"]) == 5
 
 

@@ -17,7 +17,9 @@ from tangentscope.pipeline.driver.attach import attach as attached
 from tangentscope.pipeline.driver.attach import watch as watching
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch, ask_to_stop
+from tangentscope.pipeline.store.outcome import Outcome
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.status import NO_ANSWER, HubStatus
 from tangentscope.pipeline.system.errors import Fenced, Stopped, UserError
 
 LABELS = torch.arange(8) % 2
@@ -37,9 +39,14 @@ def steps(watch: Any, model: nn.Module, until: int = 4, **values: Any) -> None:
                 parameter += 0.1
 
 
-def outcome(tmp_path: Path) -> dict[str, Any] | None:
+def outcome(tmp_path: Path) -> Outcome | None:
     store = Store(Storage.at(tmp_path / "mine"))
     return store.outcomes().get(store.runs[0].id)
+
+
+def ended_as(tmp_path: Path) -> str | None:
+    ended = outcome(tmp_path)
+    return ended and ended.state
 
 
 def test_without_a_block_it_records_and_is_closed_once(attach, tmp_path, capsys) -> None:
@@ -51,7 +58,7 @@ def test_without_a_block_it_records_and_is_closed_once(attach, tmp_path, capsys)
     assert InProcess.latest.ended == ["tracked", "left"]
     assert pipeline.load(tmp_path / "mine")["step"].tolist() == [0, 1, 2, 3, 4]
     assert pipeline.load(tmp_path / "mine", "history")["value"].tolist() == [2.0] * 4
-    assert (outcome(tmp_path) or {})["state"] == "finished"
+    assert ended_as(tmp_path) == "finished"
     report = f"{tmp_path / 'mine' / 'report.html'}"
     assert capsys.readouterr().out.splitlines() == [
         f"attach: Linear with 8 parameters, 5 snapshots up to step 4; at the end the report is {report}",
@@ -74,7 +81,7 @@ def test_a_block_that_fails_marks_the_run_as_failed(attach, tmp_path) -> None:
     assert caught.value is error
     found = outcome(tmp_path)
     assert found is not None
-    assert (found["state"], found["cause"], found["steps"]) == ("failed", "ValueError: diverged", 1)
+    assert (found.state, found.cause, found.steps) == ("failed", "ValueError: diverged", 1)
     assert pipeline.load(tmp_path / "mine")["step"].tolist() == [0, 1]
 
 
@@ -90,7 +97,7 @@ def test_what_nobody_closes_is_closed_when_the_process_ends(
     del watch
     watching._close_all()
     assert "attach: close() has not been called, so it is done now; use attach()" in caplog.text
-    assert (outcome(tmp_path) or {})["state"] == state
+    assert ended_as(tmp_path) == state
     assert pipeline.load(tmp_path / "mine")["state"].unique().tolist() == ["measured"]
     assert watching._open == {}
 
@@ -180,7 +187,7 @@ def test_a_full_disk_costs_only_what_it_did_not_take(attach, tmp_path, broken, c
     measured = pipeline.load(tmp_path / "mine")["step"].tolist()
     assert {*range(10), *range(22, 41)} <= {*measured}
     assert not {*range(11, 19)} & {*measured}
-    assert (outcome(tmp_path) or {})["state"] == "finished"
+    assert ended_as(tmp_path) == "finished"
     assert [line for line in watch.troubles if "No space left" in line] == [
         "OSError: [Errno 28] No space left on device; training goes on, recording is tried again"
     ]
@@ -223,7 +230,7 @@ def test_a_cluster_that_dies_ends_no_loop(attach, tmp_path, monkeypatch: pytest.
         steps(watch, model)
     assert any("the cluster is gone" in line for line in watch.troubles)
     assert pipeline.load(tmp_path / "mine", "snapshots")["step"].tolist() == [0, 1, 2, 3, 4]
-    assert (outcome(tmp_path) or {})["state"] == "finished"
+    assert ended_as(tmp_path) == "finished"
     assert len(pipeline.load(tmp_path / "mine")) == (0 if part == "drain" else 5)
 
 
@@ -231,12 +238,12 @@ def test_a_hub_that_says_nothing_is_waited_for_no_longer_than_a_minute(monkeypat
     clock = [0.0]
     monkeypatch.setattr(watching.time, "monotonic", lambda: clock[0])
     wait = watching._Wait(attached.Teller(quiet=True), lambda: None, None)
-    wait({"waiting": 1, "in_hand": 1})
+    wait(HubStatus(waiting=1, in_hand=1))
     clock[0] = 59.0
-    wait({})
+    wait(NO_ANSWER)
     clock[0] = 61.0
     with pytest.raises(ConnectionError, match="has not answered for 60 s"):
-        wait({})
+        wait(NO_ANSWER)
 
 
 def test_somebody_who_asks_it_to_stop_stops_the_loop(attach, tmp_path) -> None:
@@ -250,7 +257,7 @@ def test_somebody_who_asks_it_to_stop_stops_the_loop(attach, tmp_path) -> None:
         watch(0)
         assert ask_to_stop(Storage.at(tmp_path / "mine"))
         endless(watch)
-    assert (outcome(tmp_path) or {})["state"] == "stopped"
+    assert ended_as(tmp_path) == "stopped"
 
 
 def test_values_that_fail_are_counted_by_variable_and_leave_the_others(attach, tmp_path, caplog) -> None:

@@ -165,7 +165,7 @@ def test_outcomes_and_provenance(finished: Study):
         run.id: "finished" for run in store.runs
     }
     assert store.provenance()["git_commit"] == "0123abcd" * 5
-    assert (store.name, store.varied, store.study_yaml()) == ("quickstart", ["model.width"], "name: quickstart\n")
+    assert (store.name, store.varied, store.study_yaml()) == ("quickstart", ("model.width",), "name: quickstart\n")
     assert store.plan.to_json() == small_plan()
 
 

@@ -18,6 +18,7 @@ from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.integrity import table_faults
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.mending import mend_tables
+from tangentscope.pipeline.store.plan import Plan
 from tangentscope.pipeline.store.reader import Store
 
 Study = tuple[Storage, Row]
@@ -52,7 +53,11 @@ def study(request: pytest.FixtureRequest, finished: Study) -> Study:
 @pytest.mark.filterwarnings("error")
 def test_a_whole_store_is_told_nothing_of(study: Study):
     assert whole(study[0]) == {"measurements": 48, "spectra": 16, "profiles": 16, "history": 32, "snapshots": 8}
-    assert [fault for table in tables.SCHEMAS for fault in table_faults(*study, table, thorough=True)] == []
+    assert [
+        fault
+        for table in tables.SCHEMAS
+        for fault in table_faults(study[0], Plan.from_json(study[1]), table, thorough=True)
+    ] == []
 
 
 @pytest.mark.parametrize("table", tables.SCHEMAS)
@@ -97,7 +102,7 @@ def test_a_damaged_part_is_left_out_and_set_aside_by_the_next_launch(table: str,
     data[len(data) // 3] ^= 1
     storage.write(name, bytes(data))
     assert f"{name}: damaged (its content is not what was written): not among these rows" in told(storage, table)
-    [line] = list(mend_tables(Launch(storage, 1), plan))
+    [line] = list(mend_tables(Launch(storage, 1), Plan.from_json(plan)))
     assert line.startswith(f"{name}: damaged")
     assert storage.read(f"{name}.damaged") == bytes(data)
     assert any("missing" in line for line in told(storage, table))

@@ -16,6 +16,7 @@ from tangentscope.pipeline import attach
 from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import ask_to_stop
+from tangentscope.pipeline.store.outcome import Outcome
 from tangentscope.pipeline.store.points import read_points
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.errors import Stopped
@@ -96,7 +97,7 @@ def test_a_loop_that_ends_early_or_is_asked_to_stop(tmp_path: Path):
     model = torch.nn.Linear(3, 1)
     asked = {"steps": 10, "train": POINTS, "kernel": {"size": 4}, "variables": ["trace"], "offline": True}
 
-    def outcome() -> dict:
+    def outcome() -> Outcome:
         store = Store(Storage.at(tmp_path / "mine"))
         return store.outcomes()[store.runs[0].id]
 

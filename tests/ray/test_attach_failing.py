@@ -16,6 +16,7 @@ from tangentscope import pipeline
 from tangentscope.pipeline.cli import progress
 from tangentscope.pipeline.driver.attach import watch as watching
 from tangentscope.pipeline.store.files import Storage
+from tangentscope.pipeline.store.outcome import Outcome
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.errors import UserError
 
@@ -58,7 +59,7 @@ def ended(out: Path, error: BaseException, steps: int = 3, **changes: Any) -> Ba
     return caught.value
 
 
-def outcome(out: Path) -> dict[str, Any] | None:
+def outcome(out: Path) -> Outcome | None:
     store = Store(Storage.at(out))
     return store.outcomes().get(store.runs[0].id)
 

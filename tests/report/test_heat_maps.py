@@ -48,7 +48,7 @@ def test_a_cell_is_the_mean_over_seeds_at_its_width_and_depth(tmp_path):
             for place, width in enumerate(WIDTHS):
                 runs = [r for r in view.runs if (r.varied["model.width"], r.varied["model.depth"]) == (width, depth)]
                 rows = where(view.numbers, split="test", variable="entropy", step=step)
-                values = [where(rows, run=run["run"])["value"].item() for run in runs]
+                values = [where(rows, run=run.id)["value"].item() for run in runs]
                 assert len(values) == 3
                 assert found[row, place] == pytest.approx(sum(values) / 3)
     labels = [

@@ -61,14 +61,13 @@ def test_a_row_is_a_network_and_holds_entropy_trace_and_loss_of_both_splits(tmp_
 
 
 def test_one_network_needs_no_name_and_what_is_drawn_is_what_was_measured(tmp_path):
-    run = a_run()
-    view = View(write_study(tmp_path, [run], probes=[probe("train")]))
+    view = View(write_study(tmp_path, [a_run()], probes=[probe("train")]))
     [drawing] = running_average(view)
     entropy, trace, loss = drawing.figure.axes
     assert entropy.get_title(loc="left") == "(a) Entropy"
     assert (len(entropy.lines), len(trace.lines), len(loss.lines)) == (2, 2, 4), "no kernel of test data"
     raw = np.asarray(entropy.lines[0].get_ydata(), dtype=float)
-    measured = view.curve(run, "train", "entropy", view.kernels("entropy")[0])["value"]
+    measured = view.curve(view.runs[0], "train", "entropy", view.kernels("entropy")[0])["value"]
     np.testing.assert_array_equal(raw, np.asarray(measured))
 
 

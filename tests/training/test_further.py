@@ -50,11 +50,10 @@ TAKEN = (0, 20, 29, 30, 31, 50, 60)
 def measured(storage: Storage) -> Any:
     """Do what the plan on storage still wants, as hub and probers do, and give all rows."""
     store = Store(storage)
-    ledger, measurer = Ledger(store.plan), Measurer(storage, store.plan)
-    ledger.restore(store.measurements().to_dict("records"))
+    ledger, measurer = Ledger.of(store), Measurer(storage, store.plan)
     for run in store.runs:
         for name in run_files.current_snapshots(storage, run.id):
-            ledger.notice(Notice(run["run"], name))
+            ledger.notice(Notice(run.id, name))
     rows = [measurer.measure(job)["measurements"] for job in iter(lambda: ledger.take("one"), None)]
     tables.write_part(storage, "measurements", [row for each in rows for row in each], "test")
     return Store(storage).measurements()
@@ -243,7 +242,7 @@ def test_metrics_of_two_probes_never_have_one_name(supervised: Finished) -> None
         ask(supervised.storage, first.study, supervised.runs, Asked(data=("test",), changes={"kernel": kernel}), now)
     replanned(supervised.storage, first.study, supervised.runs)
     names = Store(supervised.storage).plan.suffixes
-    splits = {probe: how["split"] for probe, how in Store(supervised.storage).probes.items()}
+    splits = {probe: how.split for probe, how in Store(supervised.storage).probes.items()}
     assert sorted(names[probe] for probe in names if splits[probe] == "test") == ["", "_3x6", "_3x6_seed1", "_traced"]
     assert [names[probe] for probe in names if splits[probe] == "train"] == [""]
 
