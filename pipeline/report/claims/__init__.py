@@ -1,16 +1,17 @@
-"""The claims that a report can decide. A new one is a function of the study here, and an entry in a table."""
+"""The claims that a report can decide: a file per paper or topic, and one line of imports here."""
 
-from tangentscope.pipeline.report.claims import cv
 from tangentscope.pipeline.report.claims.claim import Claim, Needs, Varied
+from tangentscope.pipeline.report.claims.cv import CLAIMS as cv
 from tangentscope.pipeline.report.claims.findings import FEWEST_SEEDS, Finding, Sample
-from tangentscope.pipeline.report.claims.games import actor_jumps_most, entropy_before_return
+from tangentscope.pipeline.report.claims.games import CLAIMS as games
 
+# Every claim of the tables imported above, by its name.
 CLAIMS: dict[str, Claim] = {
-    "entropy_before_return": Claim(
-        entropy_before_return, "CV §4.2, fig. 3c", "onset", Needs(variables=("entropy",), plays=True)
-    ),
-    "actor_jumps_most": Claim(actor_jumps_most, "CV §4.2, fig. 3c", "onset", Needs(variables=("trace",), plays=True)),
-    **cv.CLAIMS,
+    name: claim
+    for table in list(globals().values())
+    if isinstance(table, dict)
+    for name, claim in table.items()
+    if isinstance(claim, Claim)
 }
 
 __all__ = ["CLAIMS", "FEWEST_SEEDS", "Claim", "Finding", "Needs", "Sample", "Varied"]

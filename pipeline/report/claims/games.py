@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from tangentscope.pipeline.report.claims.claim import Claim, Needs
 from tangentscope.pipeline.report.claims.findings import Finding, Sample
 from tangentscope.pipeline.report.formatting import counted, number
 from tangentscope.pipeline.report.games import (
@@ -139,3 +140,11 @@ def _unfinished(view: View, run: PlannedRun) -> Sample | None:
     """A run that has not finished may yet begin to learn."""
     how = state(view, run.id)
     return None if how == "finished" else Sample(run.name, None, how)
+
+
+CLAIMS: dict[str, Claim] = {
+    "entropy_before_return": Claim(
+        entropy_before_return, "CV §4.2, fig. 3c", "onset", Needs(variables=("entropy",), plays=True)
+    ),
+    "actor_jumps_most": Claim(actor_jumps_most, "CV §4.2, fig. 3c", "onset", Needs(variables=("trace",), plays=True)),
+}
