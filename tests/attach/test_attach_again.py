@@ -148,7 +148,7 @@ def test_seeds_and_configs_stand_side_by_side(train, tmp_path) -> None:
     first = curves(tmp_path)
     assert set(first) == {"lr=0.5 seed=0", "lr=0.1 seed=0"}
     store = Store(Storage.at(tmp_path / "mine"))
-    assert store.varied == ["config.lr"]
+    assert store.varied == ("config.lr",)
     assert set(pipeline.load(tmp_path / "mine")["config.lr"]) == {0.5, 0.1}
     assert [run.varied for run in store.runs] == [{"config.lr": 0.5}, {"config.lr": 0.1}]
 

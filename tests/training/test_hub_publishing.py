@@ -243,7 +243,7 @@ def test_a_storage_that_fails_once_ends_no_publishing(storage: GatedStorage, mon
             raise OSError(errno.EIO, "Input/output error")
         return plain(*where)
 
-    monkeypatch.setattr(layout, "current_snapshots", current_snapshots)
+    monkeypatch.setattr(run_files, "current_snapshots", current_snapshots)
 
     async def main() -> None:
         hub = Hub(Launch(storage, 1))
