@@ -65,5 +65,7 @@ def test_the_figure_draws_and_the_claim_decides(extended: Path):
         ]
     )
     environment = {**os.environ, "PYTHONPATH": str(extended)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=extended, env=environment, capture_output=True, text=True, timeout=250
+    )
     assert done.stdout == "tangentscope.pipeline.report.figures.losses our own\n", done.stderr

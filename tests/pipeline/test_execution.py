@@ -11,6 +11,7 @@ import pytest
 from tangentscope.pipeline.cluster import connection, scheduler
 from tangentscope.pipeline.driver import execution
 from tangentscope.pipeline.driver.execution import Work, execute
+from tangentscope.pipeline.store.status import HubStatus
 
 PATIENCE = 30
 
@@ -24,8 +25,8 @@ def test_the_room_of_trained_workers_is_free_when_every_study_has_trained(monkey
         def __init__(self, launch: Any, *about: Any):
             self.study = launch
 
-        def train(self, data_dir: str | None, training: Callable[[dict[str, Any]], None]) -> list[str]:
-            training({"groups": 1})
+        def train(self, data_dir: str | None, training: Callable[[HubStatus], None]) -> list[str]:
+            training(HubStatus(groups=1))
             assert self.study != "first" or others_drain.wait(PATIENCE)
             return []
 

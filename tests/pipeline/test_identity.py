@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 from study_on_disk import small_study
 
 from tangentscope.models import MODELS
+from tangentscope.pipeline.config import components
 from tangentscope.pipeline.config.components import restore
 from tangentscope.pipeline.config.optimisers import OPTIMISERS
 from tangentscope.pipeline.config.train import Reinforcement, Train
-from tangentscope.pipeline.study import spec
 from tangentscope.pipeline.study.runs import identity
 from tangentscope.tasks import TASKS
 
@@ -213,8 +213,8 @@ def test_every_scientific_field_makes_another_run():
 
 
 def fields_of(kind: str) -> set[str]:
-    cls = Train if kind == "train" else spec.TABLES[kind][BASE[kind]["name"]]
-    return {key for key in cls.model_fields if key != "name" or len(spec.TABLES[kind]) > 1}
+    cls = Train if kind == "train" else components.TABLES[kind][BASE[kind]["name"]]
+    return {key for key in cls.model_fields if key != "name" or len(components.TABLES[kind]) > 1}
 
 
 def test_other_data_make_another_run():
