@@ -76,11 +76,15 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., L
     def start(out: Path | str, *arguments: str, env: dict[str, str] | None = None, **changes: object) -> Launch:
         study = tmp_path_factory.mktemp("study") / "small.yaml"
         study.write_text(yaml.safe_dump({**SMALL, **changes}))
+        for name in ("pipeline", "probes", "models", "tasks", "studies"):  # a user's own, which must hide none of ours
+            (study.parent / f"{name}.py").write_text(f"raise ImportError('the wrong {name}')\n")
         command = [sys.executable, "-m", "tangentscope", "run", str(study), "--out", str(out), *arguments]
         clean = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+        path = os.pathsep.join([str(study.parent), *filter(None, [os.environ.get("PYTHONPATH")])])  # workers' too
         process = subprocess.Popen(
             command,
-            env={**clean, "OMP_NUM_THREADS": "1", **(env or {})},
+            cwd=study.parent,
+            env={**clean, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
