@@ -73,7 +73,6 @@ OF_RAY: dict[str, Callable] = {
     "environment agent": titled("ray::RuntimeEnvAgent"),
     "control store": titled("/gcs/gcs_server"),
     "node": titled("/raylet/raylet"),
-    "log monitor": titled("/log_monitor.py"),
 }
 OF_THE_LAUNCH: dict[str, Callable] = {
     "driver": lambda one, number: one.process.kill(),
