@@ -42,6 +42,7 @@ def tell(
     study = read_study(path, overrides, scale)
     runs = make_runs(study, data_dir, path.name)
     storage = Storage.at(out or f"results/{study.name}")
+    storage.check_place()
     there = outlook(storage, study, runs) if storage.exists(layout.PLAN) else None
     console.print(_runs_table(study, runs))
     for sentence in dict.fromkeys(run.data.source for run in runs):

@@ -49,7 +49,7 @@ def of_runs(store: Store, measured: Mapping[str, int], failed: Mapping[str, int]
     found = []
     for run in store.runs:
         outcome = outcomes.get(run.id)
-        begun = run_files.has_begun(store.storage, run.id)
+        begun = outcome is not None or run_files.has_begun(store.storage, run.id)
         planned = count_values(store.wanted(run))
         values, lost = measured.get(run.id, 0), failed.get(run.id, 0)
         state = outcome.state if outcome else (("running" if live else "interrupted") if begun else "waiting")

@@ -3,6 +3,7 @@
 import json
 import shlex
 from pathlib import Path
+from urllib.parse import quote
 
 from rich.console import Console
 
@@ -10,6 +11,7 @@ from tangentscope.pipeline.driver.finish import Ended
 from tangentscope.pipeline.store import layout
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.system.redaction import redacted, without_userinfo
+from tangentscope.pipeline.tracking.tracker import TRAININGS
 
 
 def tell(console: Console, out: str, ended: Ended) -> None:
@@ -59,7 +61,8 @@ def _places(storage: Storage, out: str, ended: Ended) -> list[str]:
 
 
 def _mlflow(uri: str, experiment: str) -> list[str]:
-    page = "compareRunsMode=CHART&workflowType=machine_learning"
+    # The report is a run of its own, which has no place among curves.
+    page = f"searchFilter={quote(TRAININGS)}&compareRunsMode=CHART&workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
         return [f"open MLflow:      {without_userinfo(uri)[0].rstrip('/')}/#/experiments/{experiment}/runs?{page}"]
     # A database's password stands where it came from.

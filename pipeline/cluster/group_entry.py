@@ -5,12 +5,12 @@ Ray Train's controller loads this, and no worker starts before it has: what take
 
 from typing import Any
 
-from tangentscope.pipeline.system.loading import loading
+from tangentscope.pipeline.system.loading import without_collections
 
 
 def train_group(config: dict[str, Any]) -> None:
     """What each worker of a group does. `config` has the :class:`Group` as ``group``."""
-    with loading():
+    with without_collections():
         from tangentscope.pipeline.cluster.worker import train_units  # torch, networks, data sets
 
     train_units(config["group"])

@@ -13,11 +13,13 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from tangentscope.pipeline.probing.ledger import Job, Ledger
+from tangentscope.pipeline.probing.ledger import Job
+from tangentscope.pipeline.probing.settled import ledger_of, settled
 from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.failures import state_of
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.plan import count_values
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.store.status import HubStatus
 from tangentscope.pipeline.store.tables import Rows
@@ -45,8 +47,16 @@ class Hub:
         self._groups: set[int] = set()  # that have asked
         store = Store(self.storage)
         self.plan = store.plan
-        self._at_rest = {run.id for run in self.plan.runs if run.at_rest}
-        self.ledger = Ledger.of(store)
+        rows, names = store.recorded(), store.snapshot_names()
+        whole = settled(self.plan, rows, names, store.outcomes())
+        # A loop of a user's own may go through a training that has ended once more.
+        whole -= {run.id for run in self.plan.runs if run.is_attached}
+        at_work = set(self.plan.run_of) - whole
+        # All of these runs' values are measured, and no more is to be done for them: nothing of them is looked at.
+        self._whole = {run.id: count_values(self.plan.wanted(run)) for run in self.plan.runs if run.id in whole}
+        # Those at rest are not measured: their networks are not here.
+        self._to_scan = [run.id for run in self.plan.runs if run.id in at_work and not run.at_rest]
+        self.ledger = ledger_of(self.plan, rows, at_work)
         self._delivered: list[tuple[int, Rows]] = []
         self._failed: list[dict[str, Any]] = []
         self._changed = asyncio.Condition()
@@ -89,9 +99,7 @@ class Hub:
         await self._free([(notice.run, notice.name.step)])
 
     async def rescan(self, run: str) -> None:
-        """Look for snapshots of a run whose notice was lost. One at rest is not measured: its network is not here."""
-        if run in self._at_rest:
-            return
+        """Look for snapshots of a run whose notice was lost."""
         names = await asyncio.to_thread(run_files.current_snapshots, self.storage, run)
         async with self._changed:
             for name in names:
@@ -140,8 +148,8 @@ class Hub:
         Raises:
             Stopped: Storage has taken nothing for a minute.
         """
-        for run in self.plan.runs:
-            await self.rescan(run.id)
+        for run in self._to_scan:
+            await self.rescan(run)
         while not (self.ledger.idle and not self._delivered and not self._failed):
             if not self.ledger.in_work:
                 await self._publish()  # the last rows need not wait for their turn
@@ -164,7 +172,7 @@ class Hub:
             waiting=waiting,
             backlog=waiting * self._seconds_a_job,
             in_hand=len(self.ledger.in_hand),
-            measured=self.ledger.measured_by_run(),
+            measured=self._whole | self.ledger.measured_by_run(),
             failed=self.ledger.failed_by_run(),
             trouble=self._trouble,
             halted=self._halted,
@@ -184,8 +192,8 @@ class Hub:
             await self._publish()
             if now - scanned > _RESCAN_SECONDS and self.ledger.idle:
                 with suppress(OSError):  # the next round looks again
-                    for run in self.plan.runs:
-                        await self.rescan(run.id)
+                    for run in self._to_scan:
+                        await self.rescan(run)
                 scanned = now
 
     async def _publish(self) -> None:

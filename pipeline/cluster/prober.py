@@ -11,9 +11,9 @@ from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system import memory
 from tangentscope.pipeline.system.errors import one_line
-from tangentscope.pipeline.system.loading import loading
+from tangentscope.pipeline.system.loading import without_collections
 
-with loading():
+with without_collections():
     import torch
 
     from tangentscope.pipeline.probing.measurer import Measurer

@@ -1,9 +1,9 @@
 """Giving storage back: what the keep policy does not ask for, and what launches left behind."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tangentscope.pipeline.probing.ledger import Ledger
+from tangentscope.pipeline.probing.settled import ledger_of
 from tangentscope.pipeline.store import run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import claim
@@ -46,7 +46,7 @@ def free(storage: Storage, keep: Keep | None = None, dry_run: bool = False) -> F
 def _unwanted(store: Store, keep: Keep) -> Iterator[tuple[str, str, Notice | None]]:
     """Kind and name of each file; with the notice of those that leave a tombstone."""
     storage = store.storage
-    ledger = Ledger.of(store, keep)
+    ledger = ledger_of(replace(store.plan, keep=keep), store.recorded())
     outcomes = store.outcomes()
     for run in store.runs:
         present = run_files.current_snapshots(storage, run.id)

@@ -2,21 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from tangentscope.pipeline.config.naming import flat
-from tangentscope.pipeline.probing.ledger import Ledger
+from tangentscope.pipeline.driver.standing import Kind, standings
 from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.further import requests
-from tangentscope.pipeline.store.layout import Notice
+from tangentscope.pipeline.store.integrity import listed
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.study.plan import study_plan
 from tangentscope.pipeline.study.runs import Run
 from tangentscope.pipeline.study.spec import Study
 from tangentscope.pipeline.system.errors import UserError
 
-_MOST_NAMES = 5  # of runs, in a line
 _MOST_FIELDS = 3
 
 
@@ -43,8 +42,13 @@ class Outlook:
         counts = {"done": self.done, "to train": self.train, "to measure": self.measure, "to retrain": self.retrain}
         counts |= {"failed or stopped, to `retry`": self.ended} if self.ended else {}
         yield ", ".join(f"{len(names)} {what}" for what, names in counts.items())
-        if self.retrain:
-            yield f"retrain {some_of(self.retrain)}: a snapshot that is wanted now was not taken or not kept"
+        yield from retrained(self.retrain)
+
+
+def retrained(names: Sequence[str]) -> Iterator[str]:
+    """What to say of runs that had finished and are to be trained again; nothing if there are none."""
+    if names:
+        yield f"retrain {listed(names)}: a snapshot that is wanted now was not taken or not kept"
 
 
 def outlook(storage: Storage, study: Study, runs: Sequence[Run]) -> Outlook:
@@ -56,25 +60,8 @@ def outlook(storage: Storage, study: Study, runs: Sequence[Run]) -> Outlook:
     check_held(storage, study)
     store = Store(storage)
     store.plan = study_plan(study, runs, store.plan.launch, store.plan, further=requests(storage))
-    ledger = Ledger.of(store)
-    outcomes = store.outcomes()
-    found = Outlook([], [], [], [], [])
-    for run in runs:
-        present = run_files.current_snapshots(storage, run.id)
-        for name in present:
-            ledger.notice(Notice(run.id, name))
-        state = outcomes[run.id].state if run.id in outcomes else None
-        steps, there = ledger.to_read(run.id), {name.step for name in present if not name.freed}
-        if state is None:
-            names = found.train
-        elif state != "finished":
-            names = found.ended
-        elif not steps & {*run.schedule} <= there:
-            names = found.retrain
-        else:
-            names = found.measure if steps & there else found.done
-        names.append(run.name)
-    return found
+    found = standings(store)
+    return Outlook(**{kind: [each.name for each in found if each.kind == kind] for kind in get_args(Kind)})
 
 
 def check_held(storage: Storage, study: Study) -> None:
@@ -103,16 +90,11 @@ def departing(storage: Storage, study: Study, runs: Sequence[Run]) -> str | None
     if len({run.data.fingerprint for run in runs} | {run.data.fingerprint for run in begun} - {""}) > 1:
         changed.append("data")
     why = "; ".join(changed[:_MOST_FIELDS]) + f" and {len(changed) - _MOST_FIELDS} more" * bool(changed[_MOST_FIELDS:])
-    names = some_of([run.name for run in begun])
+    names = listed([run.name for run in begun])
     return (
         f"{storage.uri} holds runs that the study no longer has ({names}){f'; {why}' if why else ''}: they stay on "
         "storage and are shown no more; give another --out to keep both in view"
     )
-
-
-def some_of(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    return ", ".join(names[:_MOST_NAMES]) + f" and {len(names) - _MOST_NAMES} more" * bool(names[_MOST_NAMES:])
 
 
 def _values(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -125,4 +107,4 @@ def _values(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _told(values: Sequence[str] | None) -> str:
-    return some_of(values) if values else "none"
+    return listed(values) if values else "none"

@@ -63,6 +63,8 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
     store = Store(storage)
     names = {run.id for run in named(store.runs, asked.runs)}
     chosen = [run for run in runs if not names or run.id in names]
+    if STAGES not in asked.data and (asked.stages, asked.games, asked.states) != ((), Asked.games, Asked.states):
+        raise UserError(f"{_SOURCE}: --stages, --games and --states are of --data {STAGES}; add it, or leave them out")
     study = _changed(study, asked)
     for task, run in {run.task: run for run in chosen}.items():
         check_study(study, task, run.train, run.data, _SOURCE)

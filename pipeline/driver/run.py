@@ -1,24 +1,21 @@
 """Running studies: what is missing is trained and measured, the rest is left alone, and the report is made anew."""
 
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tangentscope.pipeline.driver.execution import Work, execute, stop_at_failure
 from tangentscope.pipeline.driver.finish import Ended, ended, publish, track
-from tangentscope.pipeline.driver.outlook import check_held, departing, some_of
+from tangentscope.pipeline.driver.outlook import check_held, departing, retrained
 from tangentscope.pipeline.driver.probe import Asked, ask
-from tangentscope.pipeline.probing.ledger import Ledger
-from tangentscope.pipeline.store import layout, run_files
-from tangentscope.pipeline.store.faults import Fault
+from tangentscope.pipeline.driver.standing import clear, standings
+from tangentscope.pipeline.store import layout
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.further import requests
 from tangentscope.pipeline.store.launch import Launch, claim
-from tangentscope.pipeline.store.layout import Notice
-from tangentscope.pipeline.store.mending import mend_tables, set_aside_snapshots
-from tangentscope.pipeline.store.outcome import Outcome
+from tangentscope.pipeline.store.mending import mend_tables
 from tangentscope.pipeline.store.plan import Plan
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.store.status import HubStatus
@@ -98,14 +95,15 @@ def run_studies(
             told = [*_prepare(storage, launch, order.study, runs, command, begun, again, order.place)]
             store = Store(storage)
             told += mend_tables(launch, store.plan)
-            before = store.outcomes()
-            todo, unread, faults = _missing(storage, runs, again, training=order.asked is None)
-            for line in (*told, *(f"{fault}; set aside" for fault in faults)):
+            found = standings(store, again, training=order.asked is None)
+            clear(storage, found)
+            told += [f"{fault}; set aside" for standing in found for fault in standing.faults]
+            told += retrained([standing.name for standing in found if standing.kind == "retrain"])
+            for line in told:
                 tell(f"{order.study.name}: {line}")
-            if again_trained := _retrained(runs, todo, before):
-                tell(f"{order.study.name}: {again_trained}")
+            todo = [standing.run for standing in found if standing.trains]
             works.append(Work(order.study, launch, store, todo, uri, claims[k].close))
-            if not todo and not unread:
+            if not todo and not any(standing.unread for standing in found):
                 publish(store, launch)
                 done[k] = replace(ended(store, begun, uri, *track(storage, uri)), idle=True)
                 claims[k].close()
@@ -164,50 +162,3 @@ def _prepare(
     storage.write_json(f"launches/{launch.epoch:06d}.provenance", record)
     study_plan(study, runs, launch.epoch, Plan.read(storage), again, requests(storage)).write(storage)
     return store_points(storage, runs)
-
-
-def _missing(
-    storage: Storage, runs: list[Run], again: Container[str] = (), training: bool = True
-) -> tuple[list[str], int, list[Fault]]:
-    """Runs to train, how many snapshots of runs that are not to be trained are still to be read, and those set aside.
-
-    again: failed and stopped runs that are to be taken up. training: False if none is to be trained.
-    """
-    store = Store(storage)
-    ledger = Ledger.of(store)
-    outcomes, todo, unread, faults = store.outcomes(), [], 0, list[Fault]()
-    for run in runs:
-        outcome = outcomes.get(run.id)
-        present = run_files.current_snapshots(storage, run.id)
-        for name in present:
-            ledger.notice(Notice(run.id, name))
-        steps = ledger.to_read(run.id)
-        to_read = [name for name in present if name.step in steps and not name.freed]
-        faulty = [*set_aside_snapshots(storage, run.id, to_read)]
-        faults += faulty
-        files = {fault.file for fault in faulty}
-        there = {name.step for name in present if not name.freed and run_files.snapshot(run.id, name) not in files}
-        ended = outcome and outcome.state != "finished" and run.id not in again
-        # What was asked for further was there when it was asked for: nothing is trained for it.
-        whole = outcome and outcome.state == "finished" and steps & {*run.schedule} <= there
-        if not training or ended or whole:
-            unread += len(steps & there)
-            continue
-        if run.id in again:
-            storage.remove(run_files.stop(run.id))
-        if outcome:
-            # It is taken up again, or a snapshot that is wanted now was not taken or not kept: train it again.
-            storage.remove(run_files.outcome(run.id))
-            if outcome.state == "finished":
-                for file in run_files.checkpoints(storage, run.id):
-                    storage.remove(file)
-        todo.append(run)
-    return [run.id for run in todo], unread, faults
-
-
-def _retrained(runs: Sequence[Run], todo: Container[str], before: Mapping[str, Outcome]) -> str | None:
-    """What to say of runs that had finished and have to be trained again; None if there are none."""
-    names = [run.name for run in runs if run.id in todo and run.id in before and before[run.id].state == "finished"]
-    if not names:
-        return None
-    return f"retrain {some_of(names)}: a snapshot that is wanted now was not taken or not kept"

@@ -1,11 +1,10 @@
 """What is to be measured, by whom it is being measured, and what has been: the hub's bookkeeping, without the actor.
 
-Everything here can be rebuilt from storage: the plan, the snapshots that lie there and the rows already published.
+All of it can be rebuilt from storage: the plan, the snapshots that lie there and the rows already published.
 
-Some variables compare a network with an earlier one of its run: with that of step 0 (``initial``) or of the scheduled
-step before (``previous``). They are wanted once that snapshot can be read, and it is not given back before they are
-measured. Their rows say which snapshots they compared with: when a replay or another schedule puts others in their
-place, the rows no longer count and the comparison is made anew.
+Some variables compare a network with an earlier one of its run, of step 0 (``initial``) or of the scheduled step before
+(``previous``): once that snapshot can be read, which is not given back before. Their rows say which snapshots they
+compared with: where a replay or another schedule puts others in their place, the comparison is made anew.
 """
 
 import time
@@ -16,8 +15,7 @@ from typing import Any
 
 from tangentscope.pipeline.store.failures import FAILED, stands
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
-from tangentscope.pipeline.store.plan import Keep, Plan
-from tangentscope.pipeline.store.reader import Store
+from tangentscope.pipeline.store.plan import Plan
 from tangentscope.pipeline.store.rows import Row, unmeasured_rows
 from tangentscope.pipeline.store.run_files import superseded
 from tangentscope.pipeline.store.tables import NOTHING
@@ -75,23 +73,12 @@ class Ledger:
     failures: dict[tuple[str, int], set[tuple[str, str, str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._counts: dict[tuple[str, int], tuple[int, ...]] = {}
         runs = self.plan.runs
         self._wanted = {run.id: self.plan.wanted(run) for run in runs}
         self._previous = {run.id: dict(zip(run.schedule[1:], run.schedule, strict=False)) for run in runs}
         self._compares = self.plan.compares
         self._ways = {way for ways in self._compares.values() for way in ways}
-
-    @classmethod
-    def of(cls, store: Store, keep: Keep | None = None) -> "Ledger":
-        """What there is to do of a store's plan by the rows that are there; no snapshot is noticed yet.
-
-        Args:
-            store: The study.
-            keep: Which measured snapshots stay, if not those that the plan says.
-        """
-        ledger = cls(store.plan if keep is None else replace(store.plan, keep=keep))
-        ledger.restore(store.recorded())
-        return ledger
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take over rows that are on storage, of the variables' present versions: measured, or failed since a retry."""
@@ -132,7 +119,7 @@ class Ledger:
             known[attempt] = min(known.get(attempt, after), after)
         for step in self._wanted.get(run, ()):
             if superseded(self._at(run, step).attempt, step, known):
-                for place in (self.present, self.waiting, self.measured, self.failures):
+                for place in (self.present, self.waiting, self.measured, self.failures, self._counts):
                     place.pop((run, step), None)
 
     def take(self, prober: str) -> Job | None:
@@ -184,40 +171,42 @@ class Ledger:
 
     def measured_by_run(self) -> dict[str, int]:
         """How many of the values planned for each run are on storage."""
-        return self._count(self.measured)
+        return {run: sum(self._counts_of(run, step)[0] for step in steps) for run, steps in self._wanted.items()}
 
     def failed_by_run(self) -> dict[str, int]:
         """How many of the values planned for each run have failed, and were not measured by another try."""
-        left = {at: keys - {key[:3] for key in self.measured.get(at, ())} for at, keys in self.failures.items()}
-        return self._count(left)
+        return {run: sum(self._counts_of(run, step)[1] for step in steps) for run, steps in self._wanted.items()}
 
-    def _count(self, keys_at: Mapping[tuple[str, int], Iterable[tuple[Any, ...]]]) -> dict[str, int]:
-        counts = dict.fromkeys(self._wanted, 0)
-        for (run, step), keys in keys_at.items():
-            if run in counts:
-                planned = {(p, v) for p, variables in self._wanted[run].get(step, {}).items() for v in variables}
-                counts[run] += len(planned & {(probe, variable) for _, probe, variable, *_ in keys})
-        return counts
+    def _counts_of(self, run: str, step: int) -> tuple[int, ...]:
+        """Measured and failed values of a step; counted again only once there is something new of it."""
+        if (run, step) not in self._counts:
+            planned = {(p, v) for p, variables in self._wanted[run][step].items() for v in variables}
+            done = {key[:3] for key in self.measured.get((run, step), ())}
+            lost = self.failures.get((run, step), set()) - done
+            self._counts[run, step] = tuple(len(planned & {key[1:] for key in keys}) for keys in (done, lost))
+        return self._counts[run, step]
 
     def missing(self, run: str, step: int) -> dict[str, tuple[str, ...]]:
         """What is still to be measured on the snapshot of a step: variables by probe."""
         done, checksum = self.measured.get((run, step), set()), self._at(run, step).checksum
-        earlier = self._earlier(run, step)
-        tags = {variable: compared_with(ways, earlier) for variable, ways in self._compares.items()}
+        tags = self.tags(run, step)
         missing = {
             probe: tuple(v for v in variables if (checksum, probe, v, tags.get(v)) not in done)
             for probe, variables in self._wanted[run].get(step, {}).items()
         }
         return {probe: variables for probe, variables in missing.items() if variables}
 
+    def tags(self, run: str, step: int) -> dict[str, str | None]:
+        """What rows of a step say that they compare with, by variable that compares."""
+        earlier = self._earlier(run, step)
+        return {variable: compared_with(ways, earlier) for variable, ways in self._compares.items()}
+
     def open(self, run: str, step: int) -> dict[str, tuple[str, ...]]:
         """What of the missing is still to be tried: it has not failed three times."""
         failed, checksum = self.failures.get((run, step), set()), self._at(run, step).checksum
-        left = {
-            probe: tuple(v for v in variables if (checksum, probe, v) not in failed)
-            for probe, variables in self.missing(run, step).items()
-        }
-        return {probe: variables for probe, variables in left.items() if variables}
+        missing = self.missing(run, step).items()
+        left = {p: tuple(v for v in variables if (checksum, p, v) not in failed) for p, variables in missing}
+        return {p: variables for p, variables in left.items() if variables}
 
     def to_read(self, run: str) -> set[int]:
         """The steps of a run whose snapshots are still to be read: to be measured or to compare with."""
@@ -233,7 +222,7 @@ class Ledger:
         if self.plan.keep == "all":
             return []
         kept = {0, self.plan.run_of[run].steps} if self.plan.keep == "ends" else set()
-        names = {name for step in steps for name in (self._at(run, step), *self._earlier(run, step).values())}
+        names = {n for step in steps for n in (self._at(run, step), *self._earlier(run, step).values())}
         return [n for n in sorted(names) if not n.freed and n.step not in kept and self._is_spent(run, n.step)]
 
     @property
@@ -250,10 +239,12 @@ class Ledger:
         tag = row["compared_with"] if row["variable"] in self._compares else None
         key = (row["checksum"], row["probe"], row["variable"], tag)
         self.measured.setdefault((row["run"], row["step"]), set()).add(key)
+        self._counts.pop((row["run"], row["step"]), None)
 
     def _failed(self, row: Mapping[str, Any]) -> None:
         key = (row["checksum"], row["probe"], row["variable"])
         self.failures.setdefault((row["run"], row["step"]), set()).add(key)
+        self._counts.pop((row["run"], row["step"]), None)
 
     def _queue(self, run: str, step: int) -> None:
         """Queue what is to be measured on the present snapshot of a step and can be, unless somebody has it in hand."""

@@ -59,7 +59,9 @@ def counts(storage: Storage, plan: Plan) -> dict[str, Counts]:
             steps = {step for step in steps if not run_files.superseded(attempt, step, replays[run])}
         there = (measured if row["state"] == "measured" else failed)[run]
         there[probe, variable] = there[probe, variable] | steps if (probe, variable) in there else steps
-    return {run.id: _counted(plan, run, measured[run.id], failed[run.id]) for run in plan.runs}
+    planned = {run.wish: run for run in plan.runs}
+    steps = {wish: _planned(plan, run) for wish, run in planned.items()}
+    return {run.id: _counted(steps[run.wish], measured[run.id], failed[run.id]) for run in plan.runs}
 
 
 def published_since(storage: Storage, since: float) -> int:
@@ -89,17 +91,21 @@ def _read(storage: Storage, table: str, name: str, identity: str) -> Tally:
     return {} if isinstance(part, Fault) else manifest.tally(table, part)
 
 
-def _counted(
-    plan: Plan,
-    run: PlannedRun,
-    measured: Mapping[tuple[str, str], set[int]],
-    failed: Mapping[tuple[str, str], set[int]],
-) -> Counts:
+def _planned(plan: Plan, run: PlannedRun) -> Mapping[tuple[str, str], set[int]]:
+    """At which steps a plan wants each probe and variable of a run."""
     steps: dict[tuple[str, str], set[int]] = {}
     for step, probes in plan.wanted(run).items():
         for probe, variables in probes.items():
             for variable in variables:
                 steps.setdefault((probe, variable), set()).add(step)
+    return steps
+
+
+def _counted(
+    steps: Mapping[tuple[str, str], set[int]],
+    measured: Mapping[tuple[str, str], set[int]],
+    failed: Mapping[tuple[str, str], set[int]],
+) -> Counts:
     of = {}
     for key, some in steps.items():
         done = some & measured.get(key, set())

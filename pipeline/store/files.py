@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class Storage:
         place, query, options = rest.partition("?")
         return cls(f"{scheme}://{place.rstrip('/')}{query}{options}")
 
-    @property
+    @cached_property
     def local(self) -> Path | None:
         """The local directory, or None on an object store."""
         return None if "://" in self.uri else Path(self.uri)
@@ -130,7 +130,7 @@ class Storage:
         """Names of the files right below a directory, sorted; empty if there is no such directory."""
         if self.local is not None:
             try:
-                with os.scandir(self.local / directory) as entries:
+                with os.scandir(f"{self.uri}/{directory}") as entries:
                     return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
             except FileNotFoundError:
                 return []
@@ -190,6 +190,14 @@ class Storage:
                 problem = error
         assert problem is not None
         raise problem
+
+    def check_place(self) -> None:
+        """Raise UserError if a file stands where the directory, or one above it, would be; writes nothing."""
+        there = (
+            next((path for path in (self.local, *self.local.parents) if path.exists()), None) if self.local else None
+        )
+        if there is not None and not there.is_dir():
+            raise UserError(f"output {self.uri} cannot be written: {there} is a file; give another --out")
 
     def check_writable(self) -> None:
         """Raise UserError if nothing can be written here."""

@@ -215,4 +215,7 @@ def _packed(rows: Tally) -> list[list[Any]]:
 
 
 def _unpacked(packed: list[list[Any]]) -> Tally:
-    return {(run, attempt, *key): set(steps) for run, attempt, steps, rest in packed for key in rest}
+    """The tally; rows that share their steps on file share one set here, which nobody changes."""
+    return {
+        (run, attempt, *key): shared for run, attempt, steps, rest in packed for shared in (set(steps),) for key in rest
+    }

@@ -5,7 +5,7 @@ kept; those whose spectrum or profile is gone are taken back for it. Rows of los
 training alone, which is not repeated for them: that they are gone is told, by every command that reads the table.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from tangentscope.pipeline.store import run_files, tables
@@ -14,9 +14,7 @@ from tangentscope.pipeline.store.faults import Fault, set_aside
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.integrity import lost_rows, table_faults
 from tangentscope.pipeline.store.launch import Launch
-from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.plan import Plan
-from tangentscope.pipeline.store.snapshots import snapshot_fault
 
 _MADE_AGAIN = ("measurements", "spectra", "profiles")
 
@@ -31,18 +29,6 @@ def mend_tables(launch: Launch, plan: Plan) -> Iterator[str]:
             yield f"{fault}; {_consequence(table, fault)}"
     launch.check()
     _take_back(launch, plan)
-
-
-def set_aside_snapshots(storage: Storage, run: str, names: Sequence[SnapshotName]) -> Iterator[Fault]:
-    """Set aside those of a run's snapshots that are not what their names say; what was wrong with each."""
-    for name in names:
-        try:
-            fault = snapshot_fault(storage, run, name)
-        except FileNotFoundError:  # freed
-            continue
-        if fault is not None:
-            set_aside(storage, fault)
-            yield fault
 
 
 def _consequence(table: str, fault: Fault) -> str:

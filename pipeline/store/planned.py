@@ -230,6 +230,11 @@ class PlannedRun:
         """Whether a loop of the user's own trains it."""
         return self.task == ATTACHED
 
+    @property
+    def wish(self) -> tuple[Any, ...]:
+        """What is the same for runs of a plan of which the same is wanted, at the same steps."""
+        return self.schedule, self.probes, self.further
+
     def epoch(self, step: int) -> float:
         """Epochs that have passed after so many updates."""
         return step / self.epoch_steps

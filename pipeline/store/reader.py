@@ -1,7 +1,7 @@
 """Reading a study: every table with one row a key, superseded trajectories left out, the varied fields joined."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -106,10 +106,13 @@ class Store:
         """One row per (run, step, probe, variable), measured or failed; what one looks for first comes first."""
         return self._table("measurements")
 
-    def recorded(self) -> Iterator[dict[str, Any]]:
-        """Which measurements there are, row by row: what a ledger takes over, and no values."""
-        rows = self.table("measurements", _RECORDED).frame
-        return (dict(zip(_RECORDED, row, strict=True)) for row in rows.itertuples(index=False, name=None))
+    def recorded(self) -> pd.DataFrame:
+        """Which measurements there are, one row a key, and no values: what a ledger takes over."""
+        return self.table("measurements", _RECORDED).frame
+
+    def snapshot_names(self) -> dict[str, list[layout.SnapshotName]]:
+        """The snapshots of each run's present trajectory, as `run_files.current_snapshots` has them."""
+        return {run.id: run_files.current_snapshots(self.storage, run.id) for run in self.runs}
 
     def history(self) -> pd.DataFrame:
         """One row per (run, step, split, variable) with loss and score."""

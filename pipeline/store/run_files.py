@@ -145,7 +145,7 @@ def current_snapshots(storage: Storage, run: str) -> list[SnapshotName]:
             step, number, checksum, kind = match.groups()
             name = SnapshotName(int(step), int(number), checksum, freed=kind == "freed")
             before = current.get(name.step)
-            if superseded(name.attempt, name.step, replayed):
+            if replayed and superseded(name.attempt, name.step, replayed):
                 continue
             # Both a file and its tombstone: the freeing was cut short, the bytes are still good.
             if before is None or (before.freed and not name.freed) or before.attempt < name.attempt:

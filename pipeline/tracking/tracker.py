@@ -22,7 +22,7 @@ from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.outcome import Outcome
 from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.reader import Store
-from tangentscope.pipeline.system.loading import loading
+from tangentscope.pipeline.system.loading import without_collections
 from tangentscope.pipeline.tracking import metrics
 from tangentscope.pipeline.tracking.mirror import RUN, STORAGE, TRAJECTORY, Mirror, tags_of
 from tangentscope.pipeline.tracking.study_report import describe, send_report
@@ -125,7 +125,7 @@ class Tracker:
 
     def _connect(self) -> "MlflowClient":
         if self._client is None:
-            with loading():
+            with without_collections():
                 import mlflow
                 from mlflow.exceptions import MlflowException
 
@@ -231,7 +231,8 @@ class Tracker:
         chunks = [fresh[k : k + _BATCH] for k in range(0, len(fresh), _BATCH)] or [[]]
         for k, chunk in enumerate(chunks):
             last = [RunTag(key, value) for key, value in tags.items()] if k == len(chunks) - 1 else []
-            client.log_batch(mirror.id, chunk, params[:_PARAMS] if k == 0 else [], last)
+            with without_collections():  # MLflow makes an object a point
+                client.log_batch(mirror.id, chunk, params[:_PARAMS] if k == 0 else [], last)
             sent |= {(point.key, point.step): point.value for point in chunk}
         mirror.params |= {param.key for param in params}
         mirror.tags |= tags

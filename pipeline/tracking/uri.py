@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.system.errors import UserError, one_line
-from tangentscope.pipeline.system.loading import loading
+from tangentscope.pipeline.system.loading import without_collections
 from tangentscope.pipeline.system.redaction import without_userinfo
 
 _SECONDS = 5.0  # that a server may take to answer
@@ -107,7 +107,7 @@ def _check_database(uri: str) -> None:
 
 def _check_other(uri: str) -> None:
     """Ask MLflow itself for something at this URI."""
-    with loading():
+    with without_collections():
         import mlflow  # takes seconds
 
     try:

@@ -7,9 +7,9 @@ from typing import Any
 
 import cloudpickle
 
-from tangentscope.pipeline.probing.ledger import Ledger
 from tangentscope.pipeline.probing.measurer import Measurer
 from tangentscope.pipeline.probing.networks import Subject
+from tangentscope.pipeline.probing.settled import ledger_of
 from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice
@@ -36,7 +36,10 @@ class InProcess:
 
     def drain(self, wait: Callable[[HubStatus], None]) -> None:
         store = Store(self.launch.storage)
-        ledger, measurer = Ledger.of(store), Measurer(store.storage, store.plan, subject=self.subject)
+        ledger, measurer = (
+            ledger_of(store.plan, store.recorded()),
+            Measurer(store.storage, store.plan, subject=self.subject),
+        )
         for run in (run.id for run in store.runs if not run.at_rest):
             for name in run_files.current_snapshots(store.storage, run):
                 ledger.notice(Notice(run, name))

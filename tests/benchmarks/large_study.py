@@ -18,8 +18,9 @@ from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.layout import SnapshotName
 from tangentscope.pipeline.store.manifest import Manifest
 from tangentscope.pipeline.study.plan import study_plan
+from tangentscope.pipeline.study.points import store_points
 from tangentscope.pipeline.study.runs import make_runs
-from tangentscope.pipeline.study.spec import read_study
+from tangentscope.pipeline.study.spec import Study, read_study
 from tangentscope.studies import shipped
 
 START = 1_750_000_000.0
@@ -31,7 +32,13 @@ _PART = 100  # runs whose rows stand in one part of a table
 
 
 def large_study(
-    root: Path, runs: int, steps: int = 42, variables: tuple[str, ...] = VARIABLES, draws: int = 1, ended: bool = True
+    root: Path,
+    runs: int,
+    steps: int = 42,
+    variables: tuple[str, ...] = VARIABLES,
+    draws: int = 1,
+    ended: bool = True,
+    begun: int | None = None,
 ) -> tuple[Storage, dict[str, Any]]:
     """Write a study of `runs` runs, each measured at `steps` steps on two splits: its storage and plan.
 
@@ -42,31 +49,36 @@ def large_study(
         variables: Of each kernel.
         draws: Kernels at a step.
         ended: Whether training has; else nothing says how it ended.
+        begun: Of how many runs there is anything; of all by default. With a multiple of 40 runs, the study's file that
+            lies there gives the same plan, and `run` goes on with it.
     """
-    storage, plan = Storage.at(root), _plan(runs, steps, variables, draws)
+    study = _study(runs, steps, variables, draws)
+    planned = make_runs(study, None)[:runs]
+    storage, plan = Storage.at(root), study_plan(study, planned, launch=1).to_json()
     root.mkdir(parents=True, exist_ok=True)
     layout.identify(storage)
     identity = layout.store_id(storage)
     (root / layout.PLAN).write_text(json.dumps(plan, indent=1, sort_keys=True))
-    (root / layout.STUDY).write_text(f"name: {plan['study']}\n")
+    (root / layout.STUDY).write_text(study.text())
+    store_points(storage, planned)
     (root / layout.PROVENANCE).write_text(json.dumps({"versions": {}, "git_commit": None, "started_at": START}))
-    for order, run in enumerate(plan["runs"]):
+    there = plan["runs"][:begun]
+    for order, run in enumerate(there):
         _write_files(root / "runs" / run["run"], run, START + 60 * order, ended)
-    for first in range(0, runs, _PART):
-        some = plan["runs"][first : first + _PART]
+    for first in range(0, len(there), _PART):
+        some = there[first : first + _PART]
         for table, rows in _rows(plan, some, np.random.default_rng(first)):
             empty = Manifest(table, f"made-{first:06d}", identity)
             empty.with_part(tables.publish_part(storage, empty, rows), manifest.tally(table, rows)).write(storage)
     return storage, plan
 
 
-def _plan(runs: int, steps: int, variables: tuple[str, ...], draws: int) -> dict[str, Any]:
+def _study(runs: int, steps: int, variables: tuple[str, ...], draws: int) -> Study:
     grid, seeds = {"model.width": _WIDTHS, "optimiser.lr": _RATES}, -(-runs // (len(_WIDTHS) * len(_RATES)))
     overrides = [f"grid={json.dumps(grid)}", f"seeds={seeds}", "task.train_size=500", "task.test_size=100"]
     overrides += [f"name=large-{runs}", f"probes.schedule={{at: {[7 * step for step in range(steps - 1)]}}}"]
     overrides += [f"train.epochs={7 * (steps - 1) / 5}", f"probes.variables=[{', '.join(variables)}]"]
-    study = read_study(shipped()["quickstart"], (*overrides, f"probes.kernel.draws={draws}"))
-    return study_plan(study, make_runs(study, None)[:runs], launch=1).to_json()
+    return read_study(shipped()["quickstart"], (*overrides, f"probes.kernel.draws={draws}"))
 
 
 def _write_files(folder: Path, run: dict[str, Any], begun: float, ended: bool) -> None:
@@ -119,4 +131,4 @@ def _table(name: str, frame: pd.DataFrame, random: np.random.Generator) -> pa.Ta
 
 
 if __name__ == "__main__":
-    large_study(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    large_study(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), begun=int(sys.argv[4]))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from object_storage import object_store
 from study_on_disk import START, Row, measurement_rows, replay, small_plan, write_plan
 
-from tangentscope.pipeline.probing.ledger import Ledger
+from tangentscope.pipeline.probing.settled import ledger_of
 from tangentscope.pipeline.store import layout, manifest, run_files, tables
 from tangentscope.pipeline.store.failures import stands
 from tangentscope.pipeline.store.files import Storage
@@ -113,7 +113,8 @@ def test_counts_are_the_ledgers(finished: Study):
     rows = measurement_rows(plan, plan["runs"][1], 2, attempt=2, state="failed", value=math.nan)
     tables.write_part(storage, "measurements", rows, "hub")
     replay(storage, plan["runs"][1]["run"], attempt=2, after_step=1)
-    ledger = Ledger.of(Store(storage))
+    store = Store(storage)
+    ledger = ledger_of(store.plan, store.recorded())
     found = Store(storage).counts()
     assert {run: count.measured for run, count in found.items()} == ledger.measured_by_run()
     assert {run: count.failed for run, count in found.items()} == ledger.failed_by_run()

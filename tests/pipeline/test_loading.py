@@ -3,7 +3,7 @@ import weakref
 
 import pytest
 
-from tangentscope.pipeline.system.loading import loading
+from tangentscope.pipeline.system.loading import without_collections
 
 
 class Node:
@@ -14,7 +14,7 @@ class Node:
 
 
 def test_nothing_is_collected_while_loading_and_what_comes_after_is():
-    with loading():
+    with without_collections():
         assert not gc.isenabled()
     assert gc.isenabled()
     later = weakref.ref(Node())
@@ -23,7 +23,7 @@ def test_nothing_is_collected_while_loading_and_what_comes_after_is():
 
 
 def test_a_library_that_is_missing_leaves_collections_on():
-    with pytest.raises(ImportError), loading():
+    with pytest.raises(ImportError), without_collections():
         import no_such_library  # noqa: F401  # pyright: ignore[reportMissingImports]
     assert gc.isenabled()
 
@@ -31,7 +31,7 @@ def test_a_library_that_is_missing_leaves_collections_on():
 def test_where_nothing_is_collected_nothing_is_afterwards():
     gc.disable()
     try:
-        with loading():
+        with without_collections():
             pass
         assert not gc.isenabled()
     finally:

@@ -44,6 +44,15 @@ def test_another_variable_is_measured_on_kept_snapshots_and_trained_for_where_th
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*")} == before
 
 
+def test_a_damaged_snapshot_that_would_be_read_is_trained_for_and_left_where_it_is(tmp_path: Path):
+    storage, plan = write_study(tmp_path / "study")
+    file = run_files.snapshot(plan["runs"][1]["run"], SnapshotName(2, 1, checksum(2)))
+    storage.write(file, storage.read(run_files.snapshot(plan["runs"][0]["run"], SnapshotName(2, 1, checksum(2)))))
+    assert seen(storage) == Outlook(names(3, 5), [], [], [], [])
+    assert seen(storage, "probes.variables=[trace, label_alignment]") == Outlook([], [], names(3), names(5), [])
+    assert storage.exists(file)
+
+
 def test_runs_that_failed_wait_for_a_retry(planned: tuple[Storage, dict[str, Any]]):
     storage, plan = planned
     storage.write_json(run_files.outcome(plan["runs"][0]["run"]), outcome("failed", "ValueError: NaN"))

@@ -1,6 +1,7 @@
 import io
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from rich.console import Console
@@ -164,7 +165,8 @@ def test_the_last_words_say_where_everything_is(tmp_path: Path, console: Console
     assert f"python -m webbrowser {out.as_uri()}/report.html" in text
     assert """python -c 'import tangentscope; print(tangentscope.load("my results"))'""" in text
     assert "--backend-store-uri sqlite:///mlflow.db\n" in text
-    assert "http://127.0.0.1:5000/#/experiments/7/" in text
+    (page,) = (line for line in text.splitlines() if "http://127.0.0.1:5000/#/experiments/7/runs?" in line)
+    assert parse_qs(page.partition("?")[2])["searchFilter"] == ["tags.`tangentscope.run` != ''"], "no report in charts"
     assert "tangentscope sync" not in text
 
 

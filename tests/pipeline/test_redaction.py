@@ -44,7 +44,7 @@ HARMLESS = [
     "s3://bucket/study?endpoint_override=127.0.0.1:9000&scheme=http",
     "https://arxiv.org/abs/2410.07451",
     "mail me@example.com",
-    "http://127.0.0.1:5000/#/experiments/1/runs?compareRunsMode=CHART&workflowType=machine_learning",
+    "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter=tags.%60tangentscope.run%60&compareRunsMode=CHART",
     "got 3 tokens, expected pass=4",
     "key=value",
 ]

@@ -1,6 +1,7 @@
 """Asking a study or a run to stop, and what `run` and `retry` make of it."""
 
 import threading
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from study_on_disk import outcome, rewrite_measurements, small_study, write_stud
 
 from tangentscope.pipeline.driver import execution, stop
 from tangentscope.pipeline.driver import run as study
+from tangentscope.pipeline.driver.standing import clear, standings
 from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import claim
@@ -16,6 +18,13 @@ from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.errors import Stopped, UserError
 
 Study = tuple[Storage, dict[str, Any]]
+
+
+def taken_up(storage: Storage, again: Container[str] = ()) -> tuple[list[str], int]:
+    """Ids of runs that a launch trains, and how many snapshots of others it has to read, once it has cleared."""
+    found = standings(Store(storage), again)
+    clear(storage, found)
+    return [each.run for each in found if each.trains], sum(each.unread for each in found if not each.trains)
 
 
 def test_stopping_a_study_waits_until_its_launch_has_ended(planned: Study):
@@ -75,7 +84,7 @@ def test_what_has_failed_or_was_stopped_waits_for_a_retry(finished: Study, state
     storage.write_json(run_files.outcome(ended), outcome(state, "said so"))
     storage.write(run_files.stop(ended), b"")
     storage.write(run_files.checkpoint(ended, 3, 1), b"state")
-    todo, unread, _ = study._missing(storage, small_study()[1], {ended, other} if again else set())
+    todo, unread = taken_up(storage, {ended, other} if again else set())
     assert (todo, unread) == ([ended] if again else [], 0)
     assert storage.exists(run_files.outcome(ended)) != again
     assert storage.exists(run_files.stop(ended)) != again
@@ -88,7 +97,7 @@ def test_snapshots_of_a_failed_run_are_measured_all_the_same(finished: Study):
     run = plan["runs"][0]["run"]
     rewrite_measurements(storage, plan, lambda row: None if (row["run"], row["step"]) == (run, 2) else row)
     storage.write_json(run_files.outcome(run), outcome("failed", "NaN"))
-    assert study._missing(storage, small_study()[1]) == ([], 1, [])
+    assert taken_up(storage) == ([], 1)
 
 
 def test_a_retry_is_of_runs_that_there_are():
@@ -104,9 +113,9 @@ def test_failed_measurements_are_tried_again_by_a_retry_only(tmp_path: Path):
     run = plan["runs"][0]["run"]
     failed = {"state": "failed"}
     rewrite_measurements(storage, plan, lambda row: row | (failed if (row["run"], row["step"]) == (run, 2) else {}))
-    assert study._missing(storage, small_study()[1]) == ([], 0, [])
+    assert taken_up(storage) == ([], 0)
     storage.write_json(layout.PLAN, plan | {"retried": {run: 2}})
-    assert study._missing(storage, small_study()[1], {run}) == ([], 1, [])
+    assert taken_up(storage, {run}) == ([], 1)
 
 
 def test_with_fail_fast_one_failure_stops_everything(finished: Study):

@@ -204,6 +204,16 @@ def test_of_many_processes_that_create_a_name_one_wins(tmp_path: Path):
     assert files(tmp_path) == sorted(f"claims/{name}" for name in range(NAMES))
 
 
+def test_a_file_in_the_place_of_an_output_is_told_without_writing(tmp_path: Path):
+    (tmp_path / "file").write_text("no directory")
+    for name in ("file", "file/below/it"):
+        with pytest.raises(UserError, match=r"cannot be written: .*/file is a file; give another --out"):
+            Storage.at(tmp_path / name).check_place()
+    Storage.at(tmp_path / "new" / "study").check_place()
+    Storage.at("memory://study").check_place()
+    assert files(tmp_path) == ["file"]
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").write_text("no directory")
     with pytest.raises(UserError, match=r"file/study cannot be written: Not a directory; give another --out"):

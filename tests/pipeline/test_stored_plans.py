@@ -9,7 +9,7 @@ import pytest
 
 from tangentscope.pipeline.cli import progress
 from tangentscope.pipeline.driver.outlook import outlook
-from tangentscope.pipeline.probing.ledger import Ledger
+from tangentscope.pipeline.probing.settled import ledger_of
 from tangentscope.pipeline.store import layout, run_files
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.further import FurtherRequest, requests
@@ -127,7 +127,7 @@ def test_a_study_in_mid_run_goes_on(interrupted: Storage):
 
 def test_what_is_missing_of_a_study_in_mid_run_is_measured_and_nothing_else(interrupted: Storage):
     store = Store(interrupted)
-    ledger = Ledger.of(store)
+    ledger = ledger_of(store.plan, store.recorded())
     for run in (FINISHED, BEGUN):
         for name in run_files.current_snapshots(interrupted, run):
             ledger.notice(Notice(run, name))

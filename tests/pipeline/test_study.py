@@ -1,5 +1,6 @@
 import errno
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from study_on_disk import checksum, small_plan, small_study, write_study
 from tangentscope.pipeline import cli
 from tangentscope.pipeline.driver import execution, finish
 from tangentscope.pipeline.driver import run as study
+from tangentscope.pipeline.driver.standing import clear, standings
 from tangentscope.pipeline.store import layout, run_files, tables
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.launch import Launch
@@ -16,6 +18,10 @@ from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.errors import Fenced, Stopped, UserError
 
 Study = tuple[Storage, dict[str, Any]]
+
+
+def files(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
 
 
 def test_runs_that_no_group_ended_have_not_failed(planned: Study):
@@ -48,10 +54,14 @@ def test_a_new_comparison_trains_again_what_was_not_kept(freed: list[int], asked
         storage.remove(run_files.snapshot(run, name))
     variables = f"probes.variables=[{', '.join(asked)}]"
     storage.write_json(layout.PLAN, small_plan(variables))
-    todo, unread, faults = study._missing(storage, small_study(variables)[1])
-    assert faults == []
-    assert sorted(todo) == sorted(run["run"] for run in plan["runs"] if trained)
-    assert unread == (0 if trained or asked == ["trace"] else 2 * 4)
+    before = files(tmp_path)
+    found = standings(Store(storage))
+    assert files(tmp_path) == before, "asking changes nothing"
+    assert not any(each.faults for each in found)
+    assert [each.trains for each in found] == [trained] * 2
+    assert all(each.kind == ("retrain" if trained else "done" if asked == ["trace"] else "measure") for each in found)
+    assert trained or [each.unread for each in found] == [0 if asked == ["trace"] else 4] * 2
+    clear(storage, found)
     assert all(storage.exists(run_files.outcome(run["run"])) != trained for run in plan["runs"])
 
 

@@ -103,7 +103,7 @@ def test_a_damaged_snapshot_that_was_removed_is_made_and_measured_anew(launch, t
     for part in tables.part_names(hit.storage, "measurements"):
         hit.storage.remove(part)
     printed = launch(tmp_path / "small", "--offline").finish(code=1)
-    assert f"{name.file}: checksum " in printed
+    assert f"{name.file}: damaged (checksum " in printed
     assert "retry" not in printed
     file.unlink()
     again = launch(tmp_path / "small", "--offline")

@@ -9,8 +9,8 @@ from trained_study import Finished, finish
 
 from tangentscope.pipeline.driver.probe import Asked, ask
 from tangentscope.pipeline.driver.stages import stage_steps
-from tangentscope.pipeline.probing.ledger import Ledger
 from tangentscope.pipeline.probing.measurer import Measurer
+from tangentscope.pipeline.probing.settled import ledger_of
 from tangentscope.pipeline.report import write_report
 from tangentscope.pipeline.store import layout, run_files, tables
 from tangentscope.pipeline.store.files import Storage
@@ -50,7 +50,7 @@ TAKEN = (0, 20, 29, 30, 31, 50, 60)
 def measured(storage: Storage) -> Any:
     """Do what the plan on storage still wants, as hub and probers do, and give all rows."""
     store = Store(storage)
-    ledger, measurer = Ledger.of(store), Measurer(storage, store.plan)
+    ledger, measurer = ledger_of(store.plan, store.recorded()), Measurer(storage, store.plan)
     for run in store.runs:
         for name in run_files.current_snapshots(storage, run.id):
             ledger.notice(Notice(run.id, name))
@@ -170,7 +170,7 @@ def test_the_report_shows_states_of_stages_beside_the_others(played: Played) -> 
     measured(storage)
     names = write_report(storage)
     assert any("stages" in name for name in names)
-    assert "30 states of 6 games" in storage.requests(layout.REPORT).decode()
+    assert "30 states of 6 games" in storage.read(layout.REPORT).decode()
 
 
 def test_dense_steps_of_the_same_kernel_join_its_curve(played: Played) -> None:
@@ -228,6 +228,9 @@ def test_other_states_of_the_same_stages_are_refused(played: Played) -> None:
 def test_stages_need_a_game_and_returns_that_have_risen(supervised: Finished, played: Played) -> None:
     with pytest.raises(UserError, match="got the task mnist, expected a game"):
         ask_and_plan(supervised, data=("stages",))
+    for without in ({"stages": (-1,)}, {"games": 0}, {"states": -2}, {"data": ("train",), "games": 3}):
+        with pytest.raises(UserError, match="--stages, --games and --states are of --data stages; add it, or leave"):
+            ask_and_plan(supervised, **without)
     storage, _, runs = played
     for part in tables.part_names(storage, "history"):
         storage.remove(part)

@@ -243,10 +243,9 @@ def test_a_storage_that_fails_once_ends_no_publishing(storage: GatedStorage, mon
             raise OSError(errno.EIO, "Input/output error")
         return plain(*where)
 
-    monkeypatch.setattr(layout, "current_snapshots", current_snapshots)
-
     async def main() -> None:
         hub = Hub(Launch(storage, 1))
+        monkeypatch.setattr(run_files, "current_snapshots", current_snapshots)
         for _ in NAMES:  # found by looking again, after the first look failed
             job = await asyncio.wait_for(take(hub), 60)
             await hub.deliver(job.ticket, rows_of(job))
