@@ -33,7 +33,8 @@ def settled(plan: Plan, rows: pd.DataFrame, present: Present, outcomes: Mapping[
         present: Of every run of the plan.
         outcomes: Of the runs that have one.
     """
-    measured = rows.loc[(rows["state"] == "measured") & (rows["version"] == rows["variable"].map(dict(plan.versions)))]
+    versions = rows["variable"].map(plan.versions.get)
+    measured = rows.loc[(rows["state"] == "measured") & (rows["version"] == versions)]
     there = [(run, name.step, name.checksum) for run, names in present.items() for name in names]
     names = pd.DataFrame(there, columns=["run", "step", "checksum"]).astype({"step": "int64"})
     measured = measured.merge(names, on=["run", "step", "checksum"])

@@ -136,7 +136,7 @@ def test_kept_snapshots_are_probed_again_in_the_same_actors(undisturbed, launch,
     assert set(new["state"]) == {"measured"}
     assert after.drop(new.index).reset_index(drop=True).equals(before)
     for each in again.store.runs:
-        attempts = f"runs/{each['run']}/attempts"
+        attempts = f"runs/{each.id}/attempts"
         assert again.storage.list(attempts) == undisturbed.storage.list(attempts), "nothing is trained again"
     assert "of 8 snapshots" not in again.command("status")
 

@@ -170,7 +170,7 @@ def test_the_report_shows_states_of_stages_beside_the_others(played: Played) -> 
     measured(storage)
     names = write_report(storage)
     assert any("stages" in name for name in names)
-    assert "30 states of 6 games" in storage.requests(layout.REPORT).decode()
+    assert "30 states of 6 games" in storage.read(layout.REPORT).decode()
 
 
 def test_dense_steps_of_the_same_kernel_join_its_curve(played: Played) -> None:
