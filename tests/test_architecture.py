@@ -167,11 +167,11 @@ PLANTED = {
     "tangentscope.tasks.base -> tangentscope.models": ("tasks/base.py", "\nfrom tangentscope import models\n"),
     "tangentscope.models.base -> mlflow": ("models/base.py", "\nimport mlflow\n"),
     "tangentscope.tasks.mnist -> ray": ("tasks/mnist.py", "\n\ndef f():\n    import ray.data\n"),
-    "tangentscope.pipeline.report.view -> tangentscope.pipeline.study": (
+    "tangentscope.pipeline.report.view -> tangentscope.pipeline.study.runs": (
         "pipeline/report/view.py",
         "\nfrom tangentscope.pipeline.study.runs import Run\n",
     ),
-    "tangentscope.probes.network.batch -> tangentscope.probes.kernels": (
+    "tangentscope.probes.network.batch -> tangentscope.probes.kernels.treatment": (
         "probes/network/batch.py",
         "\nfrom tangentscope.probes.kernels import treatment\n",
     ),
