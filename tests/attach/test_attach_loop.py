@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -277,27 +276,16 @@ def test_values_that_fail_are_counted_by_variable_and_leave_the_others(attach, t
     assert (watch.failed["label_alignment"].count, watch.failed["label_alignment"].total) == (len(failed), 21)
     assert (
         f"attach: {len(failed)} of 42 values could not be measured: label_alignment: {len(failed)} of 21 values "
-        in (caplog.text.replace("WARNING  tangentscope.pipeline.driver.attach.attach:telling.py:28 ", ""))
+        in (caplog.text.replace("WARNING  tangentscope.attach:notices.py:28 ", ""))
     )
     assert "is no class of 1" in watch.failed["label_alignment"].cause
 
 
-@pytest.mark.parametrize("name", ["models", "tasks", "probes"])
-def test_a_package_that_hides_one_of_ours_is_told(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "__init__.py").touch()
-    code = "import pipeline; pipeline.attach"
-    root = Path(pipeline.__file__).parent.parent
-    environment = {"PYTHONPATH": str(root), "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert f'{tmp_path / name} hides the package "{name}" of tangentscope, which is in {root}' in done.stderr
-
-
 def test_everything_is_logged_as_one_logger(attach, caplog) -> None:
-    logging.getLogger("tangentscope.pipeline.driver.attach.attach").setLevel(logging.ERROR)
+    logging.getLogger("tangentscope.attach").setLevel(logging.ERROR)
     try:
         with attach(model_that_changes()) as watch:
             watch(9)
     finally:
-        logging.getLogger("tangentscope.pipeline.driver.attach.attach").setLevel(logging.NOTSET)
+        logging.getLogger("tangentscope.attach").setLevel(logging.NOTSET)
     assert (len(watch.troubles), caplog.messages) == (1, [])

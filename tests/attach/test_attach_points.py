@@ -15,6 +15,7 @@ from tangentscope.pipeline.probing.given import as_given, in_form
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.points import read_points
 from tangentscope.pipeline.store.reader import Store
+from tangentscope.probes.network.structure import tensors_of
 from tangentscope.tasks.graphs import Graphs
 
 X, MASK, LABELS = torch.randn(8, 3, generator=torch.manual_seed(0)), torch.arange(8) % 3 > 0, torch.arange(8) % 2
@@ -117,7 +118,7 @@ def test_points_taken_out_and_put_into_their_form_are_the_same(form: str) -> Non
     assert len(given) == 8
     assert len(some) == 2
     back = some.inputs if given.form is None else in_form(given.form, some.tensors())
-    first = next(iter(probes.kernels.structure.tensors_of(back).values()))
+    first = next(iter(tensors_of(back).values()))
     assert torch.equal(first, X[[5, 1]])
     assert type(back) is type(inputs)
 

@@ -2,7 +2,7 @@
 
 import logging
 
-_LOG = logging.getLogger("tangentscope.pipeline.driver.attach.attach")
+_LOG = logging.getLogger("tangentscope.attach")
 
 
 class Teller:
