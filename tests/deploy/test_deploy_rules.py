@@ -155,7 +155,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "deploy", root / "deploy")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, root)
-    for package in ("pipeline", "probes", "models", "tasks", "studies"):
+    for package in ("pipeline", "probes", "models", "tasks", "studies", "tangentscope"):
         (root / package).mkdir()
     return root
 
