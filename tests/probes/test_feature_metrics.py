@@ -184,6 +184,7 @@ def collapsed(points: int, p: int) -> tuple[nn.Linear, Tensor, Tensor]:
 
 def test_collapsed_features_are_in_the_minimum_feature_regime():
     """An MP-operator: κ = 0 and NC1 to NC4 hold (Nam Prop. 2.5.1-2.5.2); the first eigenfunction is in the span."""
+    torch.manual_seed(1)  # of which the outputs have a third direction, of two units in the last place
     network, φ, y = collapsed(20, 7)
     metrics = feature_metrics(network, (φ, y), (φ, y))
     for name in ("kappa_cka", *NC):
@@ -214,7 +215,7 @@ def test_learnability_sums_to_the_points(intensities: list[float], data: st.Data
     points = data.draw(st.integers(1, len(ρ) - 1))
     L = probes.learnability(ρ, points)
     assert L.sum() == pytest.approx(points, rel=1e-8)
-    assert (np.diff(L) <= 0).all()
+    assert (np.diff(L) <= 1e-15).all()  # equal but for rounding where intensities are
     assert ((L > 0) & (L < 1)).all()
 
 

@@ -4,6 +4,7 @@ Inner products ⟨f|g⟩ are means over data points. Shapes: p features, n point
 functions, q coordinates of a function on the held-out points (see ``Sample``).
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -180,7 +181,8 @@ def learned_space(sample: Sample, test_features: Features) -> Float64[Tensor, "q
     rounding = torch.finfo(test_features.values.dtype).eps
     if sample.centred(sample.outputs).norm() <= rounding * sample.outputs.norm():
         raise UndefinedError("the outputs are the same for all held-out data points: nothing has been learned")
-    return _basis(sample.outputs, rounding)
+    # Each output is a sum of products, right to a few units in the last place; over K outputs these add up as noise does.
+    return _basis(sample.outputs, 8 * rounding * math.sqrt(sample.outputs.shape[1]))
 
 
 def centred_features(sample: Sample, test_features: Features) -> Float64[Tensor, "q p"]:
