@@ -1,10 +1,11 @@
 """Probes: pure functions of (module, data) that watch the tangent kernel of a network.
 
->>> import torch, probes
+>>> import torch
+>>> from tangentscope import probes
 >>> model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Tanh(), torch.nn.Linear(32, 3))
 >>> inputs = torch.randn(1000, 8)
 >>> draws = probes.draw_indices(len(inputs), draws=20, size=16, seed=0)
->>> measurement = tangentscope.probes.measure(model, inputs, draws, outputs="full", variables=("trace", "entropy"))
+>>> measurement = probes.measure(model, inputs, draws, outputs="full", variables=("trace", "entropy"))
 >>> measurement.mean("entropy"), measurement.stderr("entropy")  # doctest: +SKIP
 
 Letters used in shapes: N data points, O outputs per point, P parameters, side = N·O (full) or N (traced, summed).

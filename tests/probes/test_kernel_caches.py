@@ -55,7 +55,7 @@ def test_per_sample_jacobians_find_caches_as_the_user_left_them(
     monkeypatch.setattr(observation, "shares_of", lambda *_: [])
     model, x = net(run, mixing=nn.Parameter(torch.randn(6, 6)), kept=None), inputs()
     assert {layer.path for layer in kernel_plan(model, x).layers} == {"per-sample jacobian"}
-    caplog.set_level("INFO", logger="probes")
+    caplog.set_level("INFO", logger="tangentscope.probes")
     found = tangent_kernel(model, x)
     assert relative_error(found, brute_force_kernel(copy.deepcopy(model), x, "full")) < 1e-5
     assert "vmap failed" not in caplog.text

@@ -277,8 +277,9 @@ def test_works_alone_in_a_notebook():
     """No pipeline, models, tasks, Ray, MLflow or test tools behind the import, and the docstring's example runs."""
     script = """
 import doctest, sys
-import probes
-unwanted = {"pipeline", "models", "tasks", "ray", "mlflow", "beartype"} & set(sys.modules)
+from tangentscope import probes
+ours = {f"tangentscope.{name}" for name in ("pipeline", "models", "tasks")}
+unwanted = {*ours, "ray", "mlflow", "beartype"} & set(sys.modules)
 assert not unwanted, unwanted
 assert set(probes.__all__) <= set(dir(probes))
 result = doctest.testmod(probes)

@@ -143,7 +143,7 @@ RULED = [
 @pytest.mark.parametrize("name", RULED)
 def test_layers_of_ordinary_networks_go_by_their_rule(name: str, caplog: pytest.LogCaptureFixture):
     assert by_fallback(name) == set()
-    with caplog.at_level("INFO", logger="probes"):
+    with caplog.at_level("INFO", logger="tangentscope.probes"):
         tangent_kernel(*CASE[name].make(torch.float32))
     assert caplog.text == ""
 
@@ -159,7 +159,7 @@ OF_ALL_KINDS = [
 @pytest.mark.parametrize("name", [name for name in OF_ALL_KINDS if name in CASE])
 def test_what_a_network_computes_counts_and_not_its_classes(name: str, caplog: pytest.LogCaptureFixture):
     assert by_fallback(name) == set()
-    with caplog.at_level("INFO", logger="probes"):
+    with caplog.at_level("INFO", logger="tangentscope.probes"):
         tangent_kernel(*CASE[name].make(torch.float32))
     assert caplog.text == ""
 
@@ -175,7 +175,7 @@ def no_rules(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["mlp tanh", "resnet", "lstm", "gine", "tied layers"])
 def test_all_parameters_without_a_rule_go_in_one_pass(name: str, outputs: str, caplog: pytest.LogCaptureFixture):
     model, inputs = CASE[name].make(torch.float64)
-    with caplog.at_level("INFO", logger="probes"):
+    with caplog.at_level("INFO", logger="tangentscope.probes"):
         kernels = layer_kernels(model, inputs, outputs)
     for layer, kernel in kernels.items():
         own = [parameter for parameter in CASE[name].jacobian() if parameter.rpartition(".")[0] == layer]
@@ -202,7 +202,7 @@ def test_traces_of_layers_without_a_rule(name: str):
 )
 def test_loops_over_samples_where_vmap_cannot(name: str, reason: str, caplog: pytest.LogCaptureFixture):
     model, inputs = CASE[name].make(torch.float64)
-    with caplog.at_level("INFO", logger="probes"):
+    with caplog.at_level("INFO", logger="tangentscope.probes"):
         tangent_kernel(model, inputs)
     assert "by a loop" in caplog.text
     assert reason in caplog.text
@@ -211,6 +211,6 @@ def test_loops_over_samples_where_vmap_cannot(name: str, reason: str, caplog: py
 @pytest.mark.usefixtures("no_rules")
 @pytest.mark.parametrize("name", ["functional reuse", "multi-head attention", "embedding bag", "lstm", "weight norm"])
 def test_vmap_serves_ordinary_networks(name: str, caplog: pytest.LogCaptureFixture):
-    with caplog.at_level("INFO", logger="probes"):
+    with caplog.at_level("INFO", logger="tangentscope.probes"):
         tangent_kernel(*CASE[name].make(torch.float32))
     assert "by a loop" not in caplog.text

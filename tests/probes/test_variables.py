@@ -146,7 +146,7 @@ def test_default_names_and_single_name():
     ("kernel", "names", "error", "message"),
     [
         (torch.eye(2), ("entrpy",), ValueError, "unknown variable 'entrpy', did you mean 'entropy'.*trace_per_entry"),
-        (torch.eye(2), ("qqqq",), ValueError, r"unknown variable 'qqqq'. Expected one of: trace,"),
+        (torch.eye(2), ("qqqq",), ValueError, r"unknown variable 'qqqq'. Expected one of: kernel_distance,"),
         (torch.zeros(2, 3), ("trace",), ValueError, r"shape \[2, 3\], expected a square"),
         (torch.zeros(4), ("trace",), ValueError, r"shape \[4\], expected a square"),
     ],

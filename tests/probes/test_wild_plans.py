@@ -135,7 +135,7 @@ def happened(case: Tame | Wild, outputs: str, caplog: pytest.LogCaptureFixture, 
     others = take(inputs, range(count(inputs) // 2)) if between and count(inputs) > 1 else None
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     caplog.clear()
-    with caplog.at_level(logging.INFO, logger="probes"):
+    with caplog.at_level(logging.INFO, logger="tangentscope.probes"):
         tangent_kernel(model, inputs, outputs, others=others)
     said = " ".join(message for message in caplog.messages if "vmap" not in message)  # why vmap failed, in words
     found = [name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", said)]
