@@ -14,7 +14,7 @@ from listening import Family, Socket
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 PARTS = (
-    "tangentscope.pipeline.cli.commands",
+    "-m tangentscope run",
     "gcs_server",
     "raylet",
     "DashboardAgent",

@@ -76,7 +76,7 @@ def _title(process: psutil.Process) -> str | None:
         return None
     if words[0].startswith("ray::"):
         return words[0].partition(".")[0]
-    return "the command itself" if "tangentscope.pipeline.cli.commands" in words else "the rest of Ray"
+    return "the command itself" if "tangentscope" in words else "the rest of Ray"
 
 
 def start_up(out: Path, begun: float) -> dict[str, float]:
