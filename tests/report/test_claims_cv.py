@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_runs_of_whole_epochs_have_no_log_grid(tmp_path: Path):
 
 
 def test_cvs_grid_is_ten_epochs_apart():
-    run = {"epoch_steps": 10}
+    run = SimpleNamespace(epoch_steps=10)
     steps = np.array([0, 1, 50, 99, 100, 150, 199, 201, 300, 305])
     assert cv_grid(None, run, steps).tolist() == [0, 100, 201, 305]  # pyright: ignore[reportArgumentType]
     with pytest.raises(Exception, match="no second step"):

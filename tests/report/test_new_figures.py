@@ -95,7 +95,7 @@ def test_an_eigenvalue_of_zero_has_no_colour(tmp_path: Path):
     runs = networks(seeds=1)
     view = View(with_spectra(tmp_path, runs, decay=1e9))
     kernel = view.kernel_of("test-probe")
-    found = reading.shares(reading.spectra(view), runs, "test", kernel)
+    found = reading.shares(reading.spectra(view), view.runs, "test", kernel)
     assert found.shape == (len(SCHEDULE), SIDE)
     assert found.index.tolist() == pytest.approx([step / EPOCH_STEPS for step in SCHEDULE])
 

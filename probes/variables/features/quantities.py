@@ -181,7 +181,7 @@ def learned_space(sample: Sample, test_features: Features) -> Float64[Tensor, "q
     rounding = torch.finfo(test_features.values.dtype).eps
     if sample.centred(sample.outputs).norm() <= rounding * sample.outputs.norm():
         raise UndefinedError("the outputs are the same for all held-out data points: nothing has been learned")
-    # Each output is a sum of products, right to a few units in the last place; over K outputs these add up as noise does.
+    # Outputs are right to a few units in the last place each; over K of them these add up as noise does.
     return _basis(sample.outputs, 8 * rounding * math.sqrt(sample.outputs.shape[1]))
 
 
