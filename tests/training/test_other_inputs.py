@@ -153,7 +153,7 @@ def training_of_chains():
     study = Study.model_validate(
         {"name": "chains", **parts, "train": {"epochs": 2, "batch_size": 8}, "probes": {"kernel": KERNEL}}
     )
-    return training_of(make_runs(study, None)[0].record())
+    return training_of(make_runs(study, None)[0].planned())
 
 
 def test_training_goes_on_the_same_from_the_same_seed():
