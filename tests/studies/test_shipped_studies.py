@@ -141,7 +141,7 @@ def test_every_network_of_a_small_study_trains_and_is_measured(
         assert set(found) == set(run.study.probes.variables)
         assert all(np.isfinite(values).all() for values in found.values())
         if "layer_traces" in found:
-            assert found["layer_traces"].shape[1] == len(run.planned()["layers"])
+            assert found["layer_traces"].shape[1] == len(run.planned().layers)
         layers = kernel_plan(observed, inputs, kernel).layers
         assert {layer.kind for layer in layers if layer.path == PER_SAMPLE} <= WITHOUT_RULES
 
