@@ -22,7 +22,7 @@ from tangentscope.pipeline.study.runs import Run, make_runs
 from tangentscope.pipeline.study.spec import read_study
 from tangentscope.pipeline.training.learner import initialise, training_of
 from tangentscope.pipeline.training.loop import train
-from tangentscope.probes import kernel_plan, measure
+from tangentscope.probes import givens_of, kernel_plan, measure
 from tangentscope.probes.kernels.plan import PER_SAMPLE
 from tangentscope.studies import shipped
 from tangentscope.tasks import TASKS, Game, Split
@@ -136,7 +136,10 @@ def test_every_network_of_a_small_study_trains_and_is_measured(
         assert costs.steps == run.steps == 1
         points = draw_points(run.data.test, run.study.probes.kernel)
         kernel, observed, inputs = run.study.probes.kernel.outputs, run.task.observed(module), inputs_of(points)
-        measured = measure(observed, inputs, points["draws"], kernel, run.study.probes.variables)
+        variables = run.study.probes.variables
+        needs_labels = any(givens_of(name) & {"labels", "classes"} for name in variables)
+        given = {"targets": points["targets"], "loss": run.task.observed_loss} if needs_labels else {}
+        measured = measure(observed, inputs, points["draws"], kernel, variables, **given)
         found = {**measured.values, **measured.profiles}
         assert set(found) == set(run.study.probes.variables)
         assert all(np.isfinite(values).all() for values in found.values())
