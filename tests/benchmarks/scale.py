@@ -47,8 +47,8 @@ for run in plan['runs']:
 
 COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "status": lambda study: [*_CLI, "status", str(study)],
-    "load": _python("import sys, pipeline; pipeline.load(sys.argv[1])"),
-    "load-spectra": _python("import sys, pipeline; pipeline.load(sys.argv[1], 'spectra')"),
+    "load": _python("import sys, tangentscope; tangentscope.load(sys.argv[1])"),
+    "load-spectra": _python("import sys, tangentscope; tangentscope.load(sys.argv[1], 'spectra')"),
     "export-csv": lambda study: [*_CLI, "export", str(study), "--to", str(study.parent / f"{study.name}.csv")],
     "export-parquet": lambda study: [*_CLI, "export", str(study), "--to", str(study.parent / f"{study.name}.parquet")],
     "report": lambda study: [*_CLI, "report", str(study)],
