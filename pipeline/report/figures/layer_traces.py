@@ -9,47 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tangentscope.pipeline.report.drawing.axes import log_x, log_y
-from tangentscope.pipeline.report.drawing.facets import file_name
-from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
-from tangentscope.pipeline.report.view import SPLITS, Kernel, View
-from tangentscope.pipeline.store.planned import PlannedRun
+from tangentscope.pipeline.report.drawing.by_layer import drawings_by_layer, in_legend
+from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing
+from tangentscope.pipeline.report.view import View
 
-_MOST = 8  # networks with a figure each; a large study would bury the report
-_LONGEST = 16  # layers in a legend; of more every so many-th
+_WHAT = "Trace of each layer's part of the tangent kernel, Θ = Σ Θ_l (CV eq. 10 by layer), and its share."
 
 
 def layer_traces(view: View) -> list[Drawing]:
     """Trace of each layer's part of the kernel, and its share, on test and train data; one figure a network."""
-    drawings: list[Drawing] = []
-    taken: set[str] = set()
-    kernels = view.kernels("layer_traces")
-    for kernel in kernels:
-        for parts, runs in [*view.networks.items()][:_MOST]:
-            found = {split: traces_by_layer(view, runs, split, kernel) for split in SPLITS}
-            found = {split: traces for split, traces in found.items() if len(traces)}
-            layers = runs[0].layers
-            if not found or any(traces.shape[1] != len(layers) for traces in found.values()):
-                continue
-            with drawing_style():
-                figure = _draw(view, found, layers)
-            told = [part.replace("=", " = ", 1) for part in parts] + [str(kernel)] * (len(kernels) > 1)
-            heading = ", ".join(["Traces by layer", *told])
-            name = file_name("-".join(["layer_traces", *parts]), taken)
-            drawings.append(Drawing(name, heading, caption(view, runs, kernel), figure))
-    return drawings
-
-
-def traces_by_layer(view: View, runs: list[PlannedRun], split: str, kernel: Kernel) -> pd.DataFrame:
-    """Means over draws, then over seeds; a row a step, by its x, a column by layer. NaN in any of them stays NaN."""
-    rows = view.profile(runs, split, "layer_traces", kernel)
-    if not len(rows):
-        return pd.DataFrame()
-    about = {name: rows[name].array for name in ("run", "step", "x")}
-    numbers = pd.DataFrame(np.stack(rows["values"].to_list())).assign(**about)
-    by_run = numbers.groupby(["run", "step"]).agg(lambda values: values.mean(skipna=False))
-    everyone = by_run.groupby("step").size() == by_run.index.get_level_values("run").nunique()
-    # In games the seeds' positions at a step differ: their mean stands for them.
-    return by_run.groupby("step").agg(lambda values: values.mean(skipna=False)).loc[everyone].set_index("x")
+    return drawings_by_layer(view, "layer_traces", "Traces by layer", _WHAT, _draw)
 
 
 def _draw(view: View, found: dict[str, pd.DataFrame], layers: Sequence[str]) -> Figure:
@@ -75,18 +44,6 @@ def _draw(view: View, found: dict[str, pd.DataFrame], layers: Sequence[str]) -> 
         axes[row, 1].set_ylim(bottom=0)
     if view.log_x:
         log_x(axes.flat, [np.asarray(traces.index, dtype=float) for traces in found.values()])
-    every = -(-len(layers) // _LONGEST)
-    handles = [
-        Line2D([], [], color=palette[k], label=layers[k] or "own parameters") for k in range(0, len(layers), every)
-    ]
+    handles = [Line2D([], [], color=palette[place], label=name) for place, name in in_legend(layers).items()]
     figure.legend(handles=handles, title="layer", loc="outside right center", frameon=False)
     return figure
-
-
-def caption(view: View, runs: list[PlannedRun], kernel: Kernel) -> str:
-    """What figures of traces by layer are of."""
-    seeds = len(runs)
-    means = "; mean over them and over draws" if seeds > 1 else "; mean over draws" if kernel.draws > 1 else ""
-    what = "Trace of each layer's part of the tangent kernel, Θ = Σ Θ_l (CV eq. 10 by layer), and its share."
-    setting = f"Study {view.name}, {seeds} seed{'s' * (seeds != 1)}{means}; kernel: {kernel}."
-    return f"{what} {setting} Colour: layers from input to output."

@@ -10,34 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from tangentscope.pipeline.report.drawing.axes import log_x
-from tangentscope.pipeline.report.drawing.facets import file_name
-from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
-from tangentscope.pipeline.report.figures.layer_traces import caption, traces_by_layer
-from tangentscope.pipeline.report.view import SPLITS, View
+from tangentscope.pipeline.report.drawing.by_layer import drawings_by_layer, in_legend
+from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing
+from tangentscope.pipeline.report.view import View
 
-_MOST = 8  # networks with a figure each
-_LONGEST = 16  # layers in a legend; of more every so many-th
+_WHAT = "Traces of the layers' parts of the tangent kernel, Θ = Σ Θ_l (CV eq. 10 by layer), on top of each other."
 
 
 def stacked_traces(view: View) -> list[Drawing]:
     """Traces of the layers' parts of the kernel on top of each other, a panel a split; one figure a network."""
-    drawings: list[Drawing] = []
-    taken: set[str] = set()
-    kernels = view.kernels("layer_traces")
-    for kernel in kernels:
-        for parts, runs in [*view.networks.items()][:_MOST]:
-            layers = runs[0].layers
-            found = {split: traces_by_layer(view, runs, split, kernel) for split in SPLITS}
-            found = {split: traces for split, traces in found.items() if len(traces) and traces.shape[1] == len(layers)}
-            if not found:
-                continue
-            with drawing_style():
-                figure = _draw(view, found, layers)
-            told = [part.replace("=", " = ", 1) for part in parts] + [str(kernel)] * (len(kernels) > 1)
-            name = file_name("-".join(["stacked_traces", *parts]), taken)
-            heading = ", ".join(["Traces by layer, stacked", *told])
-            drawings.append(Drawing(name, heading, caption(view, runs, kernel), figure))
-    return drawings
+    return drawings_by_layer(view, "stacked_traces", "Traces by layer, stacked", _WHAT, _draw)
 
 
 def _draw(view: View, found: dict[str, pd.DataFrame], layers: Sequence[str]) -> Figure:
@@ -56,8 +38,6 @@ def _draw(view: View, found: dict[str, pd.DataFrame], layers: Sequence[str]) -> 
     axes[0].set_ylabel("Trace Tr Θ$_l$, stacked")
     if view.log_x:
         log_x(axes, [np.asarray(traces.index, dtype=float) for traces in found.values()])
-    every = -(-len(layers) // _LONGEST)
-    shown = range(0, len(layers), every)
-    handles = [Patch(color=palette[k], label=layers[k] or "own parameters") for k in shown][::-1]
+    handles = [Patch(color=palette[place], label=name) for place, name in in_legend(layers).items()][::-1]
     figure.legend(handles=handles, title="layer", loc="outside right center", frameon=False)
     return figure
