@@ -7,8 +7,8 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+from ledger_cases import notice, plan_of, rows_of
 from study_on_disk import Row
-from test_ledger import notice, plan_of, rows_of
 
 from tangentscope.pipeline.probing.ledger import TRIES, Job, Ledger
 from tangentscope.pipeline.store.layout import Notice, SnapshotName

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
+from ledger_cases import done, notice, plan_of, rows_of, taken, tombstone
 from study_on_disk import Row, checksum
-from test_ledger import done, notice, plan_of, rows_of, taken, tombstone
 
 from tangentscope.pipeline.probing.ledger import TRIES, Ledger
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
