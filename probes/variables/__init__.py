@@ -13,11 +13,11 @@ from torch import Tensor
 from tangentscope.probes.variables.change.kernel_distance import VARIABLE as kernel_distance
 from tangentscope.probes.variables.change.kernel_velocity import VARIABLE as kernel_velocity
 from tangentscope.probes.variables.change.kernel_velocity_log import VARIABLE as kernel_velocity_log
-from tangentscope.probes.variables.change.misalignment_rank import VARIABLE as misalignment_rank
-from tangentscope.probes.variables.change.misalignment_subspace import VARIABLE as misalignment_subspace
-from tangentscope.probes.variables.change.misalignment_subspace_step import VARIABLE as misalignment_subspace_step
-from tangentscope.probes.variables.change.misalignment_vectors import VARIABLE as misalignment_vectors
-from tangentscope.probes.variables.change.misalignment_vectors_step import VARIABLE as misalignment_vectors_step
+from tangentscope.probes.variables.change.misalignment import RANK as misalignment_rank
+from tangentscope.probes.variables.change.misalignment import SUBSPACE as misalignment_subspace
+from tangentscope.probes.variables.change.misalignment import SUBSPACE_STEP as misalignment_subspace_step
+from tangentscope.probes.variables.change.misalignment import VECTORS as misalignment_vectors
+from tangentscope.probes.variables.change.misalignment import VECTORS_STEP as misalignment_vectors_step
 from tangentscope.probes.variables.change.trace_ratio import VARIABLE as trace_ratio
 from tangentscope.probes.variables.dynamics.kinetic_energies import VARIABLE as kinetic_energies
 from tangentscope.probes.variables.dynamics.kinetic_energy import VARIABLE as kinetic_energy

@@ -3,7 +3,9 @@
 import inspect
 import math
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 from variable_cases import LAYERS, N, O, assert_same, case
 
-from tangentscope.probes import VARIABLES, collective_variables, variables
+from tangentscope.probes import VARIABLES, Variable, collective_variables, variables
 from tangentscope.probes.variables import check_treatment, givens_of
 from tangentscope.probes.variables.resolve import GIVENS, NEEDS
 
@@ -48,9 +50,15 @@ def defined_for(outputs: str) -> list[str]:
     return [name for name, variable in VARIABLES.items() if outputs in variable.treatments]
 
 
+def variables_of(module: ModuleType) -> dict[str, Variable]:
+    return {value.name: value for value in vars(module).values() if isinstance(value, Variable)}
+
+
 def test_the_table_is_complete_and_consistent():
     families = [path for path in Path(variables.__file__).parent.glob("*/*.py") if path.parent.name != "features"]
-    assert {path.stem for path in families} == {*VARIABLES, "__init__"}
+    files = [f"{variables.__name__}.{path.parent.name}.{path.stem}" for path in families if path.stem != "__init__"]
+    written = {name: value for file in files for name, value in variables_of(import_module(file)).items()}
+    assert written == dict(VARIABLES)
     for name, variable in VARIABLES.items():
         assert variable.name == name
         assert variable.version >= 1
