@@ -277,7 +277,3 @@ def enter() -> None:
         elsewhere = any(word.partition("=")[0] == "--address" for word in words)
         sys.exit(supervisor.carry(main, again=not elsewhere))
     main()
-
-
-if __name__ == "__main__":
-    enter()

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from tangentscope.pipeline.system.errors import UserError, nearest, one_line
 from tangentscope.tasks import TASKS, DataError, MissingDataError, Task
 
-app = App(name="data")  # a part of tangentscope.pipeline.cli.commands's, loaded when it is asked for
+app = App(name="data")  # a part of the one in commands.py, loaded when it is asked for
 DataDir = Annotated[Path | None, Parameter(env_var="TANGENTSCOPE_DATA", help="Where data sets lie.")]
 State = Literal["ok", "partial", "absent", "WRONG"]
 

@@ -40,7 +40,7 @@ def restore(config: Mapping[str, Any]) -> Parts:
     return task, model, optimiser, course  # pyright: ignore[reportReturnType]  the tables hold just these classes
 
 
-def network_of(
+def build_network(
     config: Mapping[str, Any], input_shape: Sequence[int], outputs: int, codes: Mapping[str, Sequence[int]]
 ) -> nn.Module:
     """A new network of a run's config for data of these shapes; its parameters will be overwritten."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from tangentscope.pipeline.config.components import network_of, restore
+from tangentscope.pipeline.config.components import build_network, restore
 from tangentscope.pipeline.probing.given import in_form
 from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.points import inputs_of
@@ -80,7 +80,7 @@ class Planned:
 
     def network(self, run: PlannedRun) -> nn.Module:
         """As the run's model builds it."""
-        return network_of(run.config, *run.data.shapes)
+        return build_network(run.config, *run.data.shapes)
 
     def observed(self, run: PlannedRun, network: nn.Module, part: str | None = None) -> nn.Module:
         """As the run's task wants it."""

@@ -138,9 +138,9 @@ class Store:
         """
         if run.is_attached:
             raise UserError(f"run {run.name}: trained in a loop of your own; build its network there")
-        from tangentscope.pipeline.config.components import network_of  # loads torch, which no table needs
+        from tangentscope.pipeline.config.components import build_network  # loads torch, which no table needs
 
-        return network_of(run.config, *run.data.shapes).eval()
+        return build_network(run.config, *run.data.shapes).eval()
 
     def kept(self, run: str) -> list[layout.SnapshotName]:
         """The snapshots of a run whose parameters are still on storage, in order of step."""
