@@ -161,3 +161,29 @@ class Branches(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.stack([branch(images).tanh().flatten(1).sum(1) for branch in (self.left, self.right)], 1)
+
+
+@pytest.mark.parametrize("rows_first", [False, True])
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_halves_of_points_of_unequal_size(symmetric: bool, chunk: int, rows_first: bool):
+    """Σ_ts (A_it · A_js)(B_iat · B_jbs) pair by pair, whichever of the two points has fewer rows that count."""
+    K, d_o, d_i, T = 2, 3, 4, 5
+
+    def side(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        A = torch.randn(1, len(lengths), 1, T, d_i, dtype=torch.float64)
+        B = torch.randn(1, len(lengths), K, 1, d_o, T, dtype=torch.float64)
+        for point, length in enumerate(lengths):
+            B[0, point, ..., length:] = 0
+        return A, B.transpose(-1, -2).contiguous().transpose(-1, -2) if rows_first else B
+
+    (A, B), (other_A, other_B) = left, right = side([5, 2, 3]), side([1, 4, 2, 5])
+    if symmetric:
+        (other_A, other_B) = right = left
+    J, other_J = (torch.einsum("nkot,nti->nkoi", b[0, :, :, 0], a[0, :, 0]) for a, b in (left, right))
+    expected = torch.einsum("nkoi,mloi->nkml", J, other_J)
+    kernel = torch.zeros(1, len(J), K, len(other_J), K, dtype=torch.float64)
+    contractions.add_half_apart(kernel, (Dense(A), Dense(other_A)), (B, other_B), symmetric, chunk)
+    for i in range(len(J)):
+        filled = slice(i if symmetric else 0, None)
+        torch.testing.assert_close(kernel[0, i, :, filled], expected[i, :, filled], rtol=1e-12, atol=1e-12)
