@@ -17,7 +17,7 @@ from tangentscope.pipeline.store.snapshots import plain_state
 from tangentscope.pipeline.study.runs import Probe, Run
 from tangentscope.pipeline.study.spec import Probes, Report, Study
 from tangentscope.pipeline.system.errors import UserError, nearest
-from tangentscope.probes import VARIABLES, givens_of, layer_names
+from tangentscope.probes import FEATURE_VARIABLES, VARIABLES, givens_of, layer_names
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def study_plan(
     for request in ours:
         steps = FurtherSteps(request.probe.id, request.probe.variables, request.steps)
         beyond[request.run] = (*beyond.get(request.run, ()), steps)
-    probes = {probe.id: probe.planned() for run in runs for probe in run.probes}
-    names = [*study.probes.variables, *(name for request in ours for name in request.probe.variables)]
+    probes = {probe.id: probe.planned() for run in runs for probe in run.every_probe}
+    names = [*(name for probe in probes.values() for name in probe.variables), *(name for request in ours for name in request.probe.variables)]
     return Plan(
         study=study.name,
         launch=launch,
@@ -160,9 +160,9 @@ class _OfVariables(TypedDict):
 
 def _of_variables(variables: Sequence[str]) -> _OfVariables:
     """What a plan says of variables: their versions, and with which earlier networks they compare."""
-    compares = {name: tuple(way for way in _EARLIER if f"{way}_kernel" in givens_of(name)) for name in variables}
+    compares = {name: tuple(way for way in _EARLIER if f"{way}_kernel" in givens_of(name)) for name in variables if name in VARIABLES}
     return {
-        "versions": {name: VARIABLES[name].version for name in variables},
+        "versions": {name: {**VARIABLES, **FEATURE_VARIABLES}[name].version for name in variables},
         "compares": {name: ways for name, ways in compares.items() if ways},
     }
 

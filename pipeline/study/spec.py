@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from tangentscope.pipeline.config.components import PARTS
+from tangentscope.pipeline.config.features import FeaturePoints
 from tangentscope.pipeline.config.kernel import Kernel, Seed
 from tangentscope.pipeline.config.resources import Resources
 from tangentscope.pipeline.config.schedule import Schedule
@@ -41,7 +42,8 @@ class Probes(Strict):
     splits: tuple[Literal["train", "test"], ...] = Field(default=("train", "test"), min_length=1)
     kernel: Kernel = Kernel()
     parts: tuple[str, ...] = ()  # of the outputs, each with kernels of its own; by default kernels are of all
-    variables: tuple[str, ...] = Field(default=("trace", "entropy", "effective_rank"), min_length=1)
+    variables: tuple[str, ...] = ("trace", "entropy", "effective_rank")  # of kernels; none only beside features
+    features: FeaturePoints | None = None  # of the last hidden layer, measured on the same snapshots
     snapshots: Schedule | None = None  # more of them than are probed, for a later run that probes them
     keep: Literal["all", "ends", "none"] = "all"
 
@@ -54,6 +56,12 @@ class Probes(Strict):
     @classmethod
     def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return _once(names)
+
+    @model_validator(mode="after")
+    def _something(self) -> "Probes":
+        if not self.variables and self.features is None:
+            raise ValueError("variables: got none, expected at least one, or features beside them")
+        return self
 
 
 class Report(Strict):
