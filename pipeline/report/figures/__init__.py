@@ -7,6 +7,7 @@ from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, ren
 from tangentscope.pipeline.report.figures.curves import curves
 from tangentscope.pipeline.report.figures.effective_rank import effective_rank
 from tangentscope.pipeline.report.figures.heat_maps import heat_maps
+from tangentscope.pipeline.report.figures.kernel_maps import kernel_maps
 from tangentscope.pipeline.report.figures.layer_traces import layer_traces
 from tangentscope.pipeline.report.figures.new_points import new_points
 from tangentscope.pipeline.report.figures.onset import onset
