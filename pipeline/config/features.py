@@ -1,11 +1,17 @@
 """What one measurement takes features of: the last hidden layer at points to learn from and at held-out ones."""
 
+from collections.abc import Mapping
+
 from pydantic import Field, field_validator
 
 from tangentscope.pipeline.config.kernel import Seed
 from tangentscope.pipeline.config.validation import Strict
 from tangentscope.pipeline.system.errors import nearest
-from tangentscope.probes import FEATURE_VARIABLES
+from tangentscope.probes import FEATURE_VARIABLES, VARIABLES
+from tangentscope.probes.variables.variable import Variable
+
+MEASURED: Mapping[str, Variable] = {**VARIABLES, **FEATURE_VARIABLES}
+"""All that a study can measure, of kernels and of features, by name."""
 
 FEATURES = "features"
 """What stands for the treatment of outputs of a probe that is of features."""

@@ -31,7 +31,12 @@ def draw_feature_points(train: Split, test: Split, points: FeaturePoints) -> dic
     """The points that features are taken of, named as `draw_points` names them, held-out ones after `HELD_OUT`."""
     found: dict[str, Tensor] = {}
     for prefix, split, size in (("", train, points.train), (HELD_OUT, test, points.test)):
-        indices = torch.as_tensor(draw_indices(len(split), 1, size, points.seed))[0].sort().values
+        indices = drawn_for_features(split, size, points.seed)
         taken = {**split.take(indices).tensors(), "indices": indices}
         found |= {f"{prefix}{name}": tensor.contiguous() for name, tensor in taken.items()}
     return found
+
+
+def drawn_for_features(split: Split, size: int, seed: int) -> Tensor:
+    """Places [size] of the points of a split that features are taken of, ascending."""
+    return torch.as_tensor(draw_indices(len(split), 1, size, seed))[0].sort().values

@@ -73,7 +73,7 @@ class PlannedProbe:
         return self.split, self.outputs, self.part, self.draws, self.size, self.seed, self.held_out
 
     @property
-    def of_features(self) -> bool:
+    def is_of_features(self) -> bool:
         """Whether it is of features of the last hidden layer, and of no kernel."""
         return self.held_out > 0
 

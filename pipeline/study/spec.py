@@ -19,7 +19,7 @@ from tangentscope.pipeline.config.schedule import Schedule
 from tangentscope.pipeline.config.validation import Strict, validate
 from tangentscope.pipeline.study.yaml_text import YamlError, load
 from tangentscope.pipeline.system.errors import UserError, nearest
-from tangentscope.probes import VARIABLES
+from tangentscope.probes import FEATURE_VARIABLES, VARIABLES
 
 
 def _all_in(table: Mapping[str, object], names: tuple[str, ...], what: str) -> tuple[str, ...]:
@@ -50,6 +50,9 @@ class Probes(Strict):
     @field_validator("variables")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name in FEATURE_VARIABLES:
+                raise ValueError(f"{name} is of features; give it as one of probes.features.variables")
         return _all_in(VARIABLES, names, "variable")
 
     @field_validator("splits", "variables", "parts")

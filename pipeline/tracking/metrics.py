@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pandas as pd
 
+from tangentscope.pipeline.config.features import MEASURED
 from tangentscope.pipeline.store import tables
 from tangentscope.pipeline.store.planned import PlannedProbe
 from tangentscope.pipeline.store.reader import Store
-from tangentscope.probes import VARIABLES
 
 _COLUMNS = ("run", "step", "split", "variable", "value", "recorded_at")
 COLUMNS = {"history": _COLUMNS, "measurements": (*_COLUMNS, "probe", "length", "compared_with")}
@@ -17,7 +17,7 @@ COLUMNS = {"history": _COLUMNS, "measurements": (*_COLUMNS, "probe", "length", "
 MOST = 18
 """Curves of measurements a run; losses, scores and what is derived come to a dozen more, and nobody reads above 30."""
 
-_PROFILES = {name for name, variable in VARIABLES.items() if variable.kind == "profile"}
+_PROFILES = {name for name, variable in MEASURED.items() if variable.kind == "profile"}
 _LONGEST = 250  # characters of a name
 _REFUSED = re.compile(r"[^A-Za-z0-9_\-./ ]")  # by MLflow on one system or another
 
