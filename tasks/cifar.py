@@ -12,16 +12,18 @@ from torch import Tensor
 from tangentscope.tasks.data import TaskData
 from tangentscope.tasks.errors import DataError
 from tangentscope.tasks.readers.cifar_batches import read_batches
-from tangentscope.tasks.readers.images import Images, ImageTask, crop_and_flip
+from tangentscope.tasks.readers.images import Images, crop_and_flip
+from tangentscope.tasks.readers.objectives import LabelledImages
 from tangentscope.tasks.readers.published import Published
 
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
-class Cifar(ImageTask, frozen=True):
+class Cifar(LabelledImages, frozen=True):
     """Classify 32×32 colour photographs: cross-entropy on a logit for each class, all of which the kernel sees.
 
-    Inputs, targets, `train_size`, `test_size` and `data_seed` are as in `ImageTask`.
+    Inputs, targets, `train_size`, `test_size` and `data_seed` are as in `ImageTask`, objective and wrong labels as in
+    `LabelledImages`.
 
     Args:
         classes: names of the classes to tell apart, labelled from 0 in this order; all, in the published order, unless

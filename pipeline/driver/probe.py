@@ -73,9 +73,8 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
         check_study(study, task, run.train, run.data, _SOURCE)
         if STAGES in asked.data and not isinstance(task, Game):
             raise UserError(f"{_SOURCE}: --data {STAGES}: got the task {task.name}, expected a game")  # pyright: ignore
-    if study.probes.features is not None:
-        for task, model, data in {(run.task, run.model): (run.task, run.model, run.data) for run in chosen}.values():
-            check_features(study.probes.features, task, model, data, _SOURCE)
+    for run in {(run.task, run.model): run for run in chosen}.values():
+        check_features(study.probes.features, run.task, run.model, run.data, _SOURCE)
     steps = {run.id: _kept(store, run, asked.steps) for run in chosen}
     _check_comparisons(store, study, chosen, steps)
     drawn: dict[str, tuple[Probe | FeatureProbe, dict[str, Tensor]]] = {}  # points by probe

@@ -1,10 +1,11 @@
-"""Whether the features that a study asks for can be measured: one line for what cannot, before anything is trained."""
+"""Whether features can be measured, or be left as they are, as a study asks: one line for what cannot."""
 
 import torch
 from torch import nn
 
 from tangentscope.models import Model
 from tangentscope.pipeline.config.features import FeaturePoints
+from tangentscope.pipeline.config.train import Course, Train
 from tangentscope.pipeline.probing.points import drawn_for_features
 from tangentscope.pipeline.system.errors import UserError
 from tangentscope.probes import FEATURE_VARIABLES, feature_map, feature_metrics
@@ -15,11 +16,14 @@ from tangentscope.tasks import Game, Task, TaskData
 
 _TRIAL = 2  # points by which a network's last layer is found
 _SHOWN = 5  # classes in a message
+_REFUSALS = (ValueError, TypeError, RuntimeError)  # of networks and inputs
 
 
-def check_features(points: FeaturePoints, task: Task, model: Model, data: TaskData, source: str) -> None:
+def check_features(points: FeaturePoints | None, task: Task, model: Model, data: TaskData, source: str) -> None:
     """Raise UserError where points, classes or a last linear layer are wanting for the features of a study."""
     place = f"{source}: probes.features"
+    if points is None:
+        return
     if isinstance(task, Game):
         raise UserError(f"{place}: {task.name} is a game, whose states have no targets; leave features out")
     for split, size in (("train", points.train), ("test", points.test)):
@@ -69,24 +73,45 @@ def _check_classes(points: FeaturePoints, task: Task, data: TaskData, place: str
 
 def _features_of(points: FeaturePoints, task: Task, model: Model, data: TaskData, place: str) -> int:
     """How many features a network has; it is built, and measured on a few points."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = task.observed(model.network(data.input_shape, data.outputs, data.codes))
-    _evaluating(network)
+    network = task.observed(_network(model, data))
     few = torch.arange(_TRIAL)
     (inputs, targets), held_out = data.train.batch(few), data.test.batch(few)
     try:
         found = feature_map(network)(inputs)
         feature_metrics(network, (inputs, targets), held_out, points.variables)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except _REFUSALS as error:
         told = " ".join(str(error).split())
         raise UserError(f"{place}: model {model.name} on {task.name}: {told}; or leave features out") from None
     return found.values.shape[1]
 
 
-def _evaluating(network: nn.Module) -> None:
+def check_trainable(course: Course, model: Model, data: TaskData, source: str) -> None:
+    """Raise UserError where the last layer alone is to be trained, and a network's features would change all the same.
+
+    Or where there is no such layer.
+    """
+    if not isinstance(course, Train) or course.trainable == "all":
+        return
+    place, network = f"{source}: train.trainable: last", _network(model, data)
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise UserError(
+                f"{place}: {model.name} normalises by batches, whose statistics change its features; leave "
+                f"{type(module).__name__} out of the model, or train all layers"
+            )
+    try:
+        feature_map(network)(data.train.batch(torch.arange(_TRIAL))[0])
+    except _REFUSALS as error:
+        raise UserError(f"{place}: model {model.name}: {' '.join(str(error).split())}; or train all layers") from None
+
+
+def _network(model: Model, data: TaskData) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = model.network(data.input_shape, data.outputs, data.codes)
     for part in network.modules():  # not by eval(), in which layers may merge their weights
         part.training = False
+    return network
 
 
 def _cut_off(points: FeaturePoints) -> dict[str, list[str]]:

@@ -24,7 +24,7 @@ from tangentscope.pipeline.config.train import Course
 from tangentscope.pipeline.store.planned import FurtherSteps, PlannedData, PlannedProbe, PlannedRun
 from tangentscope.pipeline.study.checks import check_study
 from tangentscope.pipeline.study.expansion import validated
-from tangentscope.pipeline.study.features import check_features
+from tangentscope.pipeline.study.features import check_features, check_trainable
 from tangentscope.pipeline.study.spec import Study
 from tangentscope.pipeline.system.errors import UserError, one_line
 from tangentscope.probes import layer_names
@@ -246,7 +246,7 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
     """
     loaded: dict[str, tasks.TaskData] = {}
     runs: dict[str, Run] = {}
-    checked: set[tuple[str, models.Model]] = set()
+    checked: set[tuple[str, models.Model, Course]] = set()
     for varied, (task, model, optimiser, train) in validated(study, source):
         key = task.model_dump_json()
         try:
@@ -269,7 +269,8 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
             except _OF_SIZES as error:
                 problem = f"cannot be built: {one_line(error)}; give a smaller one"
                 raise UserError(f"{source}: model {model.name}: {problem}") from None
-        if (features := study.probes.features) is not None and (key, model) not in checked:
-            checked.add((key, model))
-            check_features(features, task, model, data, source)
+        if (kind := (key, model, train)) not in checked:
+            checked.add(kind)
+            check_features(study.probes.features, task, model, data, source)
+            check_trainable(train, model, data, source)
     return list(runs.values())
