@@ -43,7 +43,7 @@ def _as_measurement(found: FeatureMetrics) -> Measurement:
         outputs="full",
         values={name: np.array([value]) for name, value in found.values.items()},
         profiles={name: values[None] for name, values in found.profiles.items()},
-        eigenvalues=np.empty((0, 0)),
+        eigenvalues=np.empty((1, 0)),
         clipped_mass=np.zeros(1),
         reasons=found.reasons,
     )

@@ -104,7 +104,9 @@ class Measurer:
         at = _at(run, job, probe)
         return {
             "measurements": _measurements(run, job, probe, statistics, spent),
-            "spectra": [spectrum_row(at, draw, values.tolist()) for draw, values in enumerate(result.eigenvalues)],
+            "spectra": [
+                spectrum_row(at, draw, values.tolist()) for draw, values in enumerate(result.eigenvalues) if values.size
+            ],
             "profiles": [
                 profile_row(at, draw, name, MEASURED[name].version, values.tolist(), spent["recorded_at"])
                 for name, profile in result.profiles.items()
