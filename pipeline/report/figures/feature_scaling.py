@@ -17,6 +17,7 @@ from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.probes.variables.features.kappa_cka import MINIMUM_FEATURE
 
 _SCORES = ("accuracy",)  # whose error is one less
+_FEWEST = 3  # values that make a line
 
 
 def feature_scaling(view: View) -> list[Drawing]:
@@ -27,8 +28,8 @@ def feature_scaling(view: View) -> list[Drawing]:
     drawings: list[Drawing] = []
     taken: set[str] = set()
     for field in view.varied:
-        values = {run.varied[field] for run in view.runs}
-        if len(values) < 3 or not all(type(value) in (int, float) for value in values):
+        groups = _groups(view, field)
+        if not groups or not all(type(run.varied[field]) in (int, float) for run in view.runs):
             continue
         short = view.short(field)
         caption = (
@@ -36,15 +37,20 @@ def feature_scaling(view: View) -> list[Drawing]:
             f"(dotted) in the minimum-feature regime. Points: single seeds; lines: means. Study {view.name}; {way}."
         )
         name = file_name(f"feature_scaling-{short}", taken)
-        drawings.append(Drawing(name, f"Test error and κ against {short}", caption, _figure(view, field, way)))
+        drawings.append(Drawing(name, f"Test error and κ against {short}", caption, _figure(view, field, groups, way)))
     return drawings
 
 
-def _figure(view: View, field: str, way: Kernel) -> Figure:
+def _groups(view: View, field: str) -> dict[str, list[PlannedRun]]:
+    """The runs that agree in whatever else is varied, where they make a line."""
     groups: dict[str, list[PlannedRun]] = {}
     for run in view.runs:
         others = [f"{view.short(f)}={value_label(run.varied[f])}" for f in view.varied if f != field]
         groups.setdefault(", ".join(others), []).append(run)
+    return {key: runs for key, runs in groups.items() if len({run.varied[field] for run in runs}) >= _FEWEST}
+
+
+def _figure(view: View, field: str, groups: dict[str, list[PlannedRun]], way: Kernel) -> Figure:
     palette = colours(list(groups))
     error = view.score in _SCORES
     titles = [f"Test error (1 − {view.score})" if error else f"Test {view.score}", "Test loss", "$\\kappa$"]
@@ -58,7 +64,7 @@ def _figure(view: View, field: str, way: Kernel) -> Figure:
                 )
             axes[place].set_title(f"({chr(ord('a') + place)}) {title}", loc="left")
             axes[place].set_xlabel(view.short(field))
-            _scale(axes[place], [run.varied[field] for run in view.runs])
+            _scale(axes[place], [run.varied[field] for runs in groups.values() for run in runs])
         axes[2].axhline(MINIMUM_FEATURE, color="#777777", linestyle=":", linewidth=0.8)
         if len(groups) > 1:
             handles = [Line2D([], [], color=colour, label=key) for key, colour in palette.items()]

@@ -13,10 +13,10 @@ from tangentscope.pipeline.report.view import View
 from tangentscope.probes.variables.features.kappa_cka import MINIMUM_FEATURE
 
 _OF_FEATURES = {
-    "effective_dimension_intensity": "$D_{eff}(\\rho)$",
-    "feature_effective_rank": "$D_{eff}(\\rho)$, the first as the others",
-    "effective_dimension_utilisation": "$D_{eff}(\\hat{Q})$",
-    "effective_dimension_quality": "$D_{eff}(Q^*)$",
+    "effective_dimension_intensity": "$D_\\mathrm{eff}(\\rho)$",
+    "feature_effective_rank": "$D_\\mathrm{eff}(\\rho)$, the first as the others",
+    "effective_dimension_utilisation": "$D_\\mathrm{eff}(\\hat{Q})$",
+    "effective_dimension_quality": "$D_\\mathrm{eff}(Q^*)$",
     "kappa_cka": "$\\kappa$",
 }
 _COLUMNS = 3
@@ -34,7 +34,7 @@ def features_and_kernel(view: View) -> list[Drawing]:
     with drawing_style():
         height = 0.5 + 1.9 * rows + 0.16 * (len(palette) // 2)
         figure = Figure(figsize=(FULL_WIDTH, height), layout="constrained")
-        axes = list(figure.subplots(rows, _COLUMNS, sharex=True, squeeze=False).flat)
+        axes = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
         titles = {("entropy", split, kernel): f"Entropy $S$ of Θ (nats), {split}" for split, kernel in of_kernel}
         titles |= {(name, BOTH, ways(view, name)[0]): title for name, title in panels.items()}
         positions = []
