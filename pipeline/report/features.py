@@ -18,8 +18,10 @@ def ways(view: View, variable: str) -> list[Kernel]:
 def steps(view: View, runs: Sequence[PlannedRun], variable: str, way: Kernel) -> list[int]:
     """The steps at which all of some runs have a profile, ascending."""
     frame = view.profile(runs, BOTH, variable, way)
-    counts = frame.groupby("step")["run"].nunique()
-    return [int(step) for step, count in counts.items() if count == len(runs)]  # pyright: ignore[reportArgumentType]
+    of_step: dict[int, set[str]] = {}
+    for run, step in zip(frame["run"], frame["step"], strict=True):
+        of_step.setdefault(int(step), set()).add(run)
+    return sorted(step for step, there in of_step.items() if len(there) == len(runs))
 
 
 def profile(
