@@ -90,8 +90,8 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
             if probe.id not in drawn and not isinstance(stored_points(storage, probe.id), dict):
                 drawn[probe.id] = probe, draw_points(points(), probe.kernel)
             requested.append(FurtherRequest(probe.planned(), run.id, tuple(steps[run.id]), told, now, number))
-    for run in chosen if (features := study.probes.features) is not None else ():
-        probe = FeatureProbe(features, run.data.fingerprint)
+    features = study.probes.features
+    for run, probe in [(run, FeatureProbe(features, run.data.fingerprint)) for run in chosen] if features else ():
         if probe.id not in drawn and not isinstance(stored_points(storage, probe.id), dict):
             drawn[probe.id] = probe, draw_feature_points(run.data.train, run.data.test, probe.points)
         requested.append(FurtherRequest(probe.planned(), run.id, tuple(steps[run.id]), None, now, number))
