@@ -65,7 +65,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "greek": {"partial": True},
     "catch": {},
     "atari": {"games": 2},
-    "step": {},
+    "step": {"train_size": 60, "test_size": 50},
 }
 # Synthetic images are fewer than features, which cuts off what a study's claims are about.
 FEW = ("probes.features.train=2", "probes.features.test=2", "probes.features.variables=[kappa_cka]", "report.claims=[]")
