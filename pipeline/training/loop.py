@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from tangentscope.pipeline.config.train import Precision, Train
-from tangentscope.pipeline.store.snapshots import about_frozen
 from tangentscope.pipeline.system.errors import Stopped
 from tangentscope.pipeline.system.memory import peak_memory
 from tangentscope.pipeline.training.learner import (
@@ -144,7 +143,7 @@ def follow(
                 with _adding(cost, "evaluate_seconds"):
                     evaluate(recorder, module, step)
             if step in what.schedule:
-                recorder.snapshot(step, module, overlap=True, about=about_frozen(module))
+                recorder.snapshot(step, module, overlap=True)
             stopping = recorder.stopping and step < what.steps  # read once: the thread may set it between two questions
             if due or stopping:
                 with _adding(cost, "checkpoint_seconds"):
