@@ -183,10 +183,13 @@ def test_formation_beside_minimum_features(late: int, said: str, tmp_path: Path)
     view = study(
         tmp_path,
         [run_of(seed) for seed in SEEDS],
-        {"kappa_cka": lambda run, step: 0.5 if step < below else 0.05},
+        {
+            "kappa_cka": lambda run, step: 0.5 if step < below else 0.05,
+            "effective_dimension_intensity": lambda run, step: 9.0 - (step == SCHEDULE[turn]),
+        },
         entropy=lambda run, step: 2 + 0.2 * abs(SCHEDULE.index(step) - turn),
     )
-    assert verdicts(view, "formation_meets_minimum_features") == [said]
+    assert verdicts(view, "formation_meets_minimum_features") == [said, "held"]
 
 
 def test_a_run_without_its_last_value_has_no_number(tmp_path: Path):

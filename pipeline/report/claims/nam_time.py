@@ -74,15 +74,29 @@ def strong_features_are_good(view: View) -> list[Finding]:
 
 
 def formation_meets_minimum_features(view: View) -> list[Finding]:
-    """Our own: the tangent kernel's entropy turns, from compression to formation, when κ falls below 0.1."""
-    return each(
-        view.networks,
-        "Structure formation begins as features become minimal",
-        "1 − |log₂(step of least S/first step with κ < 0.1)|",
-        "Within a factor of two in steps: the mean has to be above 0.",
-        lambda run: _together(view, run),
-        above=0.0,
-    )
+    """Our own: does the tangent kernel's entropy turn, from compression to formation, as features become minimal?
+
+    That is when κ falls below 0.1, or, apart from that, when the features that are significant are fewest.
+    """
+    reason = "Within a factor of two in steps: the mean has to be above 0."
+    return [
+        *each(
+            view.networks,
+            "Structure formation begins as features become minimal",
+            "1 − |log₂(step of least S/first step with κ < 0.1)|",
+            reason,
+            lambda run: _turn_beside(view, run, _becomes_minimal(view, run), "κ < 0.1 from step"),
+            above=0.0,
+        ),
+        *each(
+            view.networks,
+            "Structure formation begins as features are fewest",
+            "1 − |log₂(step of least S/step of least D_eff(ρ))|",
+            reason,
+            lambda run: _turn_beside(view, run, _fewest(view, run), "least D_eff(ρ) at step"),
+            above=0.0,
+        ),
+    ]
 
 
 def _early(view: View, run: Run) -> Number:
@@ -110,16 +124,29 @@ def _correlated(view: View, run: Run, variable: str) -> Number:
     return spearman(list(strength[known]), list(share[known])), f"{int(known.sum())} features"
 
 
-def _together(view: View, run: Run) -> Number:
-    kappa, entropy = measured(view, run, "kappa_cka"), measured(view, run, "entropy")
+def _becomes_minimal(view: View, run: Run) -> int:
+    kappa = measured(view, run, "kappa_cka")
     below = np.flatnonzero((kappa.values < MINIMUM_FEATURE) & (kappa.steps > 0))
     if not below.size:
         raise NoNumberError(f"κ never falls below 0.1, least {told(float(kappa.values.min()), 3)}")
+    return int(kappa.steps[below[0]])
+
+
+def _fewest(view: View, run: Run) -> int:
+    dimension = measured(view, run, "effective_dimension_intensity")
+    least = int(np.argmin(dimension.values))
+    if least == 0:
+        raise NoNumberError("D_eff(ρ) is least at the start")
+    return int(dimension.steps[least])
+
+
+def _turn_beside(view: View, run: Run, step: int, what: str) -> Number:
+    entropy = measured(view, run, "entropy")
     least = int(np.argmin(entropy.values))
     if least == 0 or entropy.values[-1] - entropy.values[least] <= entropy_margin(entropy, least, -1):
         raise NoNumberError("the entropy does not fall and rise again")
-    turn, regime = int(entropy.steps[least]), int(kappa.steps[below[0]])
-    return 1 - abs(float(np.log2(turn / regime))), f"least S at step {told(turn)}, κ < 0.1 from step {told(regime)}"
+    turn = int(entropy.steps[least])
+    return 1 - abs(float(np.log2(turn / step))), f"least S at step {told(turn)}, {what} {told(step)}"
 
 
 CLAIMS: dict[str, Claim] = {
@@ -134,6 +161,6 @@ CLAIMS: dict[str, Claim] = {
         formation_meets_minimum_features,
         "our own",
         "features_and_kernel",
-        Needs(variables=("kappa_cka", "entropy")),
+        Needs(variables=("kappa_cka", "effective_dimension_intensity", "entropy")),
     ),
 }
