@@ -23,6 +23,7 @@ from tangentscope.pipeline.config.train import Course
 from tangentscope.pipeline.store.planned import FurtherSteps, PlannedData, PlannedProbe, PlannedRun
 from tangentscope.pipeline.study.checks import check_study
 from tangentscope.pipeline.study.expansion import validated
+from tangentscope.pipeline.study.solvers import check_solver
 from tangentscope.pipeline.study.spec import Study
 from tangentscope.pipeline.system.errors import UserError, one_line
 from tangentscope.probes import layer_names
@@ -233,4 +234,5 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
             except _OF_SIZES as error:
                 problem = f"cannot be built: {one_line(error)}; give a smaller one"
                 raise UserError(f"{source}: model {model.name}: {problem}") from None
+        check_solver(task, model, optimiser, train, data, study.resources.train, source)
     return list(runs.values())
