@@ -88,7 +88,14 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
         1,
         {
             **{"skills": 5, "bits": 32, "relevant": 3, "alpha": 0.6, "scale": 5.0, "balanced_test": False},
-            **{"inputs": "bits", "functions": 4, "train_size": 10_000, "test_size": 10_000, "data_seed": 0},
+            **{
+                "inputs": "bits",
+                "functions": 4,
+                "online": False,
+                "train_size": 10_000,
+                "test_size": 10_000,
+                "data_seed": 0,
+            },
         },
     ),
     "task skills": (

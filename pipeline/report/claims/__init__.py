@@ -4,6 +4,9 @@ from tangentscope.pipeline.report.claims.claim import Claim, Needs, Varied
 from tangentscope.pipeline.report.claims.cv import CLAIMS as cv
 from tangentscope.pipeline.report.claims.findings import FEWEST_SEEDS, Finding, Sample
 from tangentscope.pipeline.report.claims.games import CLAIMS as games
+from tangentscope.pipeline.report.claims.nam_emergence import CLAIMS as nam_emergence
+from tangentscope.pipeline.report.claims.nam_grokking import CLAIMS as nam_grokking
+from tangentscope.pipeline.report.claims.nam_solvable import CLAIMS as nam_solvable
 
 # Every claim of the tables imported above, by its name.
 CLAIMS: dict[str, Claim] = {
