@@ -3,6 +3,7 @@
 Predictions are calibrated on runs of a single skill in the same study, or take Nam's constants where there are none.
 """
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ from tangentscope.tasks import SparseParity
 Resource = Literal["time", "data", "width"]
 FIELDS: dict[str, str] = {"data": "task.train_size", "width": "model.width"}
 _START = 1e-3  # R_k(0)/S where no single skill tells it
-_GRID = 60  # values tried of each constant
+_GRID, _ROUNDS, _WITHIN = 17, 4, 100.0  # values tried of each constant, how often, and how far from the default
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,21 @@ def calibrate(resource: Resource, single: list[Emergence]) -> Calibration | None
         return None
     task, amounts = single[0].task, single[0].amounts
     mean = np.mean([each.shares[:, 0] for each in single], axis=0)
-    default = DEFAULTS[resource].constant
-    starts = np.geomspace(1e-6, 0.1, _GRID) if resource == "time" else [_START]
-    constants = np.geomspace(default / 10, default * 10, 2 * _GRID)
-    tried = (Calibration(resource, float(c), float(s), from_runs=True) for c in constants for s in starts)
-    return min(tried, key=lambda each: float(np.square(each.predict(task, amounts)[:, 0] - mean).sum()))
+
+    def distance(logs: tuple[float, float]) -> float:
+        predicted = Calibration(resource, *map(math.exp, logs)).predict(task, amounts)[:, 0]
+        return float(np.square(predicted - mean).sum())
+
+    best = math.log(DEFAULTS[resource].constant), math.log(_START)
+    widths = math.log(_WITHIN), math.log(_WITHIN) if resource == "time" else 0.0
+    for _ in range(_ROUNDS):  # a grid, then finer ones about its best
+        constants, starts = (
+            sorted({*(np.linspace(-width, width, _GRID) + about).tolist()})
+            for about, width in zip(best, widths, strict=True)
+        )
+        best = min(((c, s) for c in constants for s in starts if s < 0), key=distance)
+        widths = tuple(3 * width / _GRID for width in widths)
+    return Calibration(resource, *map(math.exp, best), from_runs=True)
 
 
 def emergences(view: View) -> Emergences | None:

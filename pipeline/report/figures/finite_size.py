@@ -47,7 +47,8 @@ def finite_runs(view: View) -> list[tuple[SkillRun, Law]]:
         law = over_time(run)
         whole = not run.task.endless and run.task.samples is None and run.skills == run.task.skills
         if whole and law is not None:
-            early = law.amounts < 1 / (run.task.scale * run.task.shares()[-1])
+            # From a decade after the first skill on: laws are of many skills.
+            early = (law.amounts >= 10 * law.amounts[0]) & (law.amounts < 1 / (run.task.scale * run.task.shares()[-1]))
             if early.sum() >= 2:
                 found.append((run, Law("time", law.amounts[early], law.losses[early], law.alpha)))
     return found

@@ -1,5 +1,7 @@
 """Losses of the skill model over time, data, parameters and compute, with the powers of Nam's Table 4.1."""
 
+from dataclasses import replace
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,13 +54,19 @@ def _draw(panel: Axes, found: list[Law], name: str) -> None:
         points = {"marker": "o", "markersize": 2.5, "linewidth": 0.8} if name in ("data", "parameters") else {}
         if name != "time":
             panel.plot(law.amounts, law.losses, color="#1f4e8c", **points)
-    law = found[0]
+    law = _mean(found)
     middle = np.sqrt(np.prod(law.decade))
     through = np.exp(np.interp(np.log(middle), np.log(law.amounts), np.log(law.losses)))
     powers = through * (law.amounts / middle) ** law.exponent
     panel.plot(law.amounts, powers, color="#222222", linestyle=":", label=f"slope {law.exponent:.3f} (Table 4.1)")
     if (slope := law.slope()) is not None:
         panel.plot([], [], " ", label=f"fitted {slope:.3f}")
+
+
+def _mean(found: list[Law]) -> Law:
+    """Of the draws that are of as many amounts as the first."""
+    alike = [law.losses for law in found if np.array_equal(law.amounts, found[0].amounts)]
+    return replace(found[0], losses=np.mean(alike, axis=0))
 
 
 def _draw_runs(panel: Axes, runs: list[SkillRun], by_compute: bool) -> None:
