@@ -1,5 +1,6 @@
 """What follows from what was measured: a table that is computed from the store whenever it is read."""
 
+import math
 from dataclasses import asdict
 
 import pandas as pd
@@ -9,8 +10,12 @@ from tangentscope.pipeline.report.derived.rows import COLUMNS, Row
 from tangentscope.pipeline.report.derived.runs import AT_LEAST_LOSS, of_run
 from tangentscope.pipeline.report.summaries import results_on, state
 from tangentscope.pipeline.report.view import View
+from tangentscope.pipeline.store.files import Storage
 
-__all__ = ["AT_LEAST_LOSS", "WINDOW", "Row", "derived", "rows"]
+SCALARS = ("test_loss_least", "trace_ratio", "turning_epoch", "entropy_rebound", "entropy_net")
+"""What is derived of a run that is worth a column in a table of runs."""
+
+__all__ = ["AT_LEAST_LOSS", "SCALARS", "WINDOW", "Row", "derived", "rows", "scalars"]
 
 
 def rows(view: View) -> list[Row]:
@@ -40,3 +45,12 @@ def derived(view: View) -> pd.DataFrame:
     told = {"study": view.name, "split": way[0] if way else None, "kernel": str(way[1]) if way else None}
     frame = frame.astype({"seed": "Int64"}).assign(**told)
     return pd.DataFrame(frame[[*COLUMNS]])
+
+
+def scalars(storage: Storage) -> dict[str, dict[str, float]]:
+    """The numbers of `SCALARS` that there are, by run and name."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows(View(storage)):
+        if row.run is not None and row.quantity in SCALARS and math.isfinite(row.value):
+            found.setdefault(row.run, {})[row.quantity] = row.value
+    return found

@@ -11,6 +11,7 @@ from tangentscope.pipeline.report.figures.finite_size import finite_size
 from tangentscope.pipeline.report.figures.fits import fits
 from tangentscope.pipeline.report.figures.grokking import grokking
 from tangentscope.pipeline.report.figures.heat_maps import heat_maps
+from tangentscope.pipeline.report.figures.kernel_maps import kernel_maps
 from tangentscope.pipeline.report.figures.layer_traces import layer_traces
 from tangentscope.pipeline.report.figures.mode_strengths import mode_strengths
 from tangentscope.pipeline.report.figures.new_points import new_points
