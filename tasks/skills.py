@@ -114,8 +114,9 @@ class Skills(Task, frozen=True):
     def _seen(self) -> np.ndarray:
         if self.samples is None:
             return self.shares()
-        # Only RandomState promises the same draws in every numpy release.
-        return np.random.RandomState(self.data_seed).multinomial(self.samples, self.shares()) / self.samples
+        # Only RandomState promises the same draws in every numpy release; other numbers of samples are other draws.
+        drawn = np.random.RandomState((self.data_seed, self.samples))
+        return drawn.multinomial(self.samples, self.shares()) / self.samples
 
     def _split(self, shares: np.ndarray) -> Split:
         codes = np.arange(1, len(shares) + 1)

@@ -161,8 +161,15 @@ def test_grokking_is_drawn_with_both_times(tmp_path: Path):
     assert math.isclose(np.asarray(means[0].get_ydata(), float)[-1], 1.0)
 
 
-def test_a_network_that_learns_nothing_has_no_delay(tmp_path: Path):
-    view = made_up(tmp_path, lambda run, step: {s: {"accuracy": 0.0} for s in ("train", "test")}, **TABLE)
-    (finding,) = CLAIMS["grokking_delay"](view)
+@pytest.mark.parametrize(
+    ("train", "test", "split"), [((0.0, 0.0), (0.0, 0.0), "train"), ((0.1, 1.0), (0.1, 0.1), "test")]
+)
+def test_a_network_that_stays_at_chance_has_no_delay(
+    train: tuple[float, float], test: tuple[float, float], split: str, tmp_path: Path
+):
+    def curve(run: Run, step: int) -> dict[str, dict[str, float]]:
+        return {"train": {"accuracy": train[step > 10]}, "test": {"accuracy": test[step > 10]}}
+
+    (finding,) = CLAIMS["grokking_delay"](made_up(tmp_path, curve, **TABLE))
     assert finding.values == []
-    assert finding.samples[0].note == "nothing was learned"
+    assert finding.samples[0].note == f"nothing was learned on {split}"

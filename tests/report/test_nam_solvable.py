@@ -111,7 +111,7 @@ def test_momentum_and_schedules_have_no_closed_form(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def scaling(tmp_path_factory: pytest.TempPathFactory) -> View:
-    samples, draws = [100, 316, 1000, 3162, 10000], 5
+    samples, draws = [100, 316, 1000], 20
     data = [(d, s) for d in samples for s in range(draws)]
     return trained(
         tmp_path_factory.mktemp("scaling"),
@@ -122,7 +122,7 @@ def scaling(tmp_path_factory: pytest.TempPathFactory) -> View:
             "optimiser.name": ["solution"] * len(WIDTHS) + ["sgd"] + ["solution"] * len(data),
             "optimiser.lr": [100.0] * len(WIDTHS) + [0.05] + [1e5] * len(data),
             "train.epochs": [3000] * len(WIDTHS) + [1500] + [10] * len(data),
-            "model.skills": [*WIDTHS, 100, *[3000] * len(data)],
+            "model.skills": [*WIDTHS, 100, *[1000] * len(data)],
             "task.samples": [None] * (len(WIDTHS) + 1) + [d for d, _ in data],
             "task.data_seed": [0] * (len(WIDTHS) + 1) + [s for _, s in data],
         },
@@ -138,8 +138,8 @@ def test_exponents_are_those_of_the_table(scaling: View):
     assert {finding.statement.split()[4] for finding in found} == set(EXPONENTS)
     assert [finding.verdict for finding in found] == ["held"] * 4
     (data,) = [finding for finding in found if "with data" in finding.statement]
-    assert len(data.samples) == 5
-    assert len(set(data.values)) == 5
+    assert len(data.samples) == 20
+    assert len(set(data.values)) == 20
 
 
 def test_a_loss_over_time_is_that_of_the_closed_form(scaling: View):

@@ -63,11 +63,12 @@ def learning_times(view: View, run: Run) -> tuple[float, float]:
         steps, values = column(curve, "step"), column(curve, "value")
         if not steps.size or not np.isfinite(values).all():
             raise NoNumberError(f"{view.score} on {split} is not known at every step")
-        # By a network of the start all outputs are alike, and chance has some accuracy: not counted as learned.
-        found.append(max(1.0, learning_time(steps, values)))
+        time = learning_time(steps, values)
+        # What chance has at the start is not learned.
+        if np.isnan(time) or time <= steps[0]:
+            raise NoNumberError(f"nothing was learned on {split}")
+        found.append(time)
     train, test = found
-    if not np.isfinite(train + test):
-        raise NoNumberError("nothing was learned")
     return train, test
 
 
