@@ -39,6 +39,7 @@ from tangentscope.tasks.modular import Modular as Modular
 from tangentscope.tasks.molecules import MoleculeLabels as MoleculeLabels
 from tangentscope.tasks.readers.published import Published as Published
 from tangentscope.tasks.sines import Sines as Sines
+from tangentscope.tasks.skills import Skills as Skills
 from tangentscope.tasks.sparse_parity import SparseParity as SparseParity
 from tangentscope.tasks.step import Step as Step
 

@@ -52,6 +52,11 @@ class GaussianLinear(Regression, frozen=True):
             )
         return self
 
+    @property
+    def exact_moments(self) -> bool:
+        """Whether `moments` are those of the points to learn from."""
+        return self.exact
+
     def moments(self) -> np.ndarray:
         """E[x_i²], `[d]`."""
         return np.array(self.variances or [1.0] * len(self.scales))

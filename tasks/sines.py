@@ -59,6 +59,18 @@ class Sines(Regression, frozen=True):
             rho[self.leading :] = self.train_size / (self.features - self.leading)
         return rho
 
+    def inputs_at(self, x: np.ndarray) -> np.ndarray:
+        """What a model is given of places in [0, 1], `[n, features]`, float64; `x` is `[n]`."""
+        return np.sqrt(2 * self.intensity()) * np.sin(2 * np.pi * np.arange(1, self.features + 1) * x[:, None])
+
+    def places(self) -> np.ndarray:
+        """x of the points to learn from, `[train_size]`."""
+        return np.random.RandomState(self.data_seed).uniform(size=(self.train_size, 1))[:, 0]
+
+    def target_at(self, x: np.ndarray) -> np.ndarray | None:
+        """f*(x) without noise, `[n]`; None where labels are random."""
+        return None if self.random_labels else np.sin(2 * np.pi * self.frequency * x)
+
     def load(self, data_dir: Path | None = None) -> TaskData:
         """The points; nothing is read from `data_dir`."""
         # Only RandomState promises the same draws in every numpy release.
@@ -77,6 +89,5 @@ class Sines(Regression, frozen=True):
 
     def _drawn(self, size: int, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
         x = random.uniform(size=(size, 1))
-        features = np.sqrt(2 * self.intensity()) * np.sin(2 * np.pi * np.arange(1, self.features + 1) * x)
-        labels = random.standard_normal((size, 1)) if self.random_labels else np.sin(2 * np.pi * self.frequency * x)
-        return features, labels
+        target = self.target_at(x)
+        return self.inputs_at(x[:, 0]), random.standard_normal((size, 1)) if target is None else target

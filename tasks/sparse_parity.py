@@ -27,7 +27,8 @@ class SparseParity(Task, frozen=True):
     the bits with g_k = Σ_l e_kl/√functions, for the model `skill_bases`.
 
     Targets are float32 `[n, 2]`: S g_k, and which skill it is, from 0. The network has one output. A study draws its
-    points once, `train_size` of them; `batches` gives new ones in each step, for a loop of one's own.
+    points once, `train_size` of them; with `online` it sees each with new bits in every step, and `batches` gives new
+    ones without end, for a loop of one's own.
 
     Further scores are `strength_1` and so on of the first 20 skills, R_k/S of Nam eq. 4.7; NaN if a split has no point
     of a skill.
@@ -41,6 +42,8 @@ class SparseParity(Task, frozen=True):
             sure; test loss and score are then those of equally frequent skills.
         inputs: see above.
         functions: basis functions of each skill, for `inputs: bases`.
+        online: whether a training point comes with new bits of the same parity each time it is seen: data without
+            bound, D → ∞, of which only the counts of skills are of `train_size` points. For `inputs: bits`.
         data_seed: which points.
     """
 
@@ -55,6 +58,7 @@ class SparseParity(Task, frozen=True):
     balanced_test: bool = False
     inputs: Literal["bits", "skills", "bases"] = "bits"
     functions: int = Field(default=4, ge=1, le=100_000)
+    online: bool = False
     data_seed: int = Field(default=0, ge=0, lt=2**32)
 
     version: ClassVar[int] = 1
@@ -69,6 +73,8 @@ class SparseParity(Task, frozen=True):
             raise ValueError(f"{self.bits} bits have {2**self.bits} functions, got {self.functions}: take more bits")
         if self.balanced_test and self.test_size < self.skills:
             raise ValueError(f"a balanced test of {self.skills} skills needs as many points, got {self.test_size}")
+        if self.online and self.inputs != "bits":
+            raise ValueError(f"new bits are drawn of inputs bits, got inputs {self.inputs} and online: leave one out")
         return self
 
     def frequencies(self) -> np.ndarray:
@@ -105,6 +111,19 @@ class SparseParity(Task, frozen=True):
         random = np.random.RandomState((self.data_seed, 1, seed))
         while True:
             yield self._points(self._drawn(size, random), random)
+
+    def augmented(self, inputs: Tensor) -> Tensor:
+        """`[m, skills + bits]`: the same skills and parities with bits drawn anew, if `online`."""
+        if not self.online:
+            return inputs
+        skill, bits = inputs[:, : self.skills], inputs[:, self.skills :]
+        first = skill.argmax(1) * self.relevant
+        places = (first[:, None] + torch.arange(self.relevant, device=inputs.device)) % self.bits
+        drawn = torch.randint(0, 2, bits.shape, device=inputs.device).to(inputs.dtype)
+        changed = (drawn.gather(1, places).sum(1) - bits.gather(1, places).sum(1)) % 2  # of other parity than before
+        one = places[:, :1]
+        drawn.scatter_(1, one, (drawn.gather(1, one) + changed[:, None]) % 2)
+        return torch.cat([skill, drawn], 1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Half the squared error, `[n]`, of outputs `[n, 1]`."""

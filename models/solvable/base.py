@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from tangentscope.models.base import Model, ModelError
+from tangentscope.models.base import Codes, Model, ModelError
 
 
 class Solvable(Model, frozen=True):
@@ -36,6 +36,21 @@ class Solvable(Model, frozen=True):
             ValueError: if there is no solution from these parameters or for this target.
         """
 
+    @abstractmethod
+    def strengths(self, network: nn.Module, target: ArrayLike) -> np.ndarray:
+        """What `solution` is of, as it is in a network of any parameters, `[modes]`, float64."""
+
+    def solved(
+        self, network: nn.Module, time: float, target: ArrayLike, variances: ArrayLike = 1.0
+    ) -> list[np.ndarray]:
+        """Each parameter of the network at a time, in its order and of its shape. Arguments as in `solution`.
+
+        Raises:
+            ModelError: if strengths are solved and not parameters.
+            ValueError: as `solution`.
+        """
+        raise ModelError(f"{self.name}'s parameters have no closed form, only its strengths: take another optimiser")
+
 
 def single_output(model: str, outputs: int) -> None:
     """Check that a network is to have one output.
@@ -45,6 +60,21 @@ def single_output(model: str, outputs: int) -> None:
     """
     if outputs != 1:
         raise ModelError(f"{model} has one output, got a task with {outputs}: choose another task or model")
+
+
+def one_code(model: str, input_shape: tuple[int, ...], codes: Codes) -> int:
+    """How many codes there are beside 0, of inputs that are a single code.
+
+    Raises:
+        ModelError: if inputs are others.
+    """
+    ((part, counts), *others) = codes.items()
+    if others or input_shape != (1,) or len(counts) != 1:
+        raise ModelError(
+            f"{model} takes numbers or one code, got inputs of shape {list(input_shape)} and codes "
+            f"{', '.join([part, *dict(others)])}: choose another task or model"
+        )
+    return counts[0] - 1
 
 
 def numbers(parameter: Tensor) -> np.ndarray:

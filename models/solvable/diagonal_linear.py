@@ -44,9 +44,25 @@ class DiagonalLinear(Solvable, frozen=True):
         self, network: nn.Module, times: ArrayLike, target: ArrayLike, variances: ArrayLike = 1.0
     ) -> np.ndarray:
         """a_i b_i(t), `[*times, inputs]`, from any start. Arguments as in `Solvable.solution`."""
-        a, b = map(numbers, network.parameters())
-        a, b = diagonal_layers(times, a, b, np.asarray(target, float).reshape(len(a)), variances)
+        a, b = self._layers(network, times, target, variances)
         return a * b
+
+    def strengths(self, network: nn.Module, target: ArrayLike) -> np.ndarray:
+        """a_i b_i, `[inputs]`."""
+        a, b = map(numbers, network.parameters())
+        return a * b
+
+    def solved(
+        self, network: nn.Module, time: float, target: ArrayLike, variances: ArrayLike = 1.0
+    ) -> list[np.ndarray]:
+        """a and b. Arguments as in `Solvable.solved`."""
+        return list(self._layers(network, time, target, variances))
+
+    def _layers(
+        self, network: nn.Module, times: ArrayLike, target: ArrayLike, variances: ArrayLike
+    ) -> tuple[np.ndarray, np.ndarray]:
+        a, b = map(numbers, network.parameters())
+        return diagonal_layers(times, a, b, np.asarray(target, float).reshape(len(a)), variances)
 
 
 class _Diagonal(nn.Module):

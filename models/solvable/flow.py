@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
-from scipy.integrate import solve_ivp
+from scipy import integrate
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 Loss = Callable[[nn.Module], Tensor]
 """A network's loss, a scalar in float64, by differentiable operations."""
+
+Method = Literal["DOP853", "LSODA", "Radau"]
 
 
 class FlowError(ArithmeticError):
@@ -43,6 +45,82 @@ class Trajectory:
             yield self._network
 
 
+class GradientFlow:
+    """Follows θ̇ = −∇L(θ) by a solver of SciPy, in float64, from a network's parameters at time 0 or `start`.
+
+    Args:
+        network: any small module without randomness; a copy in float64 is moved, it stays as it is.
+        loss: what is to fall.
+        rtol, atol: error of a step in each parameter, relative to it and absolute; errors of the whole are somewhat
+            larger.
+        method: `DOP853` is explicit; `LSODA` and `Radau` take long steps where rates differ by orders of magnitude.
+        max_gradients: after how many gradients to give up.
+        start, end: the first time, and one beyond which nobody will ask.
+
+    Raises:
+        FlowError: if the tolerance is below what float64 can keep; else as `to`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        *,
+        rtol: float,
+        atol: float,
+        method: Method = "DOP853",
+        max_gradients: int = 100_000,
+        start: float = 0.0,
+        end: float = np.inf,
+    ):
+        if rtol < 100 * np.finfo(float).eps:
+            raise FlowError(
+                f"rtol {rtol:g} is below what float64 can keep: ask for {100 * np.finfo(float).eps:.1e} or more"
+            )
+        self.gradients = 0
+        self._descent, self._most, self._end = _Descent(network, loss), max_gradients, end
+        self._asked = f"rtol {rtol:g}, atol {atol:g}"
+        self._parameters, self._between = self._descent.initial, None
+        solver = {"DOP853": integrate.DOP853, "LSODA": integrate.LSODA, "Radau": integrate.Radau}[method]
+        self._solver = solver(self._velocity, start, self._descent.initial, end, rtol=rtol, atol=atol)
+
+    def to(self, time: float) -> np.ndarray:
+        """All parameters at a time, in the network's order, float64. Times must not descend from call to call.
+
+        Raises:
+            FlowError: if the tolerance cannot be met, or not within `max_gradients`; if loss or gradient become
+                infinite or NaN.
+        """
+        solver = self._solver
+        while solver.t < time:
+            told = solver.step()
+            if solver.status == "failed":
+                raise FlowError(f"{self._asked} cannot be met: {str(told).rstrip('.')}; loosen them")
+            self._between = None
+        if solver.t_old is None:
+            return self._descent.initial
+        if self._between is None:
+            self._between = solver.dense_output()
+        return self._between(time)
+
+    def trajectory(self, times: np.ndarray) -> Trajectory:
+        """Parameters and losses at ascending times."""
+        return self._descent.trajectory(times, np.array([self.to(time) for time in times]))
+
+    def _velocity(self, time: float, parameters: np.ndarray) -> np.ndarray:
+        self.gradients += 1
+        if self.gradients > self._most:
+            until = f" of {self._end:g}" if np.isfinite(self._end) else ""
+            raise FlowError(
+                f"{self._asked} not met within {self._most} gradients: reached time {time:.6g}{until}; loosen them, "
+                "allow more gradients or take method LSODA"
+            )
+        value, gradient = self._descent(parameters)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            raise FlowError(f"loss {value:g} with a gradient of norm {np.linalg.norm(gradient):g} at time {time:.6g}")
+        return -gradient
+
+
 def gradient_flow(
     network: nn.Module,
     loss: Loss,
@@ -50,54 +128,33 @@ def gradient_flow(
     *,
     rtol: float = 1e-10,
     atol: float = 1e-12,
-    method: Literal["DOP853", "LSODA", "Radau"] = "DOP853",
+    method: Method = "DOP853",
     max_gradients: int = 100_000,
 ) -> Trajectory:
-    """Follow θ̇ = −∇L(θ) by SciPy's `solve_ivp`, from the network's parameters at the first of `times` on.
+    """Where gradient flow leads a network, from its parameters at the first of `times` on.
 
     Args:
-        network: any small module without randomness; a copy in float64 is moved, it stays as it is.
-        loss: what is to fall.
+        network, loss, rtol, atol, method, max_gradients: as in `GradientFlow`.
         times: `[T]`, ascending.
-        rtol, atol: error of a step in each parameter, relative to it and absolute; errors of the whole are somewhat
-            larger.
-        method: `DOP853` is explicit; `LSODA` and `Radau` take long steps where rates differ by orders of magnitude.
-        max_gradients: after how many gradients to give up.
 
     Raises:
-        FlowError: if the tolerance is below what float64 can keep, or is not met within `max_gradients`; if loss or
-            gradient become infinite or NaN.
+        FlowError: as `GradientFlow`.
         ValueError: if times do not ascend.
     """
     times = np.asarray(times, float)
     if times.ndim != 1 or len(times) < 2 or not (np.diff(times) > 0).all():
         raise ValueError(f"a flow takes two ascending times or more, got {times.tolist()[:5]}")
-    if rtol < 100 * np.finfo(float).eps:
-        raise FlowError(
-            f"rtol {rtol:g} is below what float64 can keep: ask for {100 * np.finfo(float).eps:.1e} or more"
-        )
-    descent = _Descent(network, loss)
-    count = 0
-
-    def velocity(time: float, parameters: np.ndarray) -> np.ndarray:
-        nonlocal count
-        count += 1
-        if count > max_gradients:
-            raise FlowError(
-                f"rtol {rtol:g}, atol {atol:g} not met within {max_gradients} gradients: reached time {time:.6g} of "
-                f"{times[-1]:g}; loosen them, allow more gradients or take method LSODA"
-            )
-        value, gradient = descent(parameters)
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            raise FlowError(f"loss {value:g} with a gradient of norm {np.linalg.norm(gradient):g} at time {time:.6g}")
-        return -gradient
-
-    solved = solve_ivp(
-        velocity, (times[0], times[-1]), descent.initial, method=method, t_eval=times, rtol=rtol, atol=atol
+    flow = GradientFlow(
+        network,
+        loss,
+        rtol=rtol,
+        atol=atol,
+        method=method,
+        max_gradients=max_gradients,
+        start=times[0],
+        end=times[-1],
     )
-    if not solved.success:
-        raise FlowError(f"rtol {rtol:g}, atol {atol:g} cannot be met: {solved.message.rstrip('.')}; loosen them")
-    return descent.trajectory(times, solved.y.T)
+    return flow.trajectory(times)
 
 
 def gradient_descent(network: nn.Module, loss: Loss, rate: float, steps: int, every: int = 1) -> Trajectory:

@@ -5,11 +5,14 @@ from math import prod
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from tangentscope.models.solvable.base import Solvable, draw, numbers
+from tangentscope.models.base import Codes
+from tangentscope.models.solvable.base import Solvable, draw, numbers, one_code, single_output
 from tangentscope.models.solvable.modes import exponential, over
 
 
@@ -32,6 +35,17 @@ class Linear(Solvable, frozen=True):
         draw(layer.weight, self.std) if self.std else nn.init.zeros_(layer.weight)
         return nn.Sequential(OrderedDict(flatten=nn.Flatten(), linear=layer))
 
+    def build_for_codes(self, input_shape: tuple[int, ...], outputs: int, codes: Codes) -> nn.Module:
+        """From codes `[n, 1]` to `[n, 1]`, θ_k for a code k above 0 and 0 for code 0; the parameter is `weight`.
+
+        Raises:
+            ModelError: if inputs are not one code, or if there are several outputs.
+        """
+        single_output(self.name, outputs)
+        network = _Table(one_code(self.name, input_shape, codes))
+        draw(network.weight, self.std) if self.std else nn.init.zeros_(network.weight)
+        return network
+
     def solution(
         self, network: nn.Module, times: ArrayLike, target: ArrayLike, variances: ArrayLike = 1.0
     ) -> np.ndarray:
@@ -41,6 +55,28 @@ class Linear(Solvable, frozen=True):
         variances = np.broadcast_to(variances, len(target))
         rates = np.broadcast_to(variances.reshape(-1, *[1] * (target.ndim - 1)), target.shape)
         return linear_strengths(times, target, rates, weight.T.reshape(target.shape))
+
+    def strengths(self, network: nn.Module, target: ArrayLike) -> np.ndarray:
+        """θ, of the shape of `target`."""
+        (weight,) = map(numbers, network.parameters())
+        return weight.T.reshape(np.shape(target))
+
+    def solved(
+        self, network: nn.Module, time: float, target: ArrayLike, variances: ArrayLike = 1.0
+    ) -> list[np.ndarray]:
+        """θᵀ. Arguments as in `Solvable.solved`."""
+        (weight,) = map(numbers, network.parameters())
+        found = self.solution(network, time, target, variances)
+        return [found.reshape(weight.T.shape).T]
+
+
+class _Table(nn.Module):
+    def __init__(self, codes: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(codes))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return F.pad(self.weight, (1, 0)).gather(0, codes[:, 0])[:, None]
 
 
 def linear_strengths(times: ArrayLike, scales: ArrayLike, variances: ArrayLike, initial: ArrayLike = 0.0) -> np.ndarray:

@@ -78,6 +78,12 @@ class LinearNet(Solvable, frozen=True):
         matrices = [numbers(weight).T for weight in network.parameters()]
         return linear_net_strengths(times, values, _initial(matrices, u, v.T), len(matrices))
 
+    def strengths(self, network: nn.Module, target: ArrayLike) -> np.ndarray:
+        """u_iᵀ W_1 … W_depth v_i, `[modes]`, greatest singular value first; of any net, balanced or not."""
+        target = np.asarray(target, float)
+        u, _, v = np.linalg.svd(target.reshape(len(target), -1), full_matrices=False)
+        return _along([numbers(weight).T for weight in network.parameters()], u, v.T)
+
 
 def _align(layers: list[nn.Linear], modes: int, size: float) -> None:
     """W_l = R_{l−1}ᵀ A R_l with A = `size` in the first `modes` places of the diagonal, and R turned at random."""
@@ -90,10 +96,13 @@ def _align(layers: list[nn.Linear], modes: int, size: float) -> None:
         left = right
 
 
+def _along(matrices: list[np.ndarray], u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.einsum("im,io,om->m", u, np.linalg.multi_dot(matrices), v)
+
+
 def _initial(matrices: list[np.ndarray], u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Strengths of the target's modes in a net that is balanced and has no other modes."""
-    product = np.linalg.multi_dot(matrices)
-    initial = np.einsum("im,io,om->m", u, product, v)
+    product, initial = np.linalg.multi_dot(matrices), _along(matrices, u, v)
     balanced = all(
         np.allclose(first.T @ first, second @ second.T, rtol=0, atol=_TOLERANCE * np.linalg.norm(first) ** 2)
         for first, second in pairwise(matrices)

@@ -8,9 +8,10 @@ import torch
 from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from tangentscope.models.base import ModelError
-from tangentscope.models.solvable.base import Solvable, numbers, single_output
+from tangentscope.models.base import Codes, ModelError
+from tangentscope.models.solvable.base import Solvable, numbers, one_code, single_output
 from tangentscope.models.solvable.modes import grown, log_growth, over, sigmoidal
 
 TIME_GAIN = 1 / 22
@@ -43,11 +44,21 @@ class Multilinear(Solvable, frozen=True):
         Raises:
             ModelError: if there are several outputs, or fewer skills than asked for.
         """
+        return self._network(prod(input_shape), outputs, _Skills)
+
+    def build_for_codes(self, input_shape: tuple[int, ...], outputs: int, codes: Codes) -> nn.Module:
+        """The same from codes `[n, 1]`, where code k above 0 stands for g_k = 1 alone and code 0 for no skill.
+
+        Raises:
+            ModelError: if inputs are not one code, if there are several outputs, or fewer skills than asked for.
+        """
+        return self._network(one_code(self.name, input_shape, codes), outputs, _CodedSkills)
+
+    def _network(self, there: int, outputs: int, cls: type["_Skills"]) -> nn.Module:
         single_output(self.name, outputs)
-        there = prod(input_shape)
         if self.skills is not None and self.skills > there:
             raise ModelError(f"{self.name} is to have {self.skills} skills, got a task with {there}: ask for fewer")
-        network = _Skills(self.skills or there, self.gain)
+        network = cls(self.skills or there, self.gain, there)
         for layer in network.parameters():
             nn.init.constant_(layer, self.size)
         return network
@@ -59,23 +70,42 @@ class Multilinear(Solvable, frozen=True):
 
         The variance of a skill is its frequency, or d_k/D among D samples.
         """
+        a, b = self.solved(network, times, target, variances)
+        return self.gain * a * b
+
+    def strengths(self, network: nn.Module, target: ArrayLike) -> np.ndarray:
+        """R_k, `[N]`."""
+        a, b = map(numbers, network.parameters())
+        return self.gain * a * b
+
+    def solved(
+        self, network: nn.Module, time: ArrayLike, target: ArrayLike, variances: ArrayLike = 1.0
+    ) -> list[np.ndarray]:
+        """a and b, `[*time, N]` each. Arguments as in `Solvable.solution`."""
         a, b = map(numbers, network.parameters())
         first = slice(len(a))
         scales = np.asarray(target, float).reshape(-1)[first]
         frequencies = np.broadcast_to(np.asarray(variances, float), np.size(target))[first]
         p, q = self.gain * (a + b) ** 2 / 4, self.gain * (a - b) ** 2 / 4
-        growth = log_growth(p, q, scales, over(times, self.gain * frequencies))
-        return grown(p, growth) - grown(q, -growth)
+        half = log_growth(p, q, scales, over(time, self.gain * frequencies)) / 2
+        along, across = grown((a + b) / 2, half), grown((a - b) / 2, -half)
+        return [along + across, along - across]
 
 
 class _Skills(nn.Module):
-    def __init__(self, skills: int, gain: float):
+    def __init__(self, skills: int, gain: float, there: int):
         super().__init__()
         self.a, self.b = nn.Parameter(torch.empty(skills)), nn.Parameter(torch.empty(skills))
-        self.gain = gain
+        self.gain, self.there = gain, there
 
     def forward(self, x: Tensor) -> Tensor:
         return (self.gain * x.flatten(1)[:, : len(self.a)] * self.a * self.b).sum(1, keepdim=True)
+
+
+class _CodedSkills(_Skills):
+    def forward(self, codes: Tensor) -> Tensor:
+        strengths = F.pad(self.gain * self.a * self.b, (1, self.there - len(self.a)))
+        return strengths.gather(0, codes[:, 0])[:, None]  # whose backward is the fastest
 
 
 def strengths_over_time(

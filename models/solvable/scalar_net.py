@@ -55,10 +55,21 @@ class ScalarNet(Solvable, frozen=True):
         self, network: nn.Module, times: ArrayLike, target: ArrayLike, variances: ArrayLike = 1.0
     ) -> np.ndarray:
         """θ(t) = Σ_i a_i b_i(t)/Z, `[*times, 1]`. Arguments as in `Solvable.solution`."""
-        a, b = map(numbers, network.parameters())
-        elapsed = np.asarray(times, float) * np.asarray(variances, float).item()
-        a, b = scalar_layers(elapsed, a, b, np.asarray(target, float).item(), self.normalisation)
+        a, b = self.solved(network, times, target, variances)
         return (a * b).sum(-1, keepdims=True) / self.normalisation
+
+    def strengths(self, network: nn.Module, target: ArrayLike) -> np.ndarray:
+        """θ, `[1]`."""
+        a, b = map(numbers, network.parameters())
+        return (a * b).sum(keepdims=True) / self.normalisation
+
+    def solved(
+        self, network: nn.Module, time: ArrayLike, target: ArrayLike, variances: ArrayLike = 1.0
+    ) -> list[np.ndarray]:
+        """a and b, `[*time, width]` each. Arguments as in `Solvable.solution`."""
+        a, b = map(numbers, network.parameters())
+        elapsed = np.asarray(time, float) * np.asarray(variances, float).item()
+        return list(scalar_layers(elapsed, a, b, np.asarray(target, float).item(), self.normalisation))
 
 
 class _Scalar(nn.Module):

@@ -73,11 +73,11 @@ class SkillBases(Solvable, frozen=True):
         Raises:
             ValueError: if a skill's basis functions do not start in proportion to the target.
         """
-        a, b = map(numbers, network.parameters())
         target = np.asarray(target, float)
-        each, q = target.shape[1], len(a)
-        rows = np.concatenate([b, np.zeros(q * each - len(b))]).reshape(q, each)
-        wanted = target[:q] * (np.arange(q * each) < len(b)).reshape(q, each)
+        a, rows = _layers(network, target.shape[1])
+        q, each = rows.shape
+        there = list(network.parameters())[1].numel()
+        wanted = target[:q] * (np.arange(q * each) < there).reshape(q, each)
         scales = np.linalg.norm(wanted, axis=1)
         lengths = (rows * wanted).sum(1) / scales
         if not np.allclose(rows, lengths[:, None] * wanted / scales[:, None], rtol=0, atol=1e-5 * np.abs(rows).max()):
@@ -86,6 +86,19 @@ class SkillBases(Solvable, frozen=True):
         frequencies = np.broadcast_to(np.asarray(variances, float), len(target))[: len(a)]
         growth = log_growth(along, across, scales, over(times, frequencies))
         return (grown(along, growth) - grown(across, -growth)) * scales / np.linalg.norm(target[: len(a)], axis=1)
+
+    def strengths(self, network: nn.Module, target: ArrayLike) -> np.ndarray:
+        """R_k, `[q]`: a_k times the part of (B_k1, …) along the target."""
+        target = np.asarray(target, float)
+        a, rows = _layers(network, target.shape[1])
+        wanted = target[: len(a)]
+        return a * (rows * wanted).sum(1) / np.linalg.norm(wanted, axis=1)
+
+
+def _layers(network: nn.Module, each: int) -> tuple[np.ndarray, np.ndarray]:
+    """a, `[q]`, and B, `[q, each]`, with zeros for what is missing."""
+    a, b = map(numbers, network.parameters())
+    return a, np.concatenate([b, np.zeros(len(a) * each - len(b))]).reshape(len(a), each)
 
 
 class _Bases(nn.Module):

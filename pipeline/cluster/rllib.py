@@ -67,7 +67,7 @@ class _Learner(PPOTorchLearner):
         module: Any = self._module[module_id]  # pyright: ignore  RLlib's types leave it open
         what: Training = module.unwrapped().model_config["what"]
         parameters: list[Any] = list(self.get_parameters(module))
-        optimiser = what.optimiser.build(parameters)
+        optimiser = what.descent.build(parameters)
         # Without a schedule of RLlib's: the run's own sets the rate before each iteration.
         self.register_optimizer(module_id=module_id, optimizer=optimiser, params=parameters)
 
@@ -135,7 +135,7 @@ class Player:
             RayActorError: One that learns in a process of its own has died.
         """
         what = self._what
-        rate = what.optimiser.lr * what.optimiser.schedule.scale(step, what.epoch_steps, what.steps)
+        rate = what.descent.lr * what.descent.schedule.scale(step, what.epoch_steps, what.steps)
 
         def rated(learner: Any) -> None:
             for group in _optimiser(learner).param_groups:
@@ -234,7 +234,7 @@ def _config(what: Training, data: TaskData, device: torch.device, pool: TrainPoo
         .callbacks(_Returns)
         .debugging(seed=mix(what.seed, step, "play") % 2**31, log_level="ERROR")
         .training(
-            lr=what.optimiser.lr,
+            lr=what.descent.lr,
             train_batch_size_per_learner=course.batch_size // shares,
             minibatch_size=course.minibatch_size // shares,
             num_epochs=course.passes,

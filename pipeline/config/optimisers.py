@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tangentscope.pipeline.config.solvers import SOLVERS, Solver
+
 _LARGEST = 3.4e38  # parameters are of single precision, which torch refuses to mix with a larger number
 _Rate = Annotated[float, Field(gt=0, le=_LARGEST)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
@@ -97,5 +99,7 @@ class AdamW(_Adam):
         return torch.optim.AdamW(parameters, **self._settings())
 
 
-Optimiser = SGD | Adam | AdamW
-OPTIMISERS: dict[str, type[SGD] | type[Adam] | type[AdamW]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+Descent = SGD | Adam | AdamW
+Optimiser = Descent | Solver
+DESCENTS: dict[str, type[SGD] | type[Adam] | type[AdamW]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+OPTIMISERS: dict[str, type[BaseModel]] = {**DESCENTS, **SOLVERS}

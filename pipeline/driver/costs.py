@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tangentscope.pipeline.config.features import MEASURED
+from tangentscope.pipeline.config.optimisers import Descent
 from tangentscope.pipeline.config.train import Reinforcement
 from tangentscope.pipeline.driver.costs_of_games import rates_of_playing
 from tangentscope.pipeline.probing.features import measure_features
@@ -29,8 +30,9 @@ from tangentscope.pipeline.store.snapshots import SnapshotBuffer, plain_state
 from tangentscope.pipeline.study.runs import Probe, Run
 from tangentscope.pipeline.study.spec import Study
 from tangentscope.pipeline.system.memory import peak_memory
-from tangentscope.pipeline.training.learner import initialise, outputs_of, training_of
+from tangentscope.pipeline.training.learner import Training, initialise, outputs_of, training_of
 from tangentscope.pipeline.training.loop import evaluate, evaluated
+from tangentscope.pipeline.training.solved import solved
 from tangentscope.probes import VARIABLES, measure
 from tangentscope.tasks import Split
 
@@ -146,7 +148,10 @@ def _rates_of_training(run: Run) -> tuple[float, float, float]:
     module = initialise(what, run.data, torch.device("cpu"))
     if isinstance(run.train, Reinforcement):
         return *rates_of_playing(run.task, run.train, module), _snapshot_rate(module)
-    optimiser = what.optimiser.build(module.parameters())
+    if not isinstance(what.optimiser, Descent):
+        learner = solved(replace(what, schedule=frozenset(range(what.steps + 1))), run.data.train, module)
+        return _seconds(learner.update), _evaluation_seconds(run, what, module), _snapshot_rate(module)
+    optimiser = what.descent.build(module.parameters())
     places = torch.arange(min(run.batch_size, len(run.data.train)))
 
     def step() -> None:
@@ -155,13 +160,17 @@ def _rates_of_training(run: Run) -> tuple[float, float, float]:
         (what.task.loss(outputs_of(module, inputs, what.precision), targets).sum() / len(targets)).backward()
         optimiser.step()
 
+    return _seconds(step), _evaluation_seconds(run, what, module), _snapshot_rate(module)
+
+
+def _evaluation_seconds(run: Run, what: Training, module: nn.Module) -> float:
     def evaluation(split: Split) -> float:
         def some(count: int) -> None:
             evaluate(what.task, module, split.take(torch.arange(count)), what.precision)
 
         return _seconds_of_all(some, len(split), _LEAST_POINTS)
 
-    return _seconds(step), sum(map(evaluation, evaluated(what, run.data).values())), _snapshot_rate(module)
+    return sum(map(evaluation, evaluated(what, run.data).values()))
 
 
 def _snapshot_rate(module: nn.Module) -> float:

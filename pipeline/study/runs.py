@@ -25,6 +25,7 @@ from tangentscope.pipeline.store.planned import FurtherSteps, PlannedData, Plann
 from tangentscope.pipeline.study.checks import check_study
 from tangentscope.pipeline.study.expansion import validated
 from tangentscope.pipeline.study.features import check_features, check_trainable
+from tangentscope.pipeline.study.solvers import check_solver
 from tangentscope.pipeline.study.spec import Study
 from tangentscope.pipeline.system.errors import UserError, one_line
 from tangentscope.probes import layer_names
@@ -273,4 +274,5 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
             checked.add(kind)
             check_features(study.probes.features, task, model, data, source)
             check_trainable(train, model, data, source)
+        check_solver(task, model, optimiser, train, data, study.resources.train, source)
     return list(runs.values())

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tangentscope.models import Model
 from tangentscope.pipeline.config.components import restore
-from tangentscope.pipeline.config.optimisers import Optimiser
+from tangentscope.pipeline.config.optimisers import Descent, Optimiser
 from tangentscope.pipeline.config.train import Course, Precision, Train
 from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.snapshots import plain_state
@@ -49,6 +49,17 @@ class Training:
     evaluations: frozenset[int]  # steps with a row of loss and score
     precision: Precision = "float32"
     course: Course | None = None  # by which it is trained; None in a loop that does not ask for it
+
+    @property
+    def descent(self) -> Descent:
+        """The optimiser of a training that descends.
+
+        Raises:
+            TypeError: It is solved in another way.
+        """
+        if isinstance(self.optimiser, Descent):
+            return self.optimiser
+        raise TypeError(f"{self.optimiser.name} is no descent")
 
 
 def training_of(run: PlannedRun) -> Training:
@@ -200,9 +211,9 @@ def updating(
     optimiser: torch.optim.Optimizer, what: Training, step: int, before_step: Callable[[], None]
 ) -> Iterator[None]:
     """One step of the optimiser, at the rate that the schedule has for it, on the gradients that the block makes."""
-    scale = what.optimiser.schedule.scale(step, what.epoch_steps, what.steps)
+    scale = what.descent.schedule.scale(step, what.epoch_steps, what.steps)
     for group in optimiser.param_groups:
-        group["lr"] = what.optimiser.lr * scale
+        group["lr"] = what.descent.lr * scale
     optimiser.zero_grad(set_to_none=True)
     yield
     before_step()
@@ -213,7 +224,7 @@ def resumed(
     what: Training, module: nn.Module, device: torch.device, checkpoint: bytes | None
 ) -> tuple[torch.optim.Optimizer, int]:
     """The optimiser and the step at which training goes on; the module is filled from the checkpoint."""
-    optimiser = what.optimiser.build(module.parameters())
+    optimiser = what.descent.build(module.parameters())
     if checkpoint is None:
         return optimiser, 0
     state = torch.load(io.BytesIO(checkpoint), map_location=device, weights_only=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from tangentscope.pipeline.config.optimisers import Descent
 from tangentscope.pipeline.config.train import Precision, Train
 from tangentscope.pipeline.system.errors import Stopped
 from tangentscope.pipeline.system.memory import peak_memory
@@ -22,6 +23,7 @@ from tangentscope.pipeline.training.learner import (
     seed_generators,
 )
 from tangentscope.pipeline.training.recorder import Recorder
+from tangentscope.pipeline.training.solved import solved
 from tangentscope.pipeline.training.vectorised import Together
 from tangentscope.tasks import Split, Task, TaskData
 
@@ -75,7 +77,12 @@ def train(
     """
     world = world or World()
     data = _on(world.device, data)
-    learner = Alone(what, data.train, initialise(what, data, world.device), world, wrap, checkpoint)
+    module = initialise(what, data, world.device)
+    learner = (
+        Alone(what, data.train, module, world, wrap, checkpoint)
+        if isinstance(what.optimiser, Descent)
+        else solved(what, data.train, module, checkpoint)
+    )
     (costs,) = follow([what], learner, [recorder], _evaluations(what, data), checkpoint_seconds)
     if costs is None:
         raise Stopped(f"stopped after {learner.step} of {what.steps} steps")

@@ -59,7 +59,7 @@ class Together:
         for k, module in enumerate(self.modules):
             for name, tensor in (*module.named_parameters(), *module.named_buffers()):
                 tensor.data = (self._parameters | self._buffers)[name].data[k]
-        self.optimiser = whats[0].optimiser.build(self._parameters.values())
+        self.optimiser = whats[0].descent.build(self._parameters.values())
         if self.step:
             self.optimiser.load_state_dict(_stacked([optimiser.state_dict() for optimiser, _ in found]))
         self._skeleton = copy.deepcopy(modules[0]).to("meta")

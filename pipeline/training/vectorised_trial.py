@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from tangentscope.pipeline.config.optimisers import Descent
 from tangentscope.pipeline.store.snapshots import plain_state
 from tangentscope.pipeline.training.learner import Alone, Learner, Training, World, initialise
 from tangentscope.pipeline.training.vectorised import Together
@@ -24,7 +25,7 @@ def better_together(whats: Sequence[Training], data: TaskData, device: torch.dev
 
     What cannot be vectorised, such as dropout, is not better together.
     """
-    if len(whats) < 2 or whats[0].steps < _FEWEST_STEPS:
+    if len(whats) < 2 or whats[0].steps < _FEWEST_STEPS or not isinstance(whats[0].optimiser, Descent):
         return False
     train = data.train.to(device)
 

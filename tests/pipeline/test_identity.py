@@ -89,7 +89,21 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
         1,
         {
             **{"skills": 5, "bits": 32, "relevant": 3, "alpha": 0.6, "scale": 5.0, "balanced_test": False},
-            **{"inputs": "bits", "functions": 4, "train_size": 10_000, "test_size": 10_000, "data_seed": 0},
+            **{
+                "inputs": "bits",
+                "functions": 4,
+                "online": False,
+                "train_size": 10_000,
+                "test_size": 10_000,
+                "data_seed": 0,
+            },
+        },
+    ),
+    "task skills": (
+        1,
+        {
+            **{"skills": 1000, "alpha": 0.6, "frequencies": (), "endless": False, "samples": None, "scale": 5.0},
+            **{"data_seed": 0},
         },
     ),
     "task modular": (1, {"p": 97, "operation": "division", "share": 0.5, "inputs": "codes", "data_seed": 0}),
@@ -132,6 +146,9 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "model multilinear": (1, {"skills": None, "gain": 1.0, "size": 0.01}),
     "model skill_bases": (1, {"functions": None, "size": 0.01}),
     "model scalar_net": (1, {"normalisation": 1.0, "init": "normal", "size": 1.0}),
+    "optimiser flow": (1, {"rtol": 1e-8, "atol": 1e-10, "method": "DOP853", "max_gradients": 1_000_000}),
+    "optimiser least_norm": (1, {}),
+    "optimiser solution": (1, {}),
     "optimiser sgd": (1, {"weight_decay": 0.0, "schedule": RATE, "momentum": 0.0, "nesterov": False}),
     "optimiser adam": (1, ADAM),
     "optimiser adamw": (1, ADAM),

@@ -3,7 +3,7 @@ from math import cos, pi
 import pytest
 import torch
 
-from tangentscope.pipeline.config.optimisers import OPTIMISERS, SGD, Adam, AdamW, RateSchedule
+from tangentscope.pipeline.config.optimisers import DESCENTS, SGD, Adam, AdamW, RateSchedule
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_the_optimiser_built_is_torchs_with_these_settings(config: SGD | Adam | 
     assert {key: group[key] for key in settings} == settings
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", DESCENTS)
 def test_an_optimiser_is_known_by_the_name_of_its_line_in_the_table(name: str):
-    config = OPTIMISERS[name](lr=0.1)
+    config = DESCENTS[name](lr=0.1)
     assert config.name == name
     assert isinstance(config.version, int)
     weight = torch.nn.Parameter(torch.ones(()))

@@ -53,7 +53,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# What synthetic data need: by task, the fields that a study may have set for the real ones.
+# What synthetic data need: by task, the fields that a study may have set for the real ones; made-up tasks need none.
 ASKED: dict[str, dict[str, Any]] = {
     "mnist_vae": {"train_size": 60, "test_size": 50, "source": "auto"},
     "mnist": {"train_size": 60, "test_size": 50, "source": "auto"},
@@ -69,6 +69,7 @@ ASKED: dict[str, dict[str, Any]] = {
 }
 # Synthetic images are fewer than features, which cuts off what a study's claims are about.
 FEW = ("probes.features.train=2", "probes.features.test=2", "probes.features.variables=[kappa_cka]", "report.claims=[]")
+FULL = [name for name, study in WRITTEN.items() if study.get("train", {}).get("batch_size") == "full"]
 # What is learned by playing is trained by RLlib: tests/ray/test_games_learned.py has more of it.
 PLAYED = [
     name for name, study in WRITTEN.items() if issubclass(TASKS[study.get("task", {}).get("name", "mnist")], Game)
@@ -88,12 +89,12 @@ def asked(name: str, scale: str | None) -> Iterator[str]:
     places |= study["scales"][scale] if scale else {}
     for place in ("grid.task", "zip.task"):
         if place in places:
-            yield f"{place}={json.dumps([task | ASKED[task['name']] for task in places[place]])}"
+            yield f"{place}={json.dumps([task | ASKED.get(task['name'], {}) for task in places[place]])}"
     if task := places.get("task"):
-        sizes = ASKED[task["name"]]
+        sizes = ASKED.get(task["name"], {})
         varied = {key.partition("task.")[2] for key in places if key.startswith(("grid.task.", "zip.task."))}
         yield from (f"task.{key}={json.dumps(value)}" for key, value in sizes.items() if key not in varied)
-    if size := places.get("grid.task.train_size"):
+    if (size := places.get("grid.task.train_size")) and task["name"] in ASKED:
         yield f"grid.task.train_size={[20 + 5 * number for number in range(len(size))]}"
     if epochs := places.get("zip.train.epochs"):
         yield f"zip.train.epochs={[0.01] * len(epochs)}"
@@ -146,6 +147,13 @@ TINY = ("train.epochs=0.01", "train.batch_size=4", "probes.kernel.draws=2", "pro
 PLAYED_TINY = ("train.iterations=1", "train.batch_size=256", "train.evaluate_games=1", *TINY[2:])
 
 
+def tiny(name: str) -> tuple[str, ...]:
+    """A step on a few points; solvers take all points, and many steps at once."""
+    if name in PLAYED:
+        return PLAYED_TINY
+    return tuple(field for field in TINY if "batch_size" not in field or name not in FULL)
+
+
 def of_each_kind(runs: list[Run]) -> list[Run]:
     """One run of each architecture."""
     return list({type(run.model): run for run in runs}.values())
@@ -160,7 +168,7 @@ def test_every_network_of_a_small_study_trains_and_is_measured(
     name: str, scale: str | None, chosen: Callable[[list[Run]], list[Run]], data_dir: Path
 ):
     torch.set_num_threads(1)
-    for run in chosen(runs_of(name, scale, data_dir, *TINY)):
+    for run in chosen(runs_of(name, scale, data_dir, *tiny(name))):
         few = replace(run.data, train=first(run.data.train), test=first(run.data.test))
         module, costs = train(training_of(run.planned()), few, None)
         assert costs.steps == run.steps == 1
@@ -221,14 +229,13 @@ RUN = [(*study, () if study[0] == "rl-catch" else pytest.mark.slow) for study in
 @pytest.mark.ray
 @pytest.mark.parametrize(("name", "scale"), [pytest.param(*study, marks=marks) for *study, marks in RUN])
 def test_a_shipped_study_runs(name: str, scale: str | None, data_dir: Path, tmp_path: Path):
-    tiny = PLAYED_TINY if name in PLAYED else TINY
-    fields = [*asked(name, scale), *tiny, "probes.schedule={at: [1]}"]
+    fields = [*asked(name, scale), *tiny(name), "probes.schedule={at: [1]}"]
     options = ["--data-dir", data_dir, "--out", tmp_path, "--offline", *(["--scale", scale] if scale else [])]
     command = [sys.executable, "-m", "tangentscope", "run", name, *fields, *map(str, options)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, (done.stdout, done.stderr)
     measured = pipeline.load(tmp_path)
-    runs = runs_of(name, scale, data_dir, *tiny)
+    runs = runs_of(name, scale, data_dir, *tiny(name))
     planned = sum(len(probe.planned().variables) for run in runs for probe in run.every_probe)
     assert len(measured) == 2 * planned, "steps, runs, probes, variables"
     assert set(measured["run"]) == {run.id for run in runs}

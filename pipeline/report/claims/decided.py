@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tangentscope.pipeline.report.claims import CLAIMS, FEWEST_SEEDS, Finding
+from tangentscope.pipeline.report.claims import CLAIMS, Finding
 from tangentscope.pipeline.report.claims.findings import FAILED, HELD, UNDECIDED
 from tangentscope.pipeline.report.view import View
 
@@ -41,8 +41,12 @@ class Decided:
         count = len(self.finding.values)
         if self.finding.verdict != UNDECIDED:
             return ""
-        few = count < FEWEST_SEEDS
-        return f"{count} of the {FEWEST_SEEDS} seeds that a verdict takes" if few else "the margin is in the interval"
+        few = count < self.finding.fewest
+        return (
+            f"{count} of the {self.finding.fewest} seeds that a verdict takes"
+            if few
+            else "the margin is in the interval"
+        )
 
 
 def decide(view: View, names: Iterable[str]) -> tuple[list[Decided], list[str]]:

@@ -41,6 +41,8 @@ class Finding:
         reason: Why these margins.
         above: The least that the mean over seeds has to exceed for the claim to hold.
         at_most: The most that it may be.
+        drawn: Whether anything in the numbers is drawn at random. Of what is not one number is enough, and the
+            interval is from the least to the largest.
     """
 
     statement: str
@@ -49,6 +51,7 @@ class Finding:
     reason: str
     above: float = -math.inf
     at_most: float = math.inf
+    drawn: bool = True
 
     @cached_property
     def values(self) -> list[float]:
@@ -66,16 +69,21 @@ class Finding:
 
         Percentiles, of draws that are the same every time.
         """
-        if len(self.values) < 2:
+        if len(self.values) < (2 if self.drawn else 1):
             return None
         known = [sample for sample in self.samples if sample.value is not None]
-        low, high = bootstrap_interval(self.values)
+        low, high = bootstrap_interval(self.values) if self.drawn else (min(self.values), max(self.values))
         return low - float(np.mean([s.below for s in known])), high + float(np.mean([s.above for s in known]))
+
+    @property
+    def fewest(self) -> int:
+        """How many numbers a verdict takes."""
+        return FEWEST_SEEDS if self.drawn else 1
 
     @property
     def verdict(self) -> str:
         """``held`` if the interval lies wholly within the margins, ``failed`` if wholly outside, else ``undecided``."""
-        if self.interval is None or len(self.values) < FEWEST_SEEDS:
+        if self.interval is None or len(self.values) < self.fewest:
             return UNDECIDED
         low, high = self.interval
         if low > self.above and high <= self.at_most:

@@ -6,19 +6,25 @@ from inspect import isfunction
 from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, render
 from tangentscope.pipeline.report.figures.curves import curves
 from tangentscope.pipeline.report.figures.effective_rank import effective_rank
+from tangentscope.pipeline.report.figures.emergence import emergence
 from tangentscope.pipeline.report.figures.feature_profiles import feature_profiles
 from tangentscope.pipeline.report.figures.feature_scaling import feature_scaling
 from tangentscope.pipeline.report.figures.features_and_kernel import features_and_kernel
+from tangentscope.pipeline.report.figures.finite_size import finite_size
 from tangentscope.pipeline.report.figures.first_features import first_features
+from tangentscope.pipeline.report.figures.fits import fits
+from tangentscope.pipeline.report.figures.grokking import grokking
 from tangentscope.pipeline.report.figures.heat_maps import heat_maps
 from tangentscope.pipeline.report.figures.kernel_maps import kernel_maps
 from tangentscope.pipeline.report.figures.layer_traces import layer_traces
+from tangentscope.pipeline.report.figures.mode_strengths import mode_strengths
 from tangentscope.pipeline.report.figures.new_points import new_points
 from tangentscope.pipeline.report.figures.onset import onset
 from tangentscope.pipeline.report.figures.phase_portrait import phase_portrait
 from tangentscope.pipeline.report.figures.reconstructions import reconstructions
 from tangentscope.pipeline.report.figures.reward import reward
 from tangentscope.pipeline.report.figures.running_average import running_average
+from tangentscope.pipeline.report.figures.scaling_laws import scaling_laws
 from tangentscope.pipeline.report.figures.spectrum import spectrum
 from tangentscope.pipeline.report.figures.stacked_traces import stacked_traces
 from tangentscope.pipeline.report.view import View
