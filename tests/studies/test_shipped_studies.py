@@ -66,6 +66,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "catch": {},
     "atari": {"games": 2},
     "step": {"train_size": 60, "test_size": 50},
+    "sparse_parity": {"train_size": 60, "test_size": 50},
 }
 # Synthetic images are fewer than features, which cuts off what a study's claims are about.
 FEW = ("probes.features.train=2", "probes.features.test=2", "probes.features.variables=[kappa_cka]", "report.claims=[]")
@@ -85,8 +86,11 @@ def runs_of(name: str, scale: str | None, data_dir: Path, *overrides: str) -> li
 def asked(name: str, scale: str | None) -> Iterator[str]:
     """Overrides by which a study takes the synthetic data, whether its task is one or varied."""
     study = WRITTEN[name]
-    places = study | {f"{kind}.{key}": value for kind in ("grid", "zip") for key, value in study.get(kind, {}).items()}
-    places |= study["scales"][scale] if scale else {}
+    places = dict(study)
+    for each in (study, study["scales"][scale] if scale else {}):
+        places |= {
+            f"{kind}.{key}": value for kind in ("grid", "zip") for key, value in each.get(kind, {}).items()
+        } | each
     for place in ("grid.task", "zip.task"):
         if place in places:
             yield f"{place}={json.dumps([task | ASKED.get(task['name'], {}) for task in places[place]])}"
@@ -94,8 +98,9 @@ def asked(name: str, scale: str | None) -> Iterator[str]:
         sizes = ASKED.get(task["name"], {})
         varied = {key.partition("task.")[2] for key in places if key.startswith(("grid.task.", "zip.task."))}
         yield from (f"task.{key}={json.dumps(value)}" for key, value in sizes.items() if key not in varied)
-    if (size := places.get("grid.task.train_size")) and task["name"] in ASKED:
-        yield f"grid.task.train_size={[20 + 5 * number for number in range(len(size))]}"
+    for place in ("grid.task.train_size", "zip.task.train_size"):
+        if size := places.get(place):
+            yield f"{place}={[20 + 5 * number for number in range(len(size))]}"
     if epochs := places.get("zip.train.epochs"):
         yield f"zip.train.epochs={[0.01] * len(epochs)}"
     yield from FEW if "features" in study["probes"] else ()
@@ -169,11 +174,13 @@ def test_every_network_of_a_small_study_trains_and_is_measured(
 ):
     torch.set_num_threads(1)
     for run in chosen(runs_of(name, scale, data_dir, *tiny(name))):
-        few = replace(run.data, train=first(run.data.train), test=first(run.data.test))
+        few = run.data
+        if name not in FULL:
+            few = replace(few, train=first(few.train), test=first(few.test))
         module, costs = train(training_of(run.planned()), few, None)
         assert costs.steps == run.steps == 1
         if run.features is not None:
-            features_are_measured(run, module)
+            features_are_measured(run, run.task.observed(module))
         if not run.probes:
             continue
         points = draw_points(run.data.test, run.study.probes.kernel)
@@ -184,7 +191,8 @@ def test_every_network_of_a_small_study_trains_and_is_measured(
         measured = measure(observed, inputs, points["draws"], kernel, variables, **given)
         found = {**measured.values, **measured.profiles}
         assert set(found) == set(run.study.probes.variables)
-        assert all(np.isfinite(values).all() for values in found.values())
+        # Two points of ten thousand skills may be none of those that a model has: their kernel is zero.
+        assert all(np.isfinite(values).all() or measured.reasons[each] for each, values in found.items())
         if "layer_traces" in found:
             assert found["layer_traces"].shape[1] == len(run.planned().layers)
         layers = kernel_plan(observed, inputs, kernel).layers

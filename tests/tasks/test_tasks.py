@@ -38,6 +38,7 @@ def test_a_task_is_known_by_the_name_of_its_line_in_the_table(task: Task):
 ASKED: dict[str, dict[str, Any]] = {
     **{name: {"partial": True} for name in ("cifar10", "cifar100", "greek", "molecules")},
     "sines": {"train_size": 7},
+    "skills": {"samples": 30},
 }
 
 

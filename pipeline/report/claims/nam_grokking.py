@@ -107,7 +107,5 @@ def _kappa(view: View, run: Run, before: bool) -> Number:
 CLAIMS: dict[str, Claim] = {
     "grokking_delay": Claim(grokking_delay, "Nam §6.4.2, fig. 6.4a", "grokking", Needs()),
     "grokking_cured": Claim(grokking_cured, "Nam Table 6.1", "grokking", Needs()),
-    "grokking_kappa": Claim(
-        grokking_kappa, "Nam fig. 6.4b", "grokking", Needs(variables=("kappa_cka",))
-    ),
+    "grokking_kappa": Claim(grokking_kappa, "Nam fig. 6.4b", "grokking", Needs(variables=("kappa_cka",))),
 }
