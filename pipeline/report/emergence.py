@@ -113,11 +113,17 @@ class Emergences:
 
 
 def calibrate(resource: Resource, single: list[Emergence]) -> Calibration | None:
-    """The constant at which the prediction of a single skill is nearest to the mean over runs; None of no runs."""
+    """The constant at which the prediction of a single skill is nearest to the mean over runs.
+
+    None if there are no runs, or where the skill is not seen to emerge: less than half learned at the end, or half
+    learned from the first, it tells no constant.
+    """
     if not single:
         return None
     task, amounts = single[0].task, single[0].amounts
     mean = np.mean([each.shares[:, 0] for each in single], axis=0)
+    if not mean.min() < 0.5 <= mean.max():
+        return None
 
     def distance(logs: tuple[float, float]) -> float:
         predicted = Calibration(resource, *map(math.exp, logs)).predict(task, amounts)[:, 0]

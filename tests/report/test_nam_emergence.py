@@ -173,3 +173,12 @@ def test_a_network_that_stays_at_chance_has_no_delay(
     (finding,) = CLAIMS["grokking_delay"](made_up(tmp_path, curve, **TABLE))
     assert finding.values == []
     assert finding.samples[0].note == f"nothing was learned on {split}"
+
+
+def test_a_skill_that_is_not_seen_to_emerge_tells_no_constant(tmp_path: Path):
+    view = made_up(tmp_path, lambda run, step: {"test": {f"strength_{k}": 0.01 for k in range(1, 6)}}, **LONG)
+    for claim in ("emergence_calibration", "emergence_predicted"):
+        (finding,) = CLAIMS[claim](view)
+        assert finding.values == []
+        assert {sample.note for sample in finding.samples} == {"one skill alone is not seen to emerge"}
+    assert FIGURES["emergence"](view)

@@ -12,6 +12,7 @@ from tangentscope.pipeline.report.view import View
 _IN_ORDER = 0.8  # of five skills, one exchange of neighbours leaves 0.9
 _NEAR = 0.1
 _FACTOR = 1.5
+_NOT_SEEN = "one skill alone is not seen to emerge"
 _PRINTED = {"time": "B² = 1/22", "data": "D_c = 800", "width": "N_c = 4"}
 
 
@@ -58,6 +59,8 @@ def emergence_predicted(view: View) -> list[Finding]:
 
 
 def _error(calibration: Calibration, each: Emergence) -> Number:
+    if not calibration.from_runs:
+        raise NoNumberError(_NOT_SEEN)
     predicted = calibration.predict(each.task, each.amounts)
     errors = np.abs(predicted - each.shares).mean(0)
     printed = calibration.printed(each.task, each.amounts)
@@ -73,7 +76,9 @@ def emergence_calibration(view: View) -> list[Finding]:
     samples = []
     for each in found.single:
         fitted = calibrate(found.resource, [each])
-        assert fitted is not None
+        if fitted is None:
+            samples.append(Sample(f"seed={each.seed}", None, _NOT_SEEN))
+            continue
         ratio = fitted.constant / DEFAULTS[found.resource].constant
         samples.append(Sample(f"seed={each.seed}", float(np.log(ratio)), f"{told(fitted.constant)}"))
     return [
