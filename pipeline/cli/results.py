@@ -94,7 +94,7 @@ def export(
     path: str,
     *,
     to: Annotated[Path, Parameter(help="FILE.parquet or FILE.csv")],
-    table: Literal["measurements", "history", "spectra", "profiles", "snapshots", "derived"] = "measurements",
+    table: Literal["measurements", "history", "spectra", "profiles", "snapshots", "derived", "claims"] = "measurements",
 ) -> None:
     """Write one of a study's tables to a file, one row a measurement; in a CSV file lists of numbers are JSON."""
     import warnings

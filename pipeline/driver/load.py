@@ -16,8 +16,8 @@ def load(path: str | Path, table: str = "measurements") -> pd.DataFrame:
 
     Args:
         path: The study's output directory or storage URI.
-        table: ``measurements``, ``history``, ``spectra``, ``profiles`` or ``snapshots``; or ``derived``, which is
-            computed from these.
+        table: ``measurements``, ``history``, ``spectra``, ``profiles`` or ``snapshots``; or ``derived`` or
+            ``claims``, which are computed from these.
 
     Raises:
         UserError: No study at `path`, or no such table.
@@ -30,8 +30,13 @@ def load(path: str | Path, table: str = "measurements") -> pd.DataFrame:
         from tangentscope.pipeline.report.view import View
 
         return derived(View(Storage.at(path)))
+    if table == "claims":
+        from tangentscope.pipeline.report.claims.decided import claims_table
+        from tangentscope.pipeline.report.view import View
+
+        return claims_table(View(Storage.at(path)))
     if table not in tables.SCHEMAS:
-        raise UserError(f'table "{table}" unknown; allowed: {", ".join([*tables.SCHEMAS, "derived"])}')
+        raise UserError(f'table "{table}" unknown; allowed: {", ".join([*tables.SCHEMAS, "derived", "claims"])}')
     parts = Store(Storage.at(path)).table(table)
     for fault in parts.faults:
         warnings.warn(f"{path}: {fault}: not among these rows", stacklevel=2)

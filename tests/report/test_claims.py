@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from synthetic_study import Row, a_run, probe, write_study
 
+from tangentscope import pipeline
 from tangentscope.pipeline.report.claims import CLAIMS, Finding, Sample
 from tangentscope.pipeline.report.figures.onset import onset
 from tangentscope.pipeline.report.page import write_report
@@ -119,6 +120,16 @@ def test_steps_far_apart_leave_it_undecided(tmp_path: Path):
     assert found.interval is not None
     assert found.interval[0] < 0 < 1 < found.interval[1]
     assert found.verdict == "undecided"
+
+
+def test_claims_are_a_table_for_notebooks_with_what_failed_first(tmp_path: Path):
+    games(tmp_path, 60)
+    table = pipeline.load(tmp_path, "claims").set_index("claim")
+    assert table["verdict"].to_dict() == {"entropy_before_return": "failed", "actor_jumps_most": "held"}
+    failed = table.loc["entropy_before_return"]
+    assert failed["value"] == failed["low"] == failed["high"] == 20
+    assert (failed["seeds"], failed["margin"], failed["why"]) == (5, "> 0 and ≤ 1", "")
+    assert list(table.index) == ["entropy_before_return", "actor_jumps_most"]
 
 
 @pytest.mark.parametrize(("actor", "critic", "verdict"), [(2.0, 0.5, "held"), (0.2, 1.5, "failed")])

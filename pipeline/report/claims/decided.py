@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import pandas as pd
+
 from tangentscope.pipeline.report.claims import CLAIMS, Finding
 from tangentscope.pipeline.report.claims.findings import FAILED, HELD, UNDECIDED
 from tangentscope.pipeline.report.view import View
@@ -63,3 +65,19 @@ def decide(view: View, names: Iterable[str]) -> tuple[list[Decided], list[str]]:
             notes.append(f'Claim "{name}" is not looked at: nothing that it speaks of has been measured.')
         found += ours
     return sorted(found, key=lambda one: _ORDER.index(one.finding.verdict)), notes
+
+
+def claims_table(view: View) -> pd.DataFrame:
+    """The claims that a study asks for as a table, in the order of `decide`: one row a finding.
+
+    Columns are `claim`, `source`, `statement`, `verdict`, `statistic`, `value` (the mean over seeds), `low` and `high`
+    (of its 95 % interval), `margin`, `seeds` (that have a number) and `why` (it is undecided, else empty).
+    """
+    columns = ["claim", "source", "statement", "verdict", "statistic", "value", "low", "high", "margin", "seeds", "why"]
+    rows = []
+    for one in decide(view, view.options.get("claims") or [])[0]:
+        found = one.finding
+        low, high = found.interval or (None, None)
+        about = (one.claim, one.source, found.statement, found.verdict, found.statistic)
+        rows.append((*about, found.mean, low, high, one.margin, len(found.values), one.why_undecided))
+    return pd.DataFrame(rows, columns=columns)
