@@ -149,6 +149,15 @@ def test_the_first_network_groks_and_the_others_are_cured(delay: float, verdict:
     assert "width=4" in cured.statement
 
 
+def test_a_network_that_has_not_generalised_has_no_delay(tmp_path: Path):
+    def curve(run: Run, step: int) -> dict[str, dict[str, float]]:
+        return {"train": {"accuracy": 0.1 + 0.9 * (step > 10)}, "test": {"accuracy": 0.1 + 0.2 * (step > 1500)}}
+
+    (finding,) = CLAIMS["grokking_delay"](made_up(tmp_path, curve, **TABLE))
+    assert finding.verdict == "undecided"
+    assert finding.samples[0].note == "has not generalised yet: accuracy 0.3000 on test, 1.000 on train"
+
+
 def test_grokking_is_drawn_with_both_times(tmp_path: Path):
     view = made_up(tmp_path, accuracy(40.0), **TABLE)
     drawings = FIGURES["grokking"](view)

@@ -13,6 +13,7 @@ from tangentscope.probes.trajectories.curves import learning_time
 _LATE = 5.0
 _SOON = 2.0
 _KAPPA = 0.1  # Nam Def. 1–2: minimum-feature below
+_GENERALISED = 0.5  # of the last accuracy on train, by that on test
 _RATIO = "t_test/t_train, steps to 95 % of the last accuracy"
 
 
@@ -53,11 +54,12 @@ def learning_times(view: View, run: Run) -> tuple[float, float]:
     """Steps after which the accuracy on train and on test has come to 95 % of its last value.
 
     Raises:
-        NoNumberError: The run has not finished, or learned nothing.
+        NoNumberError: The run has not finished, has learned nothing, or has not generalised by the end: the last
+            accuracy on test, by which time is told, is then still on its way.
     """
     if (how := state(view, run.id)) != "finished":
         raise NoNumberError(how)
-    found = []
+    found, ends = [], []
     for split in ("train", "test"):
         curve = view.curve(run, split, "score", None)
         steps, values = column(curve, "step"), column(curve, "value")
@@ -68,7 +70,10 @@ def learning_times(view: View, run: Run) -> tuple[float, float]:
         if np.isnan(time) or time <= steps[0]:
             raise NoNumberError(f"nothing was learned on {split}")
         found.append(time)
+        ends.append(float(values[-1]))
     train, test = found
+    if ends[1] < _GENERALISED * ends[0]:
+        raise NoNumberError(f"has not generalised yet: {view.score} {told(ends[1])} on test, {told(ends[0])} on train")
     return train, test
 
 

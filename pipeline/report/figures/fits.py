@@ -61,4 +61,4 @@ def _title(fit: SineFit) -> str:
     what = "random labels" if task.random_labels else f"sin {2 * task.frequency}πx"
     power = f"{2 * task.exponent:g}"
     how = rf", $\rho = k^{{{power}}}$" if task.intensities == "power" else ""
-    return f"{what}, n = {task.train_size}, p = {task.features:,}{how}"
+    return f"{what}\nn = {task.train_size}, p = {task.features:,}{how}"

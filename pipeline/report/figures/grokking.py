@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tangentscope.pipeline.config.features import BOTH
 from tangentscope.pipeline.report.drawing.axes import log_ticks, log_y
 from tangentscope.pipeline.report.drawing.facets import file_name
 from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, drawing_style
@@ -13,6 +14,7 @@ from tangentscope.probes.trajectories.curves import learning_time
 
 _MOST = 6  # networks
 _COLOURS = {"train": "#d55e00", "test": "#0072b2"}
+_OF_SPLITS = {**_COLOURS, BOTH: "#222222"}  # features are measured of both together
 _VARIABLES = {"entropy": "entropy (nats)", "trace": "trace", "kappa_cka": "κ (1 − CKA)"}
 
 
@@ -61,7 +63,7 @@ def _draw_accuracy(panel: Axes, view: View, runs: list[PlannedRun]) -> dict[str,
 
 def _draw_variable(panel: Axes, view: View, runs: list[PlannedRun], name: str, kernel: Kernel) -> None:
     found = []
-    for split, colour in _COLOURS.items():
+    for split, colour in _OF_SPLITS.items():
         curves = [view.curve(run, split, name, kernel) for run in runs]
         steps, values = _aligned([(column(c, "step"), column(c, "value")) for c in curves])
         if steps.size:
