@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 COMMAND = Path(__file__).parent / "kernels.py"
 PEERS = ["tangentscope", "torch.func"]
 
 
+@pytest.mark.slow
 def test_the_command_measures_what_agrees_with_the_reference(tmp_path: Path):
     few = ["--scale", "tiny", "--repeats", "1", "--least", "0", "--rounds", "2", "--cells", "mlp"]
     words = [*few, "--out", str(tmp_path), "--peers", *PEERS]
