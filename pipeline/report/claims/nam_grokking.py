@@ -99,9 +99,9 @@ def grokking_kappa(view: View) -> list[Finding]:
 
 def _kappa(view: View, run: Run, before: bool) -> Number:
     kappa = measured(view, run, "kappa_cka")
+    train, test = learning_times(view, run)
     if not before:
         return float(kappa.values[-1]), f"at step {told(int(kappa.steps[-1]))}"
-    train, test = learning_times(view, run)
     between = (kappa.steps >= train) & (kappa.steps < test)
     if not between.any():
         raise NoNumberError("κ is not measured between the two accuracies")
