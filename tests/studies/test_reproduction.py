@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from claimed_rows import rows
 
 from tangentscope.pipeline.cli import app
 from tangentscope.pipeline.study.expansion import validated
@@ -23,6 +24,13 @@ def test_there_are_commands_and_figures():
     assert len(figures) >= 5
     assert all((PAGE.parent / figure).is_file() for figure in figures)
     assert {f"figures/{path.name}" for path in (PAGE.parent / "figures").iterdir()} == set(figures)
+
+
+def test_the_table_of_claims_is_that_of_the_tables_beside_it():
+    told = [line for line in TEXT.splitlines() if "](claims/" in line]
+    assert sorted(told) == sorted(row for file in (PAGE.parent / "claims").glob("*.csv") for row in rows(file))
+    order = [next(verdict for verdict in ("failed", "undecided", "held") if verdict in line) for line in told]
+    assert order == sorted(order, key=("failed", "undecided", "held").index), "what failed first"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
