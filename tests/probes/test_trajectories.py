@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
+from tangentscope.probes.trajectories.adaptation import adaptation_rate
 from tangentscope.probes.trajectories.curves import (
-    adaptation_rate,
     generalisation_delay,
     learning_regime,
     learning_time,

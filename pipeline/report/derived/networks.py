@@ -10,7 +10,8 @@ import numpy as np
 from tangentscope.pipeline.report.derived.rows import Row
 from tangentscope.pipeline.report.view import Kernel, View, column, value_label
 from tangentscope.pipeline.store.planned import PlannedRun
-from tangentscope.probes.trajectories.curves import COMPRESSION_THEN_FORMATION, FORMATION, adaptation_rate
+from tangentscope.probes.trajectories.adaptation import adaptation_rate
+from tangentscope.probes.trajectories.curves import COMPRESSION_THEN_FORMATION, FORMATION
 
 WINDOW = 20  # epochs that an adaptation rate is averaged over (BSC App. B.4)
 _WIDTHS = ("model.width", "model.dim", "model.hidden")
