@@ -70,6 +70,25 @@ def adaptation_rate(
     return AdaptationRate(rate, stderr, smooth_trace.mean(0), smooth_log.mean(0))
 
 
+def derivatives(
+    epochs: Float[np.ndarray, " steps"],
+    trace: Float[np.ndarray, "seeds steps"],
+    train_loss: Float[np.ndarray, "seeds steps"],
+    window: int | float = 20,
+) -> tuple[Float64[np.ndarray, "seeds steps"], Float64[np.ndarray, "seeds steps"]]:
+    """d Tr Θ/dt and d ln L/dt of each seed's averaged curves; less the quotient of their means is `adaptation_rate`.
+
+    So that an ensemble's rate can be had of any draw of its seeds. Arguments as there.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(train_loss > 0, np.log(train_loss), np.nan)
+    of_trace, of_logs = (
+        np.stack([np.gradient(_averaged(epochs, curve, window), epochs) for curve in curves])
+        for curves in (np.asarray(trace, dtype=np.float64), logs)
+    )
+    return of_trace, of_logs
+
+
 def _slope(
     epochs: Float64[np.ndarray, " steps"],
     trace: Float64[np.ndarray, " steps"],

@@ -79,6 +79,19 @@ def break_point(
     return BrokenPowerLaw(place, before, after, float(fits.level[0]), float(fits.smoothness[0]), logs.left_out)
 
 
+def break_places(
+    sizes: Float[np.ndarray, " sizes"],
+    values: Float[np.ndarray, "seeds sizes"],
+    draws: Int64[np.ndarray, "draws rows"],
+) -> Float64[np.ndarray, " draws"]:
+    """The break point of each draw of seeds; NaN where growth slows down nowhere. Arguments as for `break_point`.
+
+    Raises:
+        NoFitError: Fewer than six sizes with numbers.
+    """
+    return np.exp(_fits(_enough(logarithms(sizes, values)), draws).place)
+
+
 def break_ratio(
     sizes: Float[np.ndarray, " sizes"],
     one: Float[np.ndarray, "seeds sizes"],
@@ -87,13 +100,14 @@ def break_ratio(
 ) -> Estimate:
     """log₂ of the ratio of two quantities' break points, of which the same seeds are drawn together.
 
-    Arguments and errors as for `break_point`, which has to find both breaks.
+    Arguments as for `break_point`; whether there are breaks is what that one tells.
+
+    Raises:
+        NoFitError: Fewer than six sizes with numbers.
     """
-    for values in (one, other):
-        break_point(sizes, values, resamples)
     draws = resamples_of(len(one), resamples)
-    first, second = (_fits(logarithms(sizes, values), draws).place for values in (one, other))
-    return estimate((first - second) / np.log(2), len(one))
+    first, second = (np.log2(break_places(sizes, values, draws)) for values in (one, other))
+    return estimate(first - second, len(one))
 
 
 def _enough(logs: Logarithms) -> Logarithms:
@@ -102,7 +116,7 @@ def _enough(logs: Logarithms) -> Logarithms:
     return logs
 
 
-def _fits(logs: Logarithms, draws: Int64[np.ndarray, "draws seeds"]) -> _Fits:
+def _fits(logs: Logarithms, draws: Int64[np.ndarray, "draws rows"]) -> _Fits:
     """The best break of each draw of seeds; NaN where growth slows down nowhere, or a size has no number."""
     y = logs.means(draws)
     places, smoothness = np.meshgrid(np.linspace(logs.x[1], logs.x[-2], _PLACES), _SMOOTHNESS)

@@ -1,15 +1,24 @@
 """Power laws of a quantity in a size, such as width or the number of data points, over an ensemble of seeds."""
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from tangentscope.probes.trajectories.resampling import RESAMPLES, Estimate, NoFitError, Statistic, bootstrap
+from tangentscope.probes.trajectories.resampling import (
+    RESAMPLES,
+    Estimate,
+    NoFitError,
+    bootstrap,
+    jackknife,
+    without_each,
+)
 
 FEWEST_SIZES = 4  # a straight line through fewer says little of whether there is one
 TOLERANCE = 0.1  # in ln y: how far a mean may lie from a power law that still describes it
+
+Means = Callable[[Int64[np.ndarray, "draws rows"]], Float64[np.ndarray, "draws sizes"]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Logarithms:
     y: Float64[np.ndarray, "seeds sizes"]
     left_out: tuple[float, ...]
 
-    def means(self, draws: Int64[np.ndarray, "draws seeds"]) -> Float64[np.ndarray, "draws sizes"]:
+    def means(self, draws: Int64[np.ndarray, "draws rows"]) -> Float64[np.ndarray, "draws sizes"]:
         """Mean over the seeds of each draw that have a number; NaN where none of them has."""
         drawn = self.y[draws]
         there = np.isfinite(drawn)
@@ -70,22 +79,46 @@ def power_law(
         NoFitError: No number at all, or fewer than four sizes with numbers in the range.
     """
     logs = logarithms(sizes, values)
-    chosen = straight_range(logs) if within is None else _between(logs, within)
-    x = logs.x[chosen]
-    if len(x) < FEWEST_SIZES:
-        raise too_few(len(x), FEWEST_SIZES, "a power law")
-    law = slope(logs, chosen)
-    exponent = bootstrap(law, len(logs.y), resamples)
-    mean = logs.means(np.arange(len(logs.y))[None])[0, chosen]
-    amplitude = float(mean.mean() - exponent.value * x.mean())
-    return PowerLaw(exponent, amplitude, *logs.sizes[chosen][[0, -1]].tolist(), logs.left_out)
+    return fitted(logs.sizes, logs.means, len(logs.y), within, resamples, logs.left_out)
 
 
-def slope(logs: Logarithms, chosen: Bool[np.ndarray, " sizes"]) -> Statistic:
-    """The slope of the mean of ln y on ln x over some sizes, as a statistic of seeds."""
-    x = logs.x[chosen]
-    centred = x - x.mean()
-    return lambda draws: logs.means(draws)[:, chosen] @ centred / (centred @ centred)
+def fitted(
+    sizes: Float64[np.ndarray, " sizes"],
+    means: Means,
+    seeds: int,
+    within: tuple[int | float, int | float] | None = None,
+    resamples: int = RESAMPLES,
+    left_out: tuple[float, ...] = (),
+) -> PowerLaw:
+    """The same of a quantity that seeds have only together, such as an adaptation rate.
+
+    Args:
+        sizes: x > 0, ascending.
+        means: ln y at each size, of rows of seeds' places.
+        seeds: How many there are.
+        within, resamples, left_out: as for `power_law` and `PowerLaw`.
+
+    Raises:
+        NoFitError: Fewer than four sizes with numbers in the range.
+    """
+    everyone = means(np.arange(seeds)[None])[0]
+    known = np.isfinite(everyone)
+    left_out = (*left_out, *sizes[~known].tolist())
+    x, errors = np.log(sizes), _errors(means, everyone, seeds)
+    if known.sum() < FEWEST_SIZES:
+        raise too_few(int(known.sum()), FEWEST_SIZES, "a power law")
+    chosen = np.zeros(len(x), dtype=bool)
+    if within is None:
+        chosen[known] = straight_range(x[known], everyone[known], errors[known])
+    else:
+        chosen = known & _between(sizes, within)
+    if chosen.sum() < FEWEST_SIZES:
+        raise too_few(int(chosen.sum()), FEWEST_SIZES, "a power law")
+    centred = x[chosen] - x[chosen].mean()
+    slope = centred / (centred @ centred)
+    exponent = bootstrap(lambda draws: means(draws)[:, chosen] @ slope, seeds, resamples)
+    amplitude = float(everyone[chosen].mean() - exponent.value * x[chosen].mean())
+    return PowerLaw(exponent, amplitude, *sizes[chosen][[0, -1]].tolist(), left_out)
 
 
 def exponents(
@@ -98,36 +131,38 @@ def exponents(
     The mean over seeds is :func:`power_law`'s where none does. Arguments and errors as there.
     """
     logs = logarithms(sizes, values)
-    chosen = _between(logs, within)
+    chosen = _between(logs.sizes, within)
     if chosen.sum() < FEWEST_SIZES:
         raise too_few(int(chosen.sum()), FEWEST_SIZES, "a power law")
     centred = logs.x[chosen] - logs.x[chosen].mean()
     return logs.y[:, chosen] @ centred / (centred @ centred)
 
 
-def straight_range(logs: Logarithms) -> Bool[np.ndarray, " sizes"]:
+def straight_range(
+    x: Float64[np.ndarray, " sizes"], mean: Float64[np.ndarray, " sizes"], errors: Float64[np.ndarray, " sizes"]
+) -> Bool[np.ndarray, " sizes"]:
     """The sizes over which a power law describes the means.
 
     The longest run of four successive sizes or more from which no mean of ln y lies farther off the line through them
     than 0.1 or two standard errors over seeds, whichever is more; of equally long ones that with the least squares. If
     there is none, it is the four in a row that are straightest.
+
+    Args:
+        x: ln x, at least four.
+        mean: ln y there.
+        errors: Its standard errors.
     """
-    mean = logs.means(np.arange(len(logs.y))[None])[0]
-    there = np.isfinite(logs.y)
-    count = there.sum(0)
-    spread = np.array([logs.y[there[:, k], k].std(ddof=1) if count[k] > 1 else 0.0 for k in range(len(count))])
-    allowed = np.maximum(TOLERANCE, 2 * spread / np.sqrt(np.maximum(count, 1)))
-    best, found = (0, -math.inf), np.zeros(len(mean), dtype=bool)
-    if len(mean) < FEWEST_SIZES:
-        return ~found
-    for first in range(len(mean) - FEWEST_SIZES + 1):
-        for last in range(first + FEWEST_SIZES, len(mean) + 1):
-            off = _off_line(logs.x[first:last], mean[first:last])
+    allowed = np.maximum(TOLERANCE, 2 * errors)
+    best, chosen = (-1, 0.0), slice(0, 0)
+    for first in range(len(x) - FEWEST_SIZES + 1):
+        for last in range(first + FEWEST_SIZES, len(x) + 1):
+            off = _off_line(x[first:last], mean[first:last])
             straight = bool((np.abs(off) <= allowed[first:last]).all())
             rank = (last - first if straight else 0, -float(off @ off))
             if rank > best and (straight or last - first == FEWEST_SIZES):
-                best, found = rank, np.zeros(len(mean), dtype=bool)
-                found[first:last] = True
+                best, chosen = rank, slice(first, last)
+    found = np.zeros(len(x), dtype=bool)
+    found[chosen] = True
     return found
 
 
@@ -157,10 +192,15 @@ def too_few(count: int, least: int, what: str) -> NoFitError:
     return NoFitError(f"{count} sizes with numbers, {what} takes {least}: measure more")
 
 
-def _between(logs: Logarithms, within: tuple[int | float, int | float]) -> Bool[np.ndarray, " sizes"]:
-    low, high = within
-    slack = 1e-9
-    return (logs.x >= math.log(low) - slack) & (logs.x <= math.log(high) + slack)
+def _errors(means: Means, everyone: Float64[np.ndarray, " sizes"], seeds: int) -> Float64[np.ndarray, " sizes"]:
+    """Standard errors by jackknife; 0 with one seed, which tells none."""
+    if seeds < 2:
+        return np.zeros_like(everyone)
+    return np.nan_to_num(jackknife(means(without_each(seeds))))
+
+
+def _between(sizes: Float64[np.ndarray, " n"], within: tuple[int | float, int | float]) -> Bool[np.ndarray, " n"]:
+    return (sizes >= within[0]) & (sizes <= within[1])
 
 
 def _off_line(x: Float64[np.ndarray, " n"], y: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

@@ -59,11 +59,27 @@ def estimate(found: Float64[np.ndarray, " draws"], seeds: int) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def leave_one_out(statistic: Statistic, seeds: int) -> Float64[np.ndarray, " seeds"]:
-    """The statistic without each seed in turn; NaN with fewer than two."""
+def difference(one: Estimate, other: Estimate) -> Estimate:
+    """One number less another, of ensembles that have nothing in common.
+
+    The interval is recovered from theirs (Zou and Donner 2008, doi 10.1002/sim.3095), which need not be symmetric.
+    """
+    value = one.value - other.value
+    low = value - math.hypot(one.value - one.low, other.high - other.value)
+    return Estimate(value, low, value + math.hypot(one.high - one.value, other.value - other.low))
+
+
+def without_each(seeds: int) -> Int64[np.ndarray, "seeds rest"]:
+    """Rows of seeds' places, each without one of them in turn."""
+    return np.array([np.delete(np.arange(seeds), seed) for seed in range(seeds)], dtype=np.int64).reshape(seeds, -1)
+
+
+def jackknife(without: Float64[np.ndarray, "seeds numbers"]) -> Float64[np.ndarray, " numbers"]:
+    """Standard errors from numbers without each seed in turn; NaN with one seed."""
+    seeds = len(without)
     if seeds < 2:
-        return np.full(seeds, np.nan)
-    return statistic(np.stack([np.delete(np.arange(seeds), seed) for seed in range(seeds)]))
+        return np.full(without.shape[1], np.nan)
+    return np.sqrt((seeds - 1) * ((without - without.mean(0)) ** 2).mean(0))
 
 
 def _levels(seeds: int) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from scipy.optimize import curve_fit
 from tangentscope.probes.trajectories.at_loss import against_log_loss
 from tangentscope.probes.trajectories.break_point import BrokenPowerLaw, break_point, break_ratio
 from tangentscope.probes.trajectories.power_law import exponents, power_law
-from tangentscope.probes.trajectories.resampling import Estimate, NoFitError, bootstrap, leave_one_out
+from tangentscope.probes.trajectories.resampling import Estimate, NoFitError, bootstrap, jackknife, without_each
 
 WIDTHS = 2.0 ** np.arange(2, 13)  # 4 … 4096
 SEEDS = 20
@@ -136,9 +136,12 @@ def test_an_interval_of_few_seeds_is_as_wide_as_students():
     assert math.isnan(bootstrap(lambda draws: values[draws].mean(1), 1).low)
 
 
-def test_leaving_out_each_seed():
-    values = np.array([1.0, 2, 6])
-    assert leave_one_out(lambda draws: values[draws].mean(1), 3).tolist() == [4, 3.5, 1.5]
+def test_the_jackknife_of_means_is_their_standard_error():
+    values = np.array([[1.0, 2], [2, 2], [6, 5]])
+    without = values[without_each(3)].mean(1)
+    assert without[:, 0].tolist() == [4, 3.5, 1.5]
+    assert jackknife(without).tolist() == pytest.approx((values.std(0, ddof=1) / math.sqrt(3)).tolist())
+    assert np.isnan(jackknife(values[without_each(1)].mean(1))).all()
 
 
 def test_curves_are_compared_at_the_same_loss():

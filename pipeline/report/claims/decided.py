@@ -1,5 +1,6 @@
 """The claims that a study asks for, decided: what failed first, since nobody may have to look for it."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,8 +30,10 @@ class Decided:
     @property
     def margin(self) -> str:
         """What the interval has to lie in."""
-        found, bounded = self.finding, self.finding.at_most < float("inf")
-        return f"> {found.above:g}" + (f" and ≤ {found.at_most:g}" if bounded else "")
+        found = self.finding
+        low = [f"> {found.above:g}"] if math.isfinite(found.above) else []
+        high = [f"≤ {found.at_most:g}"] if math.isfinite(found.at_most) else []
+        return " and ".join([*low, *high])
 
     @property
     def why_undecided(self) -> str:

@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from tangentscope.probes.trajectories.resampling import Estimate
+
 FEWEST_SEEDS = 5  # of five values there are 126 different resamples, of four 35: too few for a 95 % interval
 _RESAMPLES = 9999
 HELD, FAILED, UNDECIDED = "held", "failed", "undecided"
@@ -41,6 +43,8 @@ class Finding:
         reason: Why these margins.
         above: The least that the mean over seeds has to exceed for the claim to hold.
         at_most: The most that it may be.
+        together: A number that the seeds have only together, such as a break point of their means, with its interval by
+            bootstrap over them. It stands in place of the mean; a sample is then the number without that seed.
     """
 
     statement: str
@@ -49,6 +53,7 @@ class Finding:
     reason: str
     above: float = -math.inf
     at_most: float = math.inf
+    together: Estimate | None = None
 
     @cached_property
     def values(self) -> list[float]:
@@ -57,7 +62,9 @@ class Finding:
 
     @property
     def mean(self) -> float | None:
-        """Over seeds; None without any."""
+        """Over seeds, or of all of them together; None without any."""
+        if self.together is not None:
+            return self.together.value if np.isfinite(self.together.value) else None
         return float(np.mean(self.values)) if self.values else None
 
     @cached_property
@@ -66,6 +73,9 @@ class Finding:
 
         Percentiles, of draws that are the same every time.
         """
+        if self.together is not None:
+            low, high = self.together.low, self.together.high
+            return (low, high) if np.isfinite([low, high]).all() else None
         if len(self.values) < 2:
             return None
         known = [sample for sample in self.samples if sample.value is not None]
