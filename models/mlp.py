@@ -3,12 +3,15 @@
 from collections import OrderedDict
 from itertools import pairwise
 from math import prod, sqrt
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import nn
 
 from tangentscope.models.base import ACTIVATIONS, Activation, Depth, Init, Model, Scale, initialise
+
+ScaleFactor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class MLP(Model, frozen=True):
@@ -30,6 +33,11 @@ class MLP(Model, frozen=True):
 
     `ntk` starts as the same function as `lecun` but trains differently: its tangent kernel has a limit as the width
     grows.
+
+    Args:
+        width, depth, activation, init, bias: see above.
+        input_scale, weight_scale, output_scale: what inputs, all parameters at the start, and outputs are multiplied by
+            (Nam Table 6.1): with a smaller one networks move from lazy to rich training, or the other way.
     """
 
     name: Literal["mlp"] = "mlp"
@@ -38,6 +46,9 @@ class MLP(Model, frozen=True):
     activation: Activation = "relu"
     init: Init = "lecun"
     bias: bool = True
+    input_scale: ScaleFactor = 1.0
+    weight_scale: ScaleFactor = 1.0
+    output_scale: ScaleFactor = 1.0
 
     version: ClassVar[int] = 1
 
@@ -45,6 +56,8 @@ class MLP(Model, frozen=True):
         """A dense network from `[n, *input_shape]` to `[n, outputs]`, with parameters `linear_1.weight` and so on."""
         sizes = [prod(input_shape), *[self.width] * (self.depth - 1), outputs]
         modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+        if self.input_scale != 1:
+            modules["input_scale"] = Scale(self.input_scale)
         for number, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
             if number > 1:
                 modules[f"activation_{number - 1}"] = ACTIVATIONS[self.activation]()
@@ -52,5 +65,10 @@ class MLP(Model, frozen=True):
                 modules[f"scale_{number}"] = Scale(1 / sqrt(fan_in))
             layer = nn.Linear(fan_in, fan_out, bias=self.bias)
             initialise(layer, self.init)
+            with torch.no_grad():
+                for parameter in layer.parameters():
+                    parameter *= self.weight_scale
             modules[f"linear_{number}"] = layer
+        if self.output_scale != 1:
+            modules["output_scale"] = Scale(self.output_scale)
         return nn.Sequential(modules)

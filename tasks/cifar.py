@@ -12,26 +12,28 @@ from torch import Tensor
 from tangentscope.tasks.data import TaskData
 from tangentscope.tasks.errors import DataError
 from tangentscope.tasks.readers.cifar_batches import read_batches
-from tangentscope.tasks.readers.images import Images, ImageTask, crop_and_flip
+from tangentscope.tasks.readers.images import Images, crop_and_flip
+from tangentscope.tasks.readers.objectives import LabelledImages
 from tangentscope.tasks.readers.published import Published
 
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
-class Cifar(ImageTask, frozen=True):
+class Cifar(LabelledImages, frozen=True):
     """Classify 32×32 colour photographs: cross-entropy on a logit for each class, all of which the kernel sees.
 
-    Inputs, targets, `train_size`, `test_size` and `data_seed` are as in `ImageTask`.
+    Inputs, targets, `train_size`, `test_size` and `data_seed` are as in `ImageTask`, objective and wrong labels as in
+    `LabelledImages`.
 
     Args:
-        classes: names of the classes to tell apart, labelled from 0 in this order; all, in the published order, unless
-            given. Sizes are drawn from the images of these.
+        classes: names of the classes to tell apart, labelled from 0 in this order, or how many of the first in the
+            published order; all of them unless given. Sizes are drawn from the images of these.
         augment: `crop_flip` shows the network each training image padded by 4 black pixels, cropped at a random place
             and mirrored or not, anew in every step.
         partial: whether an incomplete set, or files that are not the published ones, will do. Every result says so.
     """
 
-    classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    classes: Annotated[tuple[str, ...], Field(min_length=2)] | Annotated[int, Field(ge=2)] | None = None
     augment: Literal["none", "crop_flip"] = "none"
     partial: bool = False
 
@@ -42,7 +44,11 @@ class Cifar(ImageTask, frozen=True):
 
     @field_validator("classes")
     @classmethod
-    def _known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    def _known(cls, names: tuple[str, ...] | int | None) -> tuple[str, ...] | int | None:
+        if isinstance(names, int):
+            if names > len(cls.class_names):
+                raise ValueError(f"expected {len(cls.class_names)} classes at most")
+            return names
         for name in names or ():
             if name not in cls.class_names:
                 close = difflib.get_close_matches(name, cls.class_names, n=1)
@@ -69,9 +75,9 @@ class Cifar(ImageTask, frozen=True):
         known = len(self.class_names)
         train, test, origin = read_batches(folder, self.published, splits, self.labels_key, known, self.partial)
         if self.classes:
-            origin = f"the classes {', '.join(self.classes)} of {origin}"
+            origin = f"the classes {', '.join(self._names)} of {origin}"
             train, test = (self._chosen(images, origin) for images in (train, test))
-        return self._data(train, test, len(self.classes or self.class_names), origin)
+        return self._data(train, test, len(self._names), origin)
 
     def augmented(self, inputs: Tensor) -> Tensor:
         """`[m, 3, 32, 32]`, see `augment`."""
@@ -79,9 +85,15 @@ class Cifar(ImageTask, frozen=True):
             return inputs
         return crop_and_flip(inputs, black=-torch.tensor(self.mean) / torch.tensor(self.std))
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Of the classes to tell apart."""
+        chosen = self.classes or len(self.class_names)
+        return self.class_names[:chosen] if isinstance(chosen, int) else chosen
+
     def _chosen(self, images: Images, origin: str) -> Images:
         numbers = np.full(len(self.class_names), -1)
-        for number, name in enumerate(self.classes or ()):
+        for number, name in enumerate(self._names):
             numbers[self.class_names.index(name)] = number
         labels = numbers[images.labels]
         if not (labels >= 0).any():

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tangentscope.tasks.data import TaskData
 from tangentscope.tasks.readers.idx import CLASSES, read_images
-from tangentscope.tasks.readers.images import ImageTask
+from tangentscope.tasks.readers.objectives import LabelledImages
 from tangentscope.tasks.readers.published import Published
 
 PUBLISHED_MD5 = {  # of the uncompressed files
@@ -24,10 +24,11 @@ def _download(root: Path) -> None:
     FashionMNIST(root, download=True)
 
 
-class FashionMnist(ImageTask, frozen=True):
+class FashionMnist(LabelledImages, frozen=True):
     """Classify 28×28 grey images of clothing: cross-entropy on ten logits; the kernel differentiates all ten.
 
-    Inputs, targets, `train_size`, `test_size` and `data_seed` are as in `ImageTask`.
+    Inputs, targets, `train_size`, `test_size` and `data_seed` are as in `ImageTask`, objective and wrong labels as in
+    `LabelledImages`.
 
     Args:
         pad: pixels of black added on each side; 2 makes images of 32×32.

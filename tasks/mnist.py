@@ -13,6 +13,7 @@ from tangentscope.tasks.data import TaskData
 from tangentscope.tasks.errors import DataError
 from tangentscope.tasks.readers.idx import CLASSES, SIDE, read_images
 from tangentscope.tasks.readers.images import Images, ImageTask
+from tangentscope.tasks.readers.objectives import LabelledImages
 from tangentscope.tasks.readers.published import Published
 
 PUBLISHED_MD5 = {  # of the uncompressed files
@@ -74,11 +75,11 @@ class MnistImages(ImageTask, frozen=True):
         return train, test, f"{origin}, as {data_dir} has no MNIST" if data_dir else origin
 
 
-class Mnist(MnistImages, frozen=True):
+class Mnist(LabelledImages, MnistImages, frozen=True):
     """Classify 28×28 grey images of digits: cross-entropy on ten logits; the kernel differentiates all ten.
 
     Inputs, targets, `train_size`, `test_size` and `data_seed` are as in `ImageTask`, `source` and `pad` as in
-    `MnistImages`.
+    `MnistImages`; objective and wrong labels as in `LabelledImages`.
     """
 
     name: Literal["mnist"] = "mnist"

@@ -156,6 +156,8 @@ def probe(
     draws: Annotated[int | None, Parameter(help="Kernels at each step.")] = None,
     size: Annotated[int | None, Parameter(help="Points of each.")] = None,
     seed: Annotated[int | None, Parameter(help="Of the draws.")] = None,
+    train_points: Annotated[int | None, Parameter(help="That features are of, to learn from.")] = None,
+    test_points: Annotated[int | None, Parameter(help="That features are of, held out.")] = None,
     stages: Annotated[tuple[int, ...], _several("Steps of the snapshots that play, for --data stages.")] = (),
     games: Annotated[int, Parameter(help="That are played at each stage.")] = 30,
     states: Annotated[int, Parameter(help="Of all stages together.")] = 1200,
@@ -167,9 +169,11 @@ def probe(
     from tangentscope.pipeline.driver.probe import Asked
 
     kernel = {"outputs": outputs, "draws": draws, "size": size, "seed": seed}
-    changes = {name: value for name, value in {"variables": variables, "parts": parts}.items() if value}
-    given = {name: value for name, value in kernel.items() if value is not None}
-    asked = Asked(runs, data, {**changes, "kernel": given}, steps, stages, games, states)
+    changes: dict[str, Any] = {n: value for n, value in {"variables": variables, "parts": parts}.items() if value}
+    features = {"train": train_points, "test": test_points, "seed": seed}
+    for part, fields in {"kernel": kernel, "features": features}.items():
+        changes[part] = {name: value for name, value in fields.items() if value is not None}
+    asked = Asked(runs, data, changes, steps, stages, games, states)
     return _launch([_of_results(path, asked)], data_dir, offline, address)
 
 

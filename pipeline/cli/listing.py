@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from tangentscope.models import MODELS
 from tangentscope.pipeline.config.optimisers import OPTIMISERS
-from tangentscope.probes import VARIABLES, givens_of
+from tangentscope.probes import FEATURE_VARIABLES, VARIABLES, givens_of
 from tangentscope.studies import shipped
 from tangentscope.tasks import TASKS
 
@@ -37,6 +37,8 @@ def entries(what: str) -> Iterator[tuple[str, str]]:
             needs = sorted(givens_of(name) - {"outputs", "points"})
             told = variable.kind + (f"; needs {', '.join(needs)}" if needs else "")
             yield name, f"{_first_line(variable.compute)} ({variable.source}) [{told}]"
+        for name, variable in FEATURE_VARIABLES.items():
+            yield name, f"{_first_line(variable.compute)} ({variable.source}) [{variable.kind} of features]"
     elif what == "studies":
         for name, path in shipped().items():
             yield name, path.read_text().partition("\n")[0].lstrip("# ")

@@ -52,7 +52,7 @@ def tell(
     departed = departing(storage, study, runs)
     for line in [*there.lines(), *([departed] if departed else [])] if there else ["nothing there yet: all is to do"]:
         console.print(f"output    {storage.uri}: {line}", markup=False, highlight=False)
-    for run in _shapes(runs)[:_MOST_KERNELS]:
+    for run in _shapes(runs)[:_MOST_KERNELS] if study.probes.variables else ():
         console.print(f"\n{_kernel(run)}", markup=False, highlight=False)
 
 
@@ -63,7 +63,7 @@ def _runs_table(study: Study, runs: list[Run]) -> Table:
     for column in ("parameters", "steps", "probe points", "kernel"):
         grid.add_column(column, justify="right")
     for run in runs[:_MOST_ROWS]:
-        kernels = " ".join(dict.fromkeys(f"{p.kernel.draws}×{side(run, p)}²" for p in run.probes))
+        kernels = " ".join(dict.fromkeys(f"{p.kernel.draws}×{side(run, p)}²" for p in run.probes)) or "none"
         grid.add_row(run.id, run.name, f"{run.parameters:,}", f"{run.steps:,}", str(len(run.schedule)), kernels)
     if len(runs) > _MOST_ROWS:
         grid.add_row("…", f"and {len(runs) - _MOST_ROWS} more", "", "", "", "")
@@ -75,9 +75,12 @@ def _lines(study: Study, runs: list[Run], cost: Estimate) -> list[str]:
     steps = runs[0].schedule
     shown = ", ".join(map(str, steps[:6])) + (f", … {steps[-1]}" if len(steps) > 6 else "")
     pools = study.resources
+    features = study.probes.features
+    told = f"{kernel.draws} draws of {kernel.size} points, {kernel.outputs} outputs"
+    ways = [f"on {' and '.join(study.probes.splits)}: {told}"] if study.probes.variables else []
+    ways += [f"features of {features.train:,} training and {features.test:,} test points"] if features else []
     return [
-        f"probes    {len(steps)} steps a run ({shown}) on {' and '.join(study.probes.splits)}: "
-        f"{kernel.draws} draws of {kernel.size} points, {kernel.outputs} outputs",
+        f"probes    {len(steps)} steps a run ({shown}) {'; '.join(ways)}",
         f"kept      {human(cost.snapshot_bytes)} of snapshots (keep: {study.probes.keep}), "
         f"{human(cost.table_bytes)} of tables",
         f"memory    {human(cost.trainer_memory)} a training worker, {human(cost.prober_memory)} a prober",

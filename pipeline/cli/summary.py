@@ -11,7 +11,7 @@ from tangentscope.pipeline.driver.finish import Ended
 from tangentscope.pipeline.store import layout
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.system.redaction import redacted, without_userinfo
-from tangentscope.pipeline.tracking.tracker import TRAININGS
+from tangentscope.pipeline.tracking.study_report import TRAININGS
 
 
 def tell(console: Console, out: str, ended: Ended) -> None:

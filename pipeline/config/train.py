@@ -20,7 +20,8 @@ class Train(_Course):
     """How long, on which batches and how exactly. ``batch_size: full`` is full-batch descent.
 
     With ``precision: bfloat16`` networks compute in it where torch's autocast finds that safe, in training and
-    evaluations; parameters, their updates and kernels stay as they are.
+    evaluations; parameters, their updates and kernels stay as they are. With ``trainable: last`` only the last linear
+    layer learns; the features are those of initialisation.
     """
 
     version: ClassVar[int] = 1
@@ -29,6 +30,7 @@ class Train(_Course):
     evaluate_every: float = Field(default=1.0, gt=0)  # epochs between two rows of loss and score
     evaluate_train: Annotated[int, Field(ge=1)] | None = None  # points of the training split that do; all, unless given
     precision: Precision = "float32"
+    trainable: Literal["all", "last"] = "all"
 
     def batch(self, points: int) -> int:
         """Points in a global batch, of as many to learn from."""

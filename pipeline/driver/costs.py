@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tangentscope.pipeline.config.features import MEASURED
 from tangentscope.pipeline.config.train import Reinforcement
 from tangentscope.pipeline.driver.costs_of_games import rates_of_playing
+from tangentscope.pipeline.probing.features import measure_features
 from tangentscope.pipeline.probing.networks import observed
-from tangentscope.pipeline.probing.points import draw_points
+from tangentscope.pipeline.probing.points import draw_feature_points, draw_points
 from tangentscope.pipeline.store.points import inputs_of
 from tangentscope.pipeline.store.sealed import checksum
 from tangentscope.pipeline.store.snapshots import SnapshotBuffer, plain_state
@@ -36,6 +38,7 @@ _SAMPLES = 5  # networks calibrated at most
 _SECONDS = 0.2  # spent on each quantity, one repetition at least
 _LONG = 2.0  # seconds of a call beyond which the first one serves: what it sets up no longer counts
 _LEAST_POINTS = 64  # of an evaluation
+_WIDE = 1000  # features
 # A launch starts a chain of processes that each import torch and Ray, some of them side by side where there are cores.
 # Start-up and closing together took 14 times one such import on two cores; the split between the chain and what can be
 # shared out is a guess.
@@ -100,6 +103,7 @@ def estimate(study: Study, runs: list[Run], start: float | None = None) -> Estim
         table_bytes += count * sum(
             8 * lists * p.kernel.draws * side(run, p) + 300 * len(p.variables) for p in run.probes
         )
+        table_bytes += count * _bytes_of_features(run)
     # Both pools work at the same time; what is measured afterwards has the workers' place too.
     busy = training / pools.train.groups
     busy += max(0.0, probing - busy * pools.probe.actors) / (pools.probe.actors + pools.successors)
@@ -179,7 +183,27 @@ def _rate_of_probes(run: Run) -> float:
         points = draw_points(getattr(run.data, probe.split), probe.kernel)
         measuring = partial(_measure, run, module, probe, points)
         total += _seconds_of_all(measuring, probe.kernel.draws)
-    return total
+    return total + (_seconds_of_features(run, network) if run.features else 0.0)
+
+
+def _seconds_of_features(run: Run, network: nn.Module) -> float:
+    """In proportion from fewer points to learn from and held out, where all take long."""
+    assert run.features is not None
+    points = run.features.points
+    memory = run.study.resources.probe.memory_bytes
+
+    def some(count: int) -> None:
+        fewer = {"train": count, "test": max(1, count * points.test // points.train)}
+        drawn = draw_feature_points(run.data.train, run.data.test, points.model_copy(update=fewer))
+        measure_features(run.task.observed(network), drawn, inputs_of, None, memory, variables=points.variables)
+
+    return _seconds_of_all(some, points.train, _LEAST_POINTS)
+
+
+def _bytes_of_features(run: Run) -> int:
+    """Of a measurement's rows, if no layer is wider than a thousand features."""
+    names = () if run.features is None else run.features.points.variables
+    return sum(300 + 8 * _WIDE * (MEASURED[name].kind == "profile") for name in names)
 
 
 def _measure(run: Run, module: nn.Module, probe: Probe, points: dict[str, Tensor], draws: int) -> None:

@@ -55,9 +55,11 @@ def sync(storage: Storage, uri: str, live: bool = False) -> str:
     Raises:
         UserError: No study there, or MLflow refused; what it has taken stays, and the rest can be sent again.
     """
+    from tangentscope.pipeline.report.derived import scalars  # loads what reports need, which `run` does meanwhile
+
     tracker = Tracker(storage, uri, live)
     try:
-        return tracker.finish()
+        return tracker.finish(lambda: scalars(storage))
     except Exception as error:  # whatever MLflow, its database or the network raises: the results are not at risk
         raise UserError(f"MLflow at {uri}: {one_line(error)}; mend it and sync again") from error
 

@@ -12,19 +12,21 @@ from typing import Any
 
 from torch import Tensor
 
+from tangentscope.pipeline.config.features import MEASURED
 from tangentscope.pipeline.driver.stages import stage_steps, stages_of
-from tangentscope.pipeline.probing.points import draw_points
+from tangentscope.pipeline.probing.points import draw_feature_points, draw_points
 from tangentscope.pipeline.store import layout
 from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.further import FurtherRequest, requests
 from tangentscope.pipeline.store.points import stored_points, write_points
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.study.checks import check_study
+from tangentscope.pipeline.study.features import check_features
 from tangentscope.pipeline.study.plan import named
-from tangentscope.pipeline.study.runs import Probe, Run
+from tangentscope.pipeline.study.runs import FeatureProbe, Probe, Run
 from tangentscope.pipeline.study.spec import Probes, Study, validate
-from tangentscope.pipeline.system.errors import UserError
-from tangentscope.probes import givens_of
+from tangentscope.pipeline.system.errors import UserError, nearest
+from tangentscope.probes import FEATURE_VARIABLES, VARIABLES, givens_of
 from tangentscope.tasks import Game, Split
 
 STAGES = "stages"
@@ -38,7 +40,8 @@ class Asked:
     Args:
         runs: Names or ids; all runs if none is given.
         data: ``train``, ``test`` or ``stages``: states of games that a run's own snapshots play.
-        changes: Fields of the study's probes that differ: variables, parts, kernel.
+        changes: Fields of the study's probes that differ: variables (of kernels and of features), parts, kernel,
+            features.
         steps: Single ones and ``first:last`` or ``first:last:every``; the study's schedule if none is given.
         stages: Steps of the snapshots that play, see `tangentscope.pipeline.driver.stages`.
         games: That each of them plays.
@@ -70,12 +73,15 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
         check_study(study, task, run.train, run.data, _SOURCE)
         if STAGES in asked.data and not isinstance(task, Game):
             raise UserError(f"{_SOURCE}: --data {STAGES}: got the task {task.name}, expected a game")  # pyright: ignore
+    for run in {(run.task, run.model): run for run in chosen}.values():
+        check_features(study.probes.features, run.task, run.model, run.data, _SOURCE)
     steps = {run.id: _kept(store, run, asked.steps) for run in chosen}
     _check_comparisons(store, study, chosen, steps)
-    drawn: dict[str, tuple[Probe, dict[str, Tensor]]] = {}  # points by probe
+    drawn: dict[str, tuple[Probe | FeatureProbe, dict[str, Tensor]]] = {}  # points by probe
     number = 1 + len(storage.list(layout.FURTHER))
     requested: list[FurtherRequest] = []
-    for run, split in itertools.product(chosen, asked.data or study.probes.splits):
+    splits = (asked.data or study.probes.splits) if study.probes.variables else ()
+    for run, split in itertools.product(chosen, splits):
         told, fingerprint, points = _points(store, run, split, study, asked)
         for part in study.probes.parts or (None,):
             probe = Probe(split, study.probes.kernel, fingerprint, study.probes.variables, part)
@@ -84,6 +90,11 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
             if probe.id not in drawn and not isinstance(stored_points(storage, probe.id), dict):
                 drawn[probe.id] = probe, draw_points(points(), probe.kernel)
             requested.append(FurtherRequest(probe.planned(), run.id, tuple(steps[run.id]), told, now, number))
+    features = study.probes.features
+    for run, probe in [(run, FeatureProbe(features, run.data.fingerprint)) for run in chosen] if features else ():
+        if probe.id not in drawn and not isinstance(stored_points(storage, probe.id), dict):
+            drawn[probe.id] = probe, draw_feature_points(run.data.train, run.data.test, probe.points)
+        requested.append(FurtherRequest(probe.planned(), run.id, tuple(steps[run.id]), None, now, number))
     for probe, points in drawn.values():
         write_points(storage, probe.planned(), points)
     for request in requested:
@@ -92,9 +103,17 @@ def ask(storage: Storage, study: Study, runs: Sequence[Run], asked: Asked, now: 
 
 
 def _changed(study: Study, asked: Asked) -> Study:
-    probes = study.probes.model_dump()
-    kernel = probes["kernel"] | asked.changes.get("kernel", {})
-    probes |= {**asked.changes, "kernel": kernel, "splits": [s for s in asked.data if s != STAGES] or ["train"]}
+    probes, changes = study.probes.model_dump(), dict(asked.changes)
+    kernel = probes["kernel"] | changes.pop("kernel", {})
+    features = (probes["features"] or {}) | changes.pop("features", {})
+    if names := changes.pop("variables", ()):
+        for name in names:
+            if name not in MEASURED:
+                raise UserError(f'{_SOURCE}: variable "{name}" unknown; {nearest(name, MEASURED)}')
+        changes["variables"] = tuple(name for name in names if name in VARIABLES)
+        features["variables"] = tuple(name for name in names if name in FEATURE_VARIABLES)
+    probes |= {**changes, "kernel": kernel, "splits": [s for s in asked.data if s != STAGES] or ["train"]}
+    probes |= {"features": features if features.get("variables") else None}
     probes |= {} if asked.data else {"splits": study.probes.splits}
     return study.model_copy(update={"probes": validate(Probes, probes, "", _SOURCE)})
 

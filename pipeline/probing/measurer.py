@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tangentscope.pipeline.config.features import MEASURED
+from tangentscope.pipeline.probing.features import measure_features
 from tangentscope.pipeline.probing.ledger import Job, compared_with
 from tangentscope.pipeline.probing.networks import Planned, Subject
 from tangentscope.pipeline.store import run_files
@@ -23,7 +25,7 @@ from tangentscope.pipeline.store.snapshots import FROZEN, load_state, plain_stat
 from tangentscope.pipeline.store.tables import Rows
 from tangentscope.pipeline.system.errors import UserError, one_line
 from tangentscope.pipeline.system.memory import peak_memory
-from tangentscope.probes import VARIABLES, Measurement, measure
+from tangentscope.probes import Measurement, measure
 
 _OF_THE_MACHINE = (MemoryError, torch.OutOfMemoryError)  # failures after which another try may do
 
@@ -89,9 +91,35 @@ class Measurer:
         taken_at: float,
     ) -> Rows:
         variables, probe = job.wanted[probe_id], self.plan.every_probe[probe_id]
-        inputs, points = self._read_points(probe_id)
+        self._read_points(probe_id)
         begun = time.perf_counter()
-        measure_here = partial(
+        how = self._measures_features if probe.is_of_features else self._measures_kernels
+        result, refused = _measured(how(run, job, probe, module, earlier), variables)
+        spent = self._spent(taken_at, time.perf_counter() - begun)
+        statistics = {
+            name: (_failure(name, refused[name]) if name in refused else _statistics(result, name))
+            | {"compared_with": compared_with(self.plan.compares.get(name, ()), job.earlier)}
+            for name in variables
+        }
+        at = _at(run, job, probe)
+        return {
+            "measurements": _measurements(run, job, probe, statistics, spent),
+            "spectra": [
+                spectrum_row(at, draw, values.tolist()) for draw, values in enumerate(result.eigenvalues) if values.size
+            ],
+            "profiles": [
+                profile_row(at, draw, name, MEASURED[name].version, values.tolist(), spent["recorded_at"])
+                for name, profile in result.profiles.items()
+                if name not in result.reasons
+                for draw, values in enumerate(profile)
+            ],
+        }
+
+    def _measures_kernels(
+        self, run: PlannedRun, job: Job, probe: PlannedProbe, module: nn.Module, earlier: Mapping[str, nn.Module]
+    ) -> Callable[..., Measurement]:
+        inputs, points = self._read_points(probe.id)
+        return partial(
             measure,
             self.subject.observed(run, module, probe.part),
             inputs,
@@ -106,24 +134,18 @@ class Measurer:
             parameters=self.subject.parameters,
             memory_bytes=self.memory_bytes,
         )
-        result, refused = _measured(measure_here, variables)
-        spent = self._spent(taken_at, time.perf_counter() - begun)
-        statistics = {
-            name: (_failure(name, refused[name]) if name in refused else _statistics(result, name))
-            | {"compared_with": compared_with(self.plan.compares.get(name, ()), job.earlier)}
-            for name in variables
-        }
-        at = _at(run, job, probe)
-        return {
-            "measurements": _measurements(run, job, probe, statistics, spent),
-            "spectra": [spectrum_row(at, draw, values.tolist()) for draw, values in enumerate(result.eigenvalues)],
-            "profiles": [
-                profile_row(at, draw, name, VARIABLES[name].version, values.tolist(), spent["recorded_at"])
-                for name, profile in result.profiles.items()
-                if name not in result.reasons
-                for draw, values in enumerate(profile)
-            ],
-        }
+
+    def _measures_features(
+        self, run: PlannedRun, job: Job, probe: PlannedProbe, module: nn.Module, earlier: Mapping[str, nn.Module]
+    ) -> Callable[..., Measurement]:
+        return partial(
+            measure_features,
+            self.subject.observed(run, module),
+            self._read_points(probe.id)[1],
+            self.subject.inputs,
+            self.subject.output,
+            self.memory_bytes,
+        )
 
     def load(self, run: PlannedRun, name: SnapshotName, role: str = "present") -> tuple[nn.Module, dict[str, str]]:
         """The network of a run with a snapshot's parameters and buffers, and the snapshot's metadata.
@@ -221,7 +243,7 @@ def _measured(measure_here: Callable[..., Measurement], variables: Sequence[str]
 
 
 def _statistics(result: Measurement, name: str) -> dict[str, Any]:
-    about = {"variable": name, "version": VARIABLES[name].version, "state": "measured", "cause": None}
+    about = {"variable": name, "version": MEASURED[name].version, "state": "measured", "cause": None}
     about |= {"clipped_mass": float(result.clipped_mass.mean())}
     if name in result.reasons:
         return about | _failure(name, result.reasons[name])
@@ -234,4 +256,4 @@ def _statistics(result: Measurement, name: str) -> dict[str, Any]:
 
 def _failure(name: str, cause: str) -> dict[str, Any]:
     nothing = {"value": float("nan"), "stderr": None, "draw_values": None, "length": None}
-    return {"variable": name, "version": VARIABLES[name].version, "state": "failed", "cause": cause, **nothing}
+    return {"variable": name, "version": MEASURED[name].version, "state": "failed", "cause": cause, **nothing}

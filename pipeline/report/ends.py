@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tangentscope.pipeline.config.features import BOTH
 from tangentscope.pipeline.report.view import SPLITS, Kernel, View, column
 from tangentscope.pipeline.store.planned import PlannedRun
 
@@ -33,7 +34,7 @@ def values_at_end(view: View) -> list[Ends]:
     for how in view.probes.values():
         probe = how.split, view.kernel_of(how.id)
         by_kernel[probe] = list(dict.fromkeys([*by_kernel.get(probe, ()), *how.variables]))
-    for (split, kernel), variables in sorted(by_kernel.items(), key=lambda each: SPLITS.index(each[0][0])):
+    for (split, kernel), variables in sorted(by_kernel.items(), key=lambda each: (*SPLITS, BOTH).index(each[0][0])):
         there = [name for name in variables if view.runs_with[name, kernel]]
         rows = [
             (" ".join(parts) or view.name, [_mean(view, runs, split, name, kernel) for name in there])

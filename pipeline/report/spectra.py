@@ -54,5 +54,5 @@ def _planned(view: View) -> int:
         for probes in view.store.wanted(run).values():
             for probe in probes:
                 how = view.probes[probe]
-                total += how.draws * how.size * (outputs if how.outputs == "full" else 1)
+                total += 0 if how.is_of_features else how.draws * how.size * (outputs if how.outputs == "full" else 1)
     return total

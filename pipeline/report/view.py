@@ -30,15 +30,18 @@ EPISODES = "episodes"  # in the history of runs that play: how many have ended
 @dataclass(frozen=True)
 class Kernel:
     """How a tangent kernel was taken: output treatment, number of draws, points per draw, seed of the draws, and of
-    which part of the outputs, if not of all."""
+    which part of the outputs, if not of all. Of features: `size` points to learn from, and `held_out` ones."""
 
     outputs: str
     draws: int
     size: int
     seed: int
     part: str | None = None
+    held_out: int = 0
 
     def __str__(self) -> str:
+        if self.held_out:
+            return f"features, {self.size:,} points to learn from and {self.held_out:,} held out"
         whose = f"{self.part}, " if self.part else ""
         draws = f"{self.draws} draw{'s' * (self.draws != 1)}"
         return f"{whose}{self.outputs} outputs, {draws} of {self.size} points"
@@ -219,7 +222,7 @@ class View:
     def kernel_of(self, probe: str) -> Kernel:
         """How a probe's kernel was taken: what its values may be compared across."""
         how = self.probes[probe]
-        return Kernel(how.outputs, how.draws, how.size, how.seed, how.part)
+        return Kernel(how.outputs, how.draws, how.size, how.seed, how.part, how.held_out)
 
     def _of_kernel(self, kernel: Kernel) -> set[str]:
         return {probe for probe in self.probes if self.kernel_of(probe) == kernel}

@@ -153,7 +153,8 @@ def count_values(wanted: Wanted) -> int:
 
 
 def _unlike(taken: Container[tuple[str, str]], probe: PlannedProbe) -> str:
-    parts = [probe.outputs] * (probe.outputs != "full") + [probe.part] * bool(probe.part)
+    usual = probe.outputs == "full" or probe.is_of_features
+    parts = [probe.outputs] * (not usual) + [probe.part] * bool(probe.part)
     name, more = "".join(f"_{part}" for part in parts), (f"_{probe.draws}x{probe.size}", f"_seed{probe.seed}")
     for addition in ("", *more):
         if (probe.split, name) in taken:

@@ -20,14 +20,15 @@ class PlannedProbe:
 
     Args:
         id: Hash of all but the variables.
-        split: The points' split, or ``stages``.
-        outputs: Treatment of outputs.
+        split: The points' split, ``stages``, or ``both`` of features.
+        outputs: Treatment of outputs, or ``features``.
         draws: Kernels at each step.
         size: Points of each.
         seed: Of the draws.
         fingerprint: Of the data.
         part: Of the outputs, that the kernel is of; None for all.
         variables: That are measured of it.
+        held_out: Of a probe of features, how many points beside `size` to learn from; 0 of kernels.
         source: Where the points come from, if not from the run's data; only of what was asked for further.
     """
 
@@ -41,6 +42,7 @@ class PlannedProbe:
     fingerprint: str = ""
     part: str | None = None
     source: str | None = None
+    held_out: int = 0
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
@@ -56,17 +58,24 @@ class PlannedProbe:
             record.get("fingerprint", ""),
             record.get("part"),
             record.get("source"),
+            record.get("held_out", 0),
         )
 
     def to_json(self) -> dict[str, Any]:
         """The probe as files have it, its source apart."""
         names = ("split", "outputs", "draws", "size", "seed", "fingerprint", "part")
-        return {"probe": self.id, **{name: getattr(self, name) for name in names}, "variables": list(self.variables)}
+        record = {"probe": self.id, **{name: getattr(self, name) for name in names}, "variables": list(self.variables)}
+        return record | ({"held_out": self.held_out} if self.held_out else {})
 
     @property
     def way(self) -> tuple[Any, ...]:
         """How it measures, whatever the data: probes of two tasks can be of one way."""
-        return self.split, self.outputs, self.part, self.draws, self.size, self.seed
+        return self.split, self.outputs, self.part, self.draws, self.size, self.seed, self.held_out
+
+    @property
+    def is_of_features(self) -> bool:
+        """Whether it is of features of the last hidden layer, and of no kernel."""
+        return self.held_out > 0
 
 
 @dataclass(frozen=True)

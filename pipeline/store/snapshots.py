@@ -1,5 +1,6 @@
 """Snapshots: a module's parameters and buffers under their own names, and their files on storage."""
 
+import json
 from collections.abc import Callable, Mapping
 
 import torch
@@ -66,6 +67,12 @@ def parameters_of(module: nn.Module) -> set[str]:
 def frozen_in(module: nn.Module) -> list[str]:
     """Of `parameters_of`: those that need no gradients now, in order."""
     return sorted(name for name, parameter in _parameters(module).items() if not parameter.requires_grad)
+
+
+def about_frozen(module: nn.Module) -> dict[str, str]:
+    """What a file's metadata are to say of a network in which some parameters need no gradients; else nothing."""
+    names = frozen_in(module)
+    return {FROZEN: json.dumps(names)} if names else {}
 
 
 def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -82,7 +82,7 @@ def _check_playing(pool: TrainPool, course: Reinforcement, task: Task, source: s
 
 def _check_points(probes: Probes, task: Task, data: TaskData, source: str) -> None:
     draws, size, game = probes.kernel.draws, probes.kernel.size, isinstance(task, Game)
-    for split in probes.splits:
+    for split in probes.splits if probes.variables else ():
         there = len(getattr(data, split))
         if size > there:
             raise UserError(

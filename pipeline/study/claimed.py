@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tangentscope.pipeline.report.claims import CLAIMS, Needs
 from tangentscope.pipeline.system.errors import UserError
+from tangentscope.probes import FEATURE_VARIABLES
 from tangentscope.tasks import TASKS, Game
 
 if TYPE_CHECKING:
@@ -33,11 +34,20 @@ def _task(study: "Study", needs: Needs) -> Iterator[str]:
 
 def _variables(study: "Study", needs: Needs) -> Iterator[str]:
     for name in needs.variables:
-        if name not in study.probes.variables:
-            yield f"{name}, which probes.variables does not have; add it there"
+        place, there = _place(study, name)
+        if name not in there:
+            yield f"{name}, which {place} does not have; add it there"
     for split in needs.splits:
         if split not in study.probes.splits:
             yield f"kernels of the {split} split, which probes.splits does not have; add it there"
+
+
+def _place(study: "Study", name: str) -> tuple[str, tuple[str, ...]]:
+    """Where a variable is to stand, and what stands there."""
+    if name not in FEATURE_VARIABLES:
+        return "probes.variables", study.probes.variables
+    features = study.probes.features
+    return "probes.features.variables", () if features is None else features.variables
 
 
 def _varied(study: "Study", needs: Needs) -> Iterator[str]:

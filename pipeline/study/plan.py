@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
+from tangentscope.pipeline.config.features import MEASURED
 from tangentscope.pipeline.probing.given import Given, constants_of
 from tangentscope.pipeline.store.further import FurtherRequest
 from tangentscope.pipeline.store.plan import Plan
@@ -73,8 +74,9 @@ def study_plan(
     for request in ours:
         steps = FurtherSteps(request.probe.id, request.probe.variables, request.steps)
         beyond[request.run] = (*beyond.get(request.run, ()), steps)
-    probes = {probe.id: probe.planned() for run in runs for probe in run.probes}
-    names = [*study.probes.variables, *(name for request in ours for name in request.probe.variables)]
+    probes = {probe.id: probe.planned() for run in runs for probe in run.every_probe}
+    measured = (*probes.values(), *(request.probe for request in ours))
+    names = [name for probe in measured for name in probe.variables]
     return Plan(
         study=study.name,
         launch=launch,
@@ -160,9 +162,10 @@ class _OfVariables(TypedDict):
 
 def _of_variables(variables: Sequence[str]) -> _OfVariables:
     """What a plan says of variables: their versions, and with which earlier networks they compare."""
-    compares = {name: tuple(way for way in _EARLIER if f"{way}_kernel" in givens_of(name)) for name in variables}
+    of_kernels = [name for name in variables if name in VARIABLES]
+    compares = {name: tuple(way for way in _EARLIER if f"{way}_kernel" in givens_of(name)) for name in of_kernels}
     return {
-        "versions": {name: VARIABLES[name].version for name in variables},
+        "versions": {name: MEASURED[name].version for name in variables},
         "compares": {name: ways for name, ways in compares.items() if ways},
     }
 

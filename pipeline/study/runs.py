@@ -16,6 +16,7 @@ from torch import nn
 
 from tangentscope import models, tasks
 from tangentscope.pipeline.config.components import PARTS, dump, restore
+from tangentscope.pipeline.config.features import BOTH, FEATURES, FeaturePoints
 from tangentscope.pipeline.config.kernel import Kernel
 from tangentscope.pipeline.config.naming import short
 from tangentscope.pipeline.config.optimisers import Optimiser
@@ -23,6 +24,7 @@ from tangentscope.pipeline.config.train import Course
 from tangentscope.pipeline.store.planned import FurtherSteps, PlannedData, PlannedProbe, PlannedRun
 from tangentscope.pipeline.study.checks import check_study
 from tangentscope.pipeline.study.expansion import validated
+from tangentscope.pipeline.study.features import check_features, check_trainable
 from tangentscope.pipeline.study.spec import Study
 from tangentscope.pipeline.system.errors import UserError, one_line
 from tangentscope.probes import layer_names
@@ -50,6 +52,28 @@ class Probe:
         return PlannedProbe(
             self.id, self.split, kernel.outputs, kernel.draws, kernel.size, variables,
             seed=kernel.seed, fingerprint=self.fingerprint, part=self.part,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FeatureProbe:
+    """Features of the last hidden layer on given points of the training and of the test split, and their variables."""
+
+    points: FeaturePoints
+    fingerprint: str  # of the task's data
+
+    @property
+    def id(self) -> str:
+        """Hash of everything but the variables."""
+        points = self.points.model_dump(exclude={"variables"})
+        return _digest({"split": BOTH, "data": self.fingerprint, "outputs": FEATURES, **points})
+
+    def planned(self) -> PlannedProbe:
+        """The probe as a plan has it."""
+        points = self.points
+        return PlannedProbe(
+            self.id, BOTH, FEATURES, 1, points.train, points.variables,
+            seed=points.seed, fingerprint=self.fingerprint, held_out=points.test,
         )  # fmt: skip
 
 
@@ -109,6 +133,17 @@ class Run:
         """The steps at which loss and score are taken."""
         return self.train.evaluations(len(self.data.train), self.schedule)
 
+    @cached_property
+    def features(self) -> FeatureProbe | None:
+        """The features that are measured of it, if the study wants any."""
+        points = self.study.probes.features
+        return None if points is None else FeatureProbe(points, self.data.fingerprint)
+
+    @property
+    def every_probe(self) -> tuple[Probe | FeatureProbe, ...]:
+        """Kernels and features."""
+        return self.probes if self.features is None else (*self.probes, self.features)
+
     def outputs(self, probe: Probe) -> int:
         """Outputs of the network that a probe's kernel is of."""
         count = self.data.outputs
@@ -150,7 +185,7 @@ class Run:
             schedule=tuple(self.schedule),
             snapshots=tuple(self.snapshots),
             evaluations=tuple(self.evaluations),
-            probes=tuple(probe.id for probe in self.probes),
+            probes=tuple(probe.id for probe in self.every_probe),
             layers=tuple(layer_names(self.task.observed(self._empty))),
             data=PlannedData(
                 data.source,
@@ -211,6 +246,7 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
     """
     loaded: dict[str, tasks.TaskData] = {}
     runs: dict[str, Run] = {}
+    checked: set[tuple[str, models.Model, Course]] = set()
     for varied, (task, model, optimiser, train) in validated(study, source):
         key = task.model_dump_json()
         try:
@@ -220,7 +256,7 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
         check_study(study, task, train, data, source)
         probes = tuple(
             Probe(split, study.probes.kernel, data.fingerprint, study.probes.variables, part)
-            for split in study.probes.splits
+            for split in (study.probes.splits if study.probes.variables else ())
             for part in study.probes.parts or (None,)
         )
         for seed in study.seed_list:
@@ -233,4 +269,8 @@ def make_runs(study: Study, data_dir: Path | None, source: str = "study") -> lis
             except _OF_SIZES as error:
                 problem = f"cannot be built: {one_line(error)}; give a smaller one"
                 raise UserError(f"{source}: model {model.name}: {problem}") from None
+        if (kind := (key, model, train)) not in checked:
+            checked.add(kind)
+            check_features(study.probes.features, task, model, data, source)
+            check_trainable(train, model, data, source)
     return list(runs.values())

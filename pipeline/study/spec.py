@@ -12,13 +12,14 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from tangentscope.pipeline.config.components import PARTS
+from tangentscope.pipeline.config.features import FeaturePoints
 from tangentscope.pipeline.config.kernel import Kernel, Seed
 from tangentscope.pipeline.config.resources import Resources
 from tangentscope.pipeline.config.schedule import Schedule
 from tangentscope.pipeline.config.validation import Strict, validate
 from tangentscope.pipeline.study.yaml_text import YamlError, load
 from tangentscope.pipeline.system.errors import UserError, nearest
-from tangentscope.probes import VARIABLES
+from tangentscope.probes import FEATURE_VARIABLES, VARIABLES
 
 
 def _all_in(table: Mapping[str, object], names: tuple[str, ...], what: str) -> tuple[str, ...]:
@@ -41,19 +42,29 @@ class Probes(Strict):
     splits: tuple[Literal["train", "test"], ...] = Field(default=("train", "test"), min_length=1)
     kernel: Kernel = Kernel()
     parts: tuple[str, ...] = ()  # of the outputs, each with kernels of its own; by default kernels are of all
-    variables: tuple[str, ...] = Field(default=("trace", "entropy", "effective_rank"), min_length=1)
+    variables: tuple[str, ...] = ("trace", "entropy", "effective_rank")  # of kernels; none only beside features
+    features: FeaturePoints | None = None  # of the last hidden layer, measured on the same snapshots
     snapshots: Schedule | None = None  # more of them than are probed, for a later run that probes them
     keep: Literal["all", "ends", "none"] = "all"
 
     @field_validator("variables")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name in FEATURE_VARIABLES:
+                raise ValueError(f"{name} is of features; give it as one of probes.features.variables")
         return _all_in(VARIABLES, names, "variable")
 
     @field_validator("splits", "variables", "parts")
     @classmethod
     def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return _once(names)
+
+    @model_validator(mode="after")
+    def _something(self) -> "Probes":
+        if not self.variables and self.features is None:
+            raise ValueError("variables: got none, expected at least one, or features beside them")
+        return self
 
 
 class Report(Strict):

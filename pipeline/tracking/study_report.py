@@ -12,10 +12,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+TRAININGS = "tags.`tangentscope.run` != ''"
+"""MLflow's filter for the runs that are trainings, and not the report."""
+
 REPORTS = "tags.`tangentscope.kind` = 'report'"
 """MLflow's filter for the runs that hold reports."""
 
-_KIND, _STORAGE, _DIGEST = "tangentscope.kind", "tangentscope.storage", "tangentscope.artifacts"
+DIGEST = "tangentscope.artifacts"
+"""The tag of a report that tells its files from others."""
+
+_KIND, _STORAGE = "tangentscope.kind", "tangentscope.storage"
 _NOTE, _VIEW = "mlflow.note.content", "mlflow.experimentKind"
 _GUESSED = "_inferred"  # by MLflow's page, from what it happened to find
 _TRAINING_VIEW = "custom_model_development"  # else the experiment may open in the view of language-model applications
@@ -25,8 +31,8 @@ def send_report(client: "MlflowClient", experiment: str, store: Store) -> None:
     """Give the study's run of reports the files that there are now, unless it has just these."""
     files = _files(store)
     digest = hashlib.sha256(b"".join(name.encode() + hashlib.sha256(data).digest() for name, data in files)).hexdigest()
-    there = [run for run in _reports(client, experiment) if run.data.tags.get(_STORAGE) == store.storage.uri]
-    if not files or [run.data.tags.get(_DIGEST) for run in there] == [digest]:
+    there = reports_of(client, experiment, store.storage.uri)
+    if not files or [run.data.tags.get(DIGEST) for run in there] == [digest]:
         return
     names = {name for name, _ in files}
     # MLflow's client removes no artifacts: where a figure is there no more, a new run takes the place of the old one.
@@ -44,7 +50,7 @@ def send_report(client: "MlflowClient", experiment: str, store: Store) -> None:
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
         client.log_artifacts(report, scratch)
-    client.set_tag(report, _DIGEST, digest)
+    client.set_tag(report, DIGEST, digest)
     client.set_terminated(report)
 
 
@@ -67,6 +73,11 @@ def describe(client: "MlflowClient", experiment: str, name: str) -> None:
         client.set_experiment_tag(experiment, _NOTE, note)
     if tags.get(_VIEW, _GUESSED).endswith(_GUESSED):
         client.set_experiment_tag(experiment, _VIEW, _TRAINING_VIEW)
+
+
+def reports_of(client: "MlflowClient", experiment: str, storage: str) -> "list[Run]":
+    """The runs that hold the reports of a storage: one, unless something went wrong."""
+    return [run for run in _reports(client, experiment) if run.data.tags.get(_STORAGE) == storage]
 
 
 def _reports(client: "MlflowClient", experiment: str) -> "list[Run]":

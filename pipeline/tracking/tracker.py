@@ -9,7 +9,7 @@ it has: what is whole is not looked at again.
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,9 @@ from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.loading import without_collections
 from tangentscope.pipeline.tracking import metrics
+from tangentscope.pipeline.tracking.derived import send_derived
 from tangentscope.pipeline.tracking.mirror import RUN, STORAGE, TRAJECTORY, Mirror, tags_of
-from tangentscope.pipeline.tracking.study_report import describe, send_report
+from tangentscope.pipeline.tracking.study_report import TRAININGS, describe, send_report
 from tangentscope.pipeline.tracking.uri import signed_in, sqlite_file
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 # Else two lines a run, and one for each table of a new database.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-
-TRAININGS = "tags.`tangentscope.run` != ''"
-"""MLflow's filter for the runs that are trainings, and not the report."""
 
 _MARK = "tangentscope.sent"
 _FAILURE = "failure"
@@ -112,14 +110,20 @@ class Tracker:
     def _trajectory(self, run: str) -> str:
         return str(max(run_files.replays(self.storage, run), default=0))
 
-    def finish(self) -> str:
-        """Follow to the end, send report and figures, and leave no run RUNNING; the experiment's id."""
+    def finish(self, derived: Callable[[], Mapping[str, Mapping[str, float]]] = dict) -> str:
+        """Follow to the end, send report and figures, and leave no run RUNNING; the experiment's id.
+
+        Args:
+            derived: Gives numbers by run and name, which are asked for only where MLflow has not those of this report.
+        """
         self.follow()
         client = self._connect()
         for run in self._mirrors.keys() - self._ended:
             if not self.live:
                 self._end(client, run, "KILLED", None)
         send_report(client, self._experiment, self.store)
+        ids = {mirror.id: self._planned[run] for run, mirror in self._mirrors.items()}
+        send_derived(client, self._experiment, self.storage.uri, ids, derived)
         describe(client, self._experiment, self.store.name)
         return self._experiment
 

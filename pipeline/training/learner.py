@@ -21,6 +21,7 @@ from tangentscope.pipeline.config.optimisers import Optimiser
 from tangentscope.pipeline.config.train import Course, Precision, Train
 from tangentscope.pipeline.store.planned import PlannedRun
 from tangentscope.pipeline.store.snapshots import plain_state
+from tangentscope.pipeline.training.last_layer import train_last_layer_only
 from tangentscope.tasks import Split, Task, TaskData
 
 
@@ -140,7 +141,11 @@ class Alone:
 
 def initialise(what: Training, data: TaskData, device: torch.device) -> nn.Module:
     """The network at step 0, fixed by the seed; the global generator is left as it was."""
-    return network_of(what, data.input_shape, data.outputs, data.codes).to(device)
+    network = network_of(what, data.input_shape, data.outputs, data.codes)
+    if isinstance(what.course, Train) and what.course.trainable == "last":
+        places = torch.arange(min(2, len(data.train)))
+        train_last_layer_only(network, data.train.take(places.to(data.train.device)).to("cpu").batch(places)[0])
+    return network.to(device)
 
 
 def network_of(

@@ -24,7 +24,14 @@ from tangentscope.pipeline.store.launch import Launch
 from tangentscope.pipeline.store.layout import Notice, SnapshotName
 from tangentscope.pipeline.store.rows import At, Row, history_row, snapshot_row
 from tangentscope.pipeline.store.sealed import checksum
-from tangentscope.pipeline.store.snapshots import SnapshotBuffer, parameters_of, plain_state, seal_snapshot, shapes_of
+from tangentscope.pipeline.store.snapshots import (
+    SnapshotBuffer,
+    about_frozen,
+    parameters_of,
+    plain_state,
+    seal_snapshot,
+    shapes_of,
+)
 from tangentscope.pipeline.system.errors import UserError
 
 _OVERLAP_BYTES = 4 * 2**20  # of less, the copy is done before another thread is awake
@@ -120,7 +127,7 @@ class Recorder:
             step: Updates made.
             module: The network.
             overlap: Copy large parameters while training goes on; `settle` must be called before they change.
-            about: What else the file's metadata are to say.
+            about: What the file's metadata are to say beside which parameters need no gradients.
 
         Raises:
             ShapesError: The network has other parameters or buffers than at the beginning.
@@ -128,7 +135,7 @@ class Recorder:
         self.settle()
         self._raise()
         begun = time.perf_counter()
-        state = plain_state(module)
+        state, told = plain_state(module), about_frozen(module) | dict(about or {})
         self._check_shapes(state)
         while True:
             try:
@@ -148,7 +155,7 @@ class Recorder:
         self.copy_seconds.append(copied)
         self.wait_seconds += waited
         cost = {"copy_seconds": copied, "wait_seconds": waited, "taken_at": time.time()}
-        self._copying = _Copying(done, cost, lambda: self._publish_snapshot(step, buffer, cost, about or {}))
+        self._copying = _Copying(done, cost, lambda: self._publish_snapshot(step, buffer, cost, told))
         if not late:
             self.settle()
 

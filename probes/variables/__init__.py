@@ -35,6 +35,7 @@ from tangentscope.probes.variables.labels.class_block_distance import VARIABLE a
 from tangentscope.probes.variables.labels.class_within import VARIABLE as class_within
 from tangentscope.probes.variables.labels.class_within_other import VARIABLE as class_within_other
 from tangentscope.probes.variables.labels.entropy_gap import VARIABLE as entropy_gap
+from tangentscope.probes.variables.labels.kernel_by_class import VARIABLE as kernel_by_class
 from tangentscope.probes.variables.labels.kernel_regression_accuracy import VARIABLE as kernel_regression_accuracy
 from tangentscope.probes.variables.labels.label_alignment import VARIABLE as label_alignment
 from tangentscope.probes.variables.labels.label_alignment_centred import VARIABLE as label_alignment_centred

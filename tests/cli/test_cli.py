@@ -13,6 +13,7 @@ from study_on_disk import spectrum_rows
 
 from tangentscope import pipeline
 from tangentscope.models import MODELS
+from tangentscope.pipeline.config.features import MEASURED
 from tangentscope.pipeline.config.optimisers import OPTIMISERS
 from tangentscope.pipeline.driver import costs
 from tangentscope.pipeline.store import layout, tables
@@ -21,12 +22,12 @@ from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.study.runs import make_runs
 from tangentscope.pipeline.study.spec import read_study
 from tangentscope.pipeline.system.errors import Stopped
-from tangentscope.probes import VARIABLES, kernel_plan
+from tangentscope.probes import kernel_plan
 from tangentscope.probes.kernels.gradients import observation
 from tangentscope.studies import shipped
 from tangentscope.tasks import TASKS
 
-TABLES = {"tasks": TASKS, "models": MODELS, "optimisers": OPTIMISERS, "variables": VARIABLES, "studies": shipped()}
+TABLES = {"tasks": TASKS, "models": MODELS, "optimisers": OPTIMISERS, "variables": MEASURED, "studies": shipped()}
 
 
 @pytest.mark.parametrize("what", TABLES)

@@ -23,8 +23,7 @@ from manifests import ROOT, compose, stages
 from mlflow import MlflowClient
 from moto.server import ThreadedMotoServer
 
-from tangentscope.pipeline.tracking.study_report import REPORTS
-from tangentscope.pipeline.tracking.tracker import TRAININGS
+from tangentscope.pipeline.tracking.study_report import REPORTS, TRAININGS
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 

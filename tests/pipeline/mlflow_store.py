@@ -3,8 +3,7 @@
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tangentscope.pipeline.tracking.study_report import REPORTS
-from tangentscope.pipeline.tracking.tracker import TRAININGS
+from tangentscope.pipeline.tracking.study_report import REPORTS, TRAININGS
 
 
 def runs_of(uri: str, name: str) -> list[Run]:

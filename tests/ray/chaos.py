@@ -9,7 +9,7 @@ import psutil
 from long_study import started, the_run
 
 from tangentscope.pipeline.store import run_files
-from tangentscope.pipeline.tracking.tracker import TRAININGS
+from tangentscope.pipeline.tracking.study_report import TRAININGS
 
 ROUNDS = range(int(os.environ.get("CHAOS_ROUNDS", 5)))  # for each victim
 PAIR_ROUNDS = range(int(os.environ.get("CHAOS_PAIR_ROUNDS", 3)))  # for two at once

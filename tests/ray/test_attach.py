@@ -20,7 +20,7 @@ from tangentscope.pipeline.store.outcome import Outcome
 from tangentscope.pipeline.store.points import read_points
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.errors import Stopped
-from tangentscope.pipeline.tracking.tracker import TRAININGS
+from tangentscope.pipeline.tracking.study_report import TRAININGS
 
 LOOP = Path(__file__).parent / "attached_loop.py"
 

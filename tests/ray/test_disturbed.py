@@ -15,8 +15,7 @@ from small_study import keys, planned_keys
 
 from tangentscope import pipeline
 from tangentscope.pipeline.store import run_files, tables
-from tangentscope.pipeline.tracking.study_report import REPORTS
-from tangentscope.pipeline.tracking.tracker import TRAININGS
+from tangentscope.pipeline.tracking.study_report import REPORTS, TRAININGS
 
 pytestmark = pytest.mark.ray
 

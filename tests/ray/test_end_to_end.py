@@ -17,8 +17,7 @@ from tangentscope.models import MLP
 from tangentscope.pipeline.store import run_files, tables
 from tangentscope.pipeline.store.points import read_points
 from tangentscope.pipeline.store.snapshots import read_snapshot
-from tangentscope.pipeline.tracking.study_report import REPORTS
-from tangentscope.pipeline.tracking.tracker import TRAININGS
+from tangentscope.pipeline.tracking.study_report import REPORTS, TRAININGS
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("undisturbed")]
 

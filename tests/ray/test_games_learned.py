@@ -78,7 +78,7 @@ def test_actor_and_critic_are_told_apart_wherever_results_are_shown(hit: Any):
     assert "logits and value" in page
     import mlflow
 
-    from tangentscope.pipeline.tracking.tracker import TRAININGS
+    from tangentscope.pipeline.tracking.study_report import TRAININGS
 
     client = mlflow.MlflowClient(f"sqlite:///{hit.out.parent / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("small").experiment_id], TRAININGS)

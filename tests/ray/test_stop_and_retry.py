@@ -10,7 +10,7 @@ from small_study import keys, planned_keys
 
 from tangentscope import pipeline
 from tangentscope.pipeline.store import layout, run_files, tables
-from tangentscope.pipeline.tracking.tracker import TRAININGS
+from tangentscope.pipeline.tracking.study_report import TRAININGS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -5,6 +5,9 @@ from tangentscope.pipeline.report.claims.claim import Claim, Needs, Varied
 from tangentscope.pipeline.report.claims.cv import CLAIMS as cv
 from tangentscope.pipeline.report.claims.findings import FEWEST_SEEDS, Finding, Sample
 from tangentscope.pipeline.report.claims.games import CLAIMS as games
+from tangentscope.pipeline.report.claims.nam_features import CLAIMS as nam_features
+from tangentscope.pipeline.report.claims.nam_time import CLAIMS as nam_time
+from tangentscope.pipeline.report.claims.nam_training import CLAIMS as nam_training
 
 # Every claim of the tables imported above, by its name.
 CLAIMS: dict[str, Claim] = {

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from tangentscope.pipeline.config.features import BOTH
 from tangentscope.pipeline.report.claims.findings import Finding, Sample
 from tangentscope.pipeline.report.formatting import number as told
 from tangentscope.pipeline.report.summaries import results_on, state
 from tangentscope.pipeline.report.view import View, column, value_label
 from tangentscope.pipeline.store.planned import PlannedRun
+from tangentscope.probes import FEATURE_VARIABLES
 from tangentscope.probes.trajectories.curves import MARGIN
 
 Run = PlannedRun
@@ -51,12 +53,12 @@ class Series:
 
 
 def measured(view: View, run: Run, variable: str, split: str | None = None) -> Series:
-    """A variable of the kernel that the tables of runs are about, at all steps from 0 to the last one planned.
+    """A variable of features, or of the kernel that the tables of runs are about, at all steps from 0 to the last.
 
     Raises:
         NoNumberError: The run has not finished, or a step has no value or none that is finite.
     """
-    way = results_on(view)
+    way, split = results_on(view), BOTH if variable in FEATURE_VARIABLES else split
     kernels = view.kernels(variable, split) if way is None or variable != "entropy" else [way[1]]
     kernel = way[1] if way and way[1] in kernels else next(iter(kernels), None)
     if way is None or kernel is None:

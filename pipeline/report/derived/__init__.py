@@ -1,5 +1,6 @@
 """What follows from what was measured: a table that is computed from the store whenever it is read."""
 
+import math
 from dataclasses import asdict, dataclass
 from weakref import WeakKeyDictionary
 
@@ -13,8 +14,12 @@ from tangentscope.pipeline.report.derived.scaling import Scaling, of_scaling
 from tangentscope.pipeline.report.derived.scaling import scalings as of_scales
 from tangentscope.pipeline.report.summaries import results_on, state
 from tangentscope.pipeline.report.view import View
+from tangentscope.pipeline.store.files import Storage
 
-__all__ = ["AT_LEAST_LOSS", "WINDOW", "Row", "Scaling", "derived", "rows", "scalings"]
+SCALARS = ("test_loss_least", "trace_ratio", "turning_epoch", "entropy_rebound", "entropy_net")
+"""What is derived of a run that is worth a column in a table of runs."""
+
+__all__ = ["AT_LEAST_LOSS", "SCALARS", "WINDOW", "Row", "Scaling", "derived", "rows", "scalars", "scalings"]
 
 
 @dataclass(frozen=True)
@@ -71,3 +76,12 @@ def derived(view: View) -> pd.DataFrame:
     told = {"study": view.name, "split": way[0] if way else None, "kernel": str(way[1]) if way else None}
     frame = frame.astype({"seed": "Int64"}).assign(**told)
     return pd.DataFrame(frame[[*COLUMNS]])
+
+
+def scalars(storage: Storage) -> dict[str, dict[str, float]]:
+    """The numbers of `SCALARS` that there are, by run and name."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows(View(storage)):
+        if row.run is not None and row.quantity in SCALARS and math.isfinite(row.value):
+            found.setdefault(row.run, {})[row.quantity] = row.value
+    return found

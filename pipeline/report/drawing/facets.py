@@ -38,7 +38,7 @@ class Facet:
 def facets(view: View, variables: Sequence[str]) -> list[Facet]:
     """The figures that show the kernel's `variables`: those of which something was measured, in the plan's order."""
     kernels = list(dict.fromkeys(kernel for variable in variables for kernel in view.kernels(variable)))
-    fields = ("outputs", "draws", "size", "seed", "part")
+    fields = ("outputs", "draws", "size", "seed", "part", "held_out")
     differing = [field for field in fields if len({getattr(kernel, field) for kernel in kernels}) > 1]
     found = []
     for field, parts, groups in _scans(view) or _combinations(view):

@@ -11,7 +11,12 @@ from tangentscope.pipeline.report.figures.bsc_scaling import bsc_scaling
 from tangentscope.pipeline.report.figures.bsc_transition import bsc_transition
 from tangentscope.pipeline.report.figures.curves import curves
 from tangentscope.pipeline.report.figures.effective_rank import effective_rank
+from tangentscope.pipeline.report.figures.feature_profiles import feature_profiles
+from tangentscope.pipeline.report.figures.feature_scaling import feature_scaling
+from tangentscope.pipeline.report.figures.features_and_kernel import features_and_kernel
+from tangentscope.pipeline.report.figures.first_features import first_features
 from tangentscope.pipeline.report.figures.heat_maps import heat_maps
+from tangentscope.pipeline.report.figures.kernel_maps import kernel_maps
 from tangentscope.pipeline.report.figures.layer_traces import layer_traces
 from tangentscope.pipeline.report.figures.new_points import new_points
 from tangentscope.pipeline.report.figures.onset import onset
