@@ -42,7 +42,7 @@ SMALL = [(name, "small" if "small" in study.get("scales", {}) else None) for nam
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic data in the published layouts, as many as the studies' kernels take."""
     folder = tmp_path_factory.mktemp("data")
-    write_idx(folder / "mnist/MNIST/raw", 60, 60)
+    write_idx(folder / "mnist/MNIST/raw", 600, 60)
     write_idx(folder / "fashion_mnist/FashionMNIST/raw", 60, 60)
     write_batches(folder / "cifar10/cifar-10-batches-py", 300)
     write_hundred(folder / "cifar100/cifar-100-python")
@@ -67,6 +67,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "atari": {"games": 2},
     "step": {"train_size": 60, "test_size": 50},
 }
+MANY = 50  # points in a kernel
 # Synthetic images are fewer than features, which cuts off what a study's claims are about.
 FEW = ("probes.features.train=2", "probes.features.test=2", "probes.features.variables=[kappa_cka]", "report.claims=[]")
 # What is learned by playing is trained by RLlib: tests/ray/test_games_learned.py has more of it.
@@ -84,20 +85,29 @@ def runs_of(name: str, scale: str | None, data_dir: Path, *overrides: str) -> li
 def asked(name: str, scale: str | None) -> Iterator[str]:
     """Overrides by which a study takes the synthetic data, whether its task is one or varied."""
     study = WRITTEN[name]
-    places = study | {f"{kind}.{key}": value for kind in ("grid", "zip") for key, value in study.get(kind, {}).items()}
+    places = study | (study["scales"][scale] if scale else {})
+    places |= {f"{kind}.{key}": value for kind in ("grid", "zip") for key, value in places.get(kind, {}).items()}
     places |= study["scales"][scale] if scale else {}
     for place in ("grid.task", "zip.task"):
         if place in places:
-            yield f"{place}={json.dumps([task | ASKED[task['name']] for task in places[place]])}"
+            yield f"{place}={json.dumps([few(task) for task in places[place]])}"
     if task := places.get("task"):
-        sizes = ASKED[task["name"]]
+        sizes = few(task) if "name" in task else {}
         varied = {key.partition("task.")[2] for key in places if key.startswith(("grid.task.", "zip.task."))}
         yield from (f"task.{key}={json.dumps(value)}" for key, value in sizes.items() if key not in varied)
-    if size := places.get("grid.task.train_size"):
-        yield f"grid.task.train_size={[20 + 5 * number for number in range(len(size))]}"
+    for place in ("grid.task.train_size", "zip.task.train_size"):
+        if size := places.get(place):
+            yield f"{place}={[20 + 5 * number for number in range(len(size))]}"
+    if study["probes"].get("kernel", {}).get("size", 0) > MANY:
+        yield f"probes.kernel.size={MANY}"
     if epochs := places.get("zip.train.epochs"):
         yield f"zip.train.epochs={[0.01] * len(epochs)}"
     yield from FEW if "features" in study["probes"] else ()
+
+
+def few(task: dict[str, Any]) -> dict[str, Any]:
+    """A task of the synthetic data, of which there are few of a class."""
+    return task | ASKED[task["name"]] | ({"train_size": None, "per_class": 10} if "per_class" in task else {})
 
 
 def by_network(runs: list[Run]) -> list[Run]:
@@ -173,6 +183,8 @@ def test_every_network_of_a_small_study_trains_and_is_measured(
         variables = run.study.probes.variables
         needs_labels = any(givens_of(name) & {"labels", "classes"} for name in variables)
         given = {"targets": points["targets"], "loss": run.task.observed_loss} if needs_labels else {}
+        if any("initial_kernel" in givens_of(name) for name in variables):
+            given |= {"initial": observed, "previous": observed, "previous_step": 0}
         measured = measure(observed, inputs, points["draws"], kernel, variables, **given)
         found = {**measured.values, **measured.profiles}
         assert set(found) == set(run.study.probes.variables)

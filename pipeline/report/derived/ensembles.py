@@ -16,7 +16,7 @@ WINDOW = 20  # epochs that an adaptation rate is averaged over (BSC App. B.4)
 WIDTHS = ("model.width", "model.dim", "model.hidden")
 POINTS = ("task.train_size", "task.per_class")
 MEMBERS = "task.data_seed"  # another draw of the data makes another member of an ensemble, as another seed does
-FOLLOWING = ("optimiser.lr", MEMBERS)  # varied with what it is chosen for: no other kind of network
+RATE = "optimiser.lr"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def ensembles(view: View) -> list[Ensemble]:
     for field in (*WIDTHS, *POINTS):
         if field not in view.varied or not all(type(run.varied[field]) in (int, float) for run in view.runs):
             continue
-        fixed = [name for name in view.varied if name != field and name not in FOLLOWING]
+        beside = {field, MEMBERS, *([RATE] if _follows(view) else [])}
+        fixed = [name for name in view.varied if name not in beside]
         groups: dict[tuple[str, ...], list[PlannedRun]] = {}
         for run in view.runs:
             others = tuple(f"{view.short(name)}={value_label(run.varied[name])}" for name in fixed)
@@ -69,6 +70,15 @@ def ensembles(view: View) -> list[Ensemble]:
             if len(sizes) > 1:
                 found.append(_ensemble(field, others, sizes, runs))
     return found
+
+
+def _follows(view: View) -> bool:
+    """Whether the learning rate is chosen for each network, so that two never differ in it alone."""
+    rates: dict[tuple[str, ...], set[str]] = {}
+    for run in view.runs:
+        network = tuple(value_label(value) for name, value in run.varied.items() if name != RATE)
+        rates.setdefault(network, set()).add(value_label(run.varied.get(RATE)))
+    return all(len(found) == 1 for found in rates.values())
 
 
 def _ensemble(field: str, others: tuple[str, ...], sizes: list[float], runs: Sequence[PlannedRun]) -> Ensemble:

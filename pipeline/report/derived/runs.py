@@ -24,7 +24,8 @@ def of_run(view: View, run: PlannedRun, network: str, split: str, kernel: Kernel
 def _at_least_loss(view: View, run: PlannedRun, row: Callable[..., Row], split: str, kernel: Kernel) -> list[Row]:
     """Where the test loss is least of all the steps at which it was taken, the first of equals.
 
-    A kernel that was not measured there lies on the straight line between those measured before and after.
+    A kernel that was not measured there lies on the straight line between those measured before and after; how far
+    away the nearest is, stands beside it.
     """
     losses = view.curve(run, "test", "loss", None)
     loss, taken = column(losses, "value"), column(losses, "step")
@@ -43,7 +44,9 @@ def _at_least_loss(view: View, run: PlannedRun, row: Callable[..., Row], split: 
         step = float(taken[within][np.argmin(loss[within])])
         there = partial(row, step=step, epoch=step / run.epoch_steps)
         value = float(np.interp(step, steps, values))
-        rows.append(there(name, value=value))
+        away = float(np.abs(steps - step).min()) / run.epoch_steps
+        told = f"between two kernels, the nearer {away:g} epochs away" if away else ""
+        rows.append(there(name, value=value, text=told))
         if variable == "trace":
             rows.append(there("test_loss_least", value=float(loss[within].min())))
             if steps[0] == 0:

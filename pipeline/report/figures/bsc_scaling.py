@@ -17,12 +17,12 @@ from tangentscope.pipeline.report.view import View
 
 _PANELS = {
     LOSS: ("Test loss at its least", "loss (nats)"),
-    RANK: ("Effective rank there", "exp $S$ of the cosine-normalised kernel"),
+    RANK: ("Effective rank there", "exp $S$"),
     START: ("Trace at initialisation", "Tr Θ$_0$"),
     RATE: ("Adaptation rate at the least test loss", "−d Tr Θ/d ln $L$"),
 }
 _WHAT = (
-    "Means over seeds with one standard error (of the adaptation rate by jackknife), and power laws where one describes "
+    "The effective rank is the cosine-normalised kernel's (BSC App. B.3). Means over seeds with one standard error (of the adaptation rate by jackknife), and power laws where one describes "
     "them within a tenth or two standard errors. The table of power laws has exponents and their intervals."
 )
 

@@ -59,6 +59,6 @@ def _draw(panel: Axes, scaling: Scaling, quantity: str) -> None:
         if np.isfinite([broken.place.low, broken.place.high]).all():
             panel.axvspan(broken.place.low, broken.place.high, color=colour, alpha=0.12, linewidth=0)
         told = f"break {number(broken.place.value, 3)}"
-        panel.text(0.03, 0.04, told, transform=panel.transAxes, fontsize=7, color=colour)
+        panel.text(0.03, 0.95, told, transform=panel.transAxes, va="top", fontsize=7, color=colour)
         scaling = replace(scaling, laws={})  # points alone: the line is drawn
     draw_quantity(panel, scaling, quantity, colour)
