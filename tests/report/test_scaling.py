@@ -60,7 +60,7 @@ def others() -> dict:
     return {
         "effective_rank_cosine": rank,
         "label_alignment": lambda run, step: 0.3 + 0.05 * done(step),
-        "misalignment_subspace_step": lambda run, step: 0.0 if step == 0 else 1 - 0.8 * done(step),
+        "misalignment_subspace_step": lambda run, step: math.nan if step == 0 else 1 - 0.8 * done(step),
     }
 
 

@@ -164,8 +164,7 @@ def _ranks(view: View, run: Run) -> tuple[float, float, float]:
 
 
 def _turns(view: View, run: Run) -> np.ndarray:
-    # The first has none before it to compare with, and is 0.
-    values = measured(view, run, "misalignment_subspace_step").values[1:]
+    values = measured(view, run, "misalignment_subspace_step", first=1).values
     if values.size < 2 or values.max() <= 0:
         raise NoNumberError("fewer than two steps with a misalignment, or none that is positive")
     return values

@@ -91,7 +91,7 @@ def _scaling(view: View, ensemble: Ensemble, rows: Sequence[Row], split: str, ke
         if [*map(type, breaks.values())] == [BrokenPowerLaw] * len(BROKEN):
             ratio = _or_why(break_ratio, sizes, values[RANK], values[RATIO])
     at_best = ensemble.values([replace(row, value=row.epoch) for row in rows], LOSS)
-    spread = rates[0] * jackknife(log_rate(without_each(seeds)))
+    spread = rates[0] * (jackknife(log_rate(without_each(seeds))) if seeds > 1 else np.nan)
     return Scaling(ensemble, values, spread, log_rate, laws, breaks, ratio, at_best)
 
 

@@ -12,8 +12,8 @@ from tangentscope.pipeline.report.view import View
 
 _MOST = 6  # panels
 _WHAT = (
-    f"Epoch of the least test loss, a point a seed, a colour a learning rate. Grey: epochs {IN_TIME[0]} to {IN_TIME[1]}, "
-    "where BSC App. D.1 want it; at the last epoch it may yet fall."
+    "Epoch of the least test loss, a point a seed, a colour a learning rate. Grey: epochs "
+    f"{IN_TIME[0]} to {IN_TIME[1]}, where BSC App. D.1 want it; at the last epoch it may yet fall."
 )
 
 

@@ -18,8 +18,8 @@ _MOST = 6  # ensembles side by side
 _COLOURS = {RANK: "#0072b2", RATIO: "#d55e00"}
 _LABELS = {RANK: "Effective rank exp $S$", RATIO: "Trace ratio"}
 _WHAT = (
-    "Effective rank of the cosine-normalised kernel and trace ratio (Tr Θ* − Tr Θ₀)/Tr Θ₀ (BSC eq. 5) at the least test "
-    "loss: means over seeds with one standard error; smoothly broken power laws, and where they break with 95 % "
+    "Effective rank of the cosine-normalised kernel and trace ratio (Tr Θ* − Tr Θ₀)/Tr Θ₀ (BSC eq. 5) at the least "
+    "test loss: means over seeds with one standard error; smoothly broken power laws, and where they break with 95 % "
     "intervals by bootstrap over seeds. Without such a line there is no break in range."
 )
 
