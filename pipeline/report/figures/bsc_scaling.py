@@ -22,9 +22,8 @@ _PANELS = {
     RATE: ("Adaptation rate at the least test loss", "−d Tr Θ/d ln $L$"),
 }
 _WHAT = (
-    "The effective rank is the cosine-normalised kernel's (BSC App. B.3). "
-    "Means over seeds with one standard error (of the adaptation rate by jackknife), and power laws where one describes "
-    "them within a tenth or two standard errors. The table of power laws has exponents and their intervals."
+    "The effective rank is the cosine-normalised kernel's (BSC App. B.3). Means over seeds with one standard error (of "
+    "the adaptation rate by jackknife), and power laws where one describes them within a tenth or two standard errors. The table of power laws has exponents and their intervals."
 )
 
 
