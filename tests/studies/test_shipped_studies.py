@@ -42,7 +42,7 @@ SMALL = [(name, "small" if "small" in study.get("scales", {}) else None) for nam
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic data in the published layouts, as many as the studies' kernels take."""
     folder = tmp_path_factory.mktemp("data")
-    write_idx(folder / "mnist/MNIST/raw", 60, 60)
+    write_idx(folder / "mnist/MNIST/raw", 600, 60)
     write_idx(folder / "fashion_mnist/FashionMNIST/raw", 60, 60)
     write_batches(folder / "cifar10/cifar-10-batches-py", 300)
     write_hundred(folder / "cifar100/cifar-100-python")
@@ -68,6 +68,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "step": {"train_size": 60, "test_size": 50},
     "sparse_parity": {"train_size": 60, "test_size": 50},
 }
+MANY = 50  # points in a kernel
 # Synthetic images are fewer than features, which cuts off what a study's claims are about.
 FEW = ("probes.features.train=2", "probes.features.test=2", "probes.features.variables=[kappa_cka]", "report.claims=[]")
 FULL = [name for name, study in WRITTEN.items() if study.get("train", {}).get("batch_size") == "full"]
@@ -92,17 +93,24 @@ def asked(name: str, scale: str | None) -> Iterator[str]:
         places |= {f"{kind}.{key}": value for kind in ("grid", "zip") for key, value in each.get(kind, {}).items()}
     for place in ("grid.task", "zip.task"):
         if place in places:
-            yield f"{place}={json.dumps([task | ASKED.get(task['name'], {}) for task in places[place]])}"
+            yield f"{place}={json.dumps([few(task) for task in places[place]])}"
     if task := places.get("task"):
-        sizes = ASKED.get(task["name"], {})
+        sizes = few(task) if "name" in task else {}
         varied = {key.partition("task.")[2] for key in places if key.startswith(("grid.task.", "zip.task."))}
         yield from (f"task.{key}={json.dumps(value)}" for key, value in sizes.items() if key not in varied)
     for place in ("grid.task.train_size", "zip.task.train_size"):
         if size := places.get(place):
             yield f"{place}={[20 + 5 * number for number in range(len(size))]}"
+    if study["probes"].get("kernel", {}).get("size", 0) > MANY:
+        yield f"probes.kernel.size={MANY}"
     if epochs := places.get("zip.train.epochs"):
         yield f"zip.train.epochs={[0.01] * len(epochs)}"
     yield from FEW if "features" in study["probes"] else ()
+
+
+def few(task: dict[str, Any]) -> dict[str, Any]:
+    """A task of the synthetic data, of which there are few of a class."""
+    return task | ASKED.get(task["name"], {}) | ({"train_size": None, "per_class": 10} if "per_class" in task else {})
 
 
 def by_network(runs: list[Run]) -> list[Run]:
@@ -173,10 +181,10 @@ def test_every_network_of_a_small_study_trains_and_is_measured(
 ):
     torch.set_num_threads(1)
     for run in chosen(runs_of(name, scale, data_dir, *tiny(name))):
-        few = run.data
+        data = run.data
         if name not in FULL:
-            few = replace(few, train=first(few.train), test=first(few.test))
-        module, costs = train(training_of(run.planned()), few, None)
+            data = replace(data, train=first(data.train), test=first(data.test))
+        module, costs = train(training_of(run.planned()), data, None)
         assert costs.steps == run.steps == 1
         if run.features is not None:
             features_are_measured(run, run.task.observed(module))
@@ -187,6 +195,8 @@ def test_every_network_of_a_small_study_trains_and_is_measured(
         variables = run.study.probes.variables
         needs_labels = any(givens_of(name) & {"labels", "classes"} for name in variables)
         given = {"targets": points["targets"], "loss": run.task.observed_loss} if needs_labels else {}
+        if any("initial_kernel" in givens_of(name) for name in variables):
+            given |= {"initial": observed, "previous": observed, "previous_step": 0}
         measured = measure(observed, inputs, points["draws"], kernel, variables, **given)
         found = {**measured.values, **measured.profiles}
         assert set(found) == set(run.study.probes.variables)

@@ -1,5 +1,6 @@
 """The claims that a report can decide: a file per paper or topic, and one line of imports here."""
 
+from tangentscope.pipeline.report.claims.bsc import CLAIMS as bsc
 from tangentscope.pipeline.report.claims.claim import Claim, Needs, Varied
 from tangentscope.pipeline.report.claims.cv import CLAIMS as cv
 from tangentscope.pipeline.report.claims.findings import FEWEST_SEEDS, Finding, Sample

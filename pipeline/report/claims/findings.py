@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from tangentscope.probes.trajectories.resampling import Estimate
+
 FEWEST_SEEDS = 5  # of five values there are 126 different resamples, of four 35: too few for a 95 % interval
 _RESAMPLES = 9999
 HELD, FAILED, UNDECIDED = "held", "failed", "undecided"
@@ -43,6 +45,8 @@ class Finding:
         at_most: The most that it may be.
         drawn: Whether anything in the numbers is drawn at random. Of what is not one number is enough, and the
             interval is from the least to the largest.
+        together: A number that the seeds have only together, such as a break point of their means, with its interval by
+            bootstrap over them. It stands in place of the mean; a sample is then the number without that seed.
     """
 
     statement: str
@@ -52,6 +56,7 @@ class Finding:
     above: float = -math.inf
     at_most: float = math.inf
     drawn: bool = True
+    together: Estimate | None = None
 
     @cached_property
     def values(self) -> list[float]:
@@ -60,7 +65,9 @@ class Finding:
 
     @property
     def mean(self) -> float | None:
-        """Over seeds; None without any."""
+        """Over seeds, or of all of them together; None without any."""
+        if self.together is not None:
+            return self.together.value if np.isfinite(self.together.value) else None
         return float(np.mean(self.values)) if self.values else None
 
     @cached_property
@@ -69,6 +76,9 @@ class Finding:
 
         Percentiles, of draws that are the same every time.
         """
+        if self.together is not None:
+            low, high = self.together.low, self.together.high
+            return (low, high) if np.isfinite([low, high]).all() else None
         if len(self.values) < (2 if self.drawn else 1):
             return None
         known = [sample for sample in self.samples if sample.value is not None]

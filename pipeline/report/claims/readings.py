@@ -52,8 +52,10 @@ class Series:
         return float(max(self.errors[list(places)]))
 
 
-def measured(view: View, run: Run, variable: str, split: str | None = None) -> Series:
+def measured(view: View, run: Run, variable: str, split: str | None = None, first: int = 0) -> Series:
     """A variable of features, or of the kernel that the tables of runs are about, at all steps from 0 to the last.
+
+    What compares with the step before has no value at step 0; for that, `first` leaves out so many steps.
 
     Raises:
         NoNumberError: The run has not finished, or a step has no value or none that is finite.
@@ -63,7 +65,7 @@ def measured(view: View, run: Run, variable: str, split: str | None = None) -> S
     kernel = way[1] if way and way[1] in kernels else next(iter(kernels), None)
     if way is None or kernel is None:
         raise NoNumberError(f"{variable.replace('_', ' ')} is not measured")
-    return _series(view, run, split or way[0], variable, kernel)
+    return _series(view, run, split or way[0], variable, kernel, first)
 
 
 def loss(view: View, run: Run, split: str) -> Series:
@@ -79,7 +81,7 @@ def log_loss(view: View, run: Run, split: str) -> Series:
     return Series(found.steps, np.log(found.values), found.errors)
 
 
-def _series(view: View, run: Run, split: str, variable: str, kernel: Any) -> Series:
+def _series(view: View, run: Run, split: str, variable: str, kernel: Any, first: int = 0) -> Series:
     if (how := state(view, run.id)) != "finished":
         raise NoNumberError(how)
     what = f"{variable.replace('_', ' ')} on {split}"
@@ -87,11 +89,12 @@ def _series(view: View, run: Run, split: str, variable: str, kernel: Any) -> Ser
     steps, values = (column(curve, name) for name in ("step", "value"))
     if not steps.size or steps[0] != 0:
         raise NoNumberError(f"{what} has no value at step 0")
+    steps, values, errors = steps[first:], values[first:], column(curve, "stderr")[first:]
     if (bad := ~np.isfinite(values)).any():
         raise NoNumberError(f"{what} has no value, or none that is finite, at step {told(_first(steps, bad))}")
-    if steps[-1] != run.steps:
+    if not steps.size or steps[-1] != run.steps:
         raise NoNumberError(f"{what} has no value at the last step, {told(run.steps)}")
-    return Series(steps.astype(np.int64), values, np.nan_to_num(column(curve, "stderr")))
+    return Series(steps.astype(np.int64), values, np.nan_to_num(errors))
 
 
 def _first(steps: np.ndarray, chosen: np.ndarray) -> int:

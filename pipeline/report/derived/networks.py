@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from tangentscope.pipeline.report.derived.ensembles import WIDTHS, WINDOW, trace_and_losses
 from tangentscope.pipeline.report.derived.rows import Row
-from tangentscope.pipeline.report.view import Kernel, View, column, value_label
+from tangentscope.pipeline.report.view import Kernel, View, value_label
 from tangentscope.pipeline.store.planned import PlannedRun
-from tangentscope.probes.trajectories.curves import COMPRESSION_THEN_FORMATION, FORMATION, adaptation_rate
+from tangentscope.probes.trajectories.adaptation import adaptation_rate
+from tangentscope.probes.trajectories.curves import COMPRESSION_THEN_FORMATION, FORMATION
 
-WINDOW = 20  # epochs that an adaptation rate is averaged over (BSC App. B.4)
-_WIDTHS = ("model.width", "model.dim", "model.hidden")
 _FORMS = (FORMATION, COMPRESSION_THEN_FORMATION)
 
 
@@ -52,7 +52,7 @@ def adaptation(view: View, runs: Sequence[PlannedRun], network: str, split: str,
 
     Its value at the step where the mean test loss is least stands in a row of its own, as BSC §4 have it.
     """
-    curves = [_trace_and_losses(view, run, split, kernel) for run in runs]
+    curves = [trace_and_losses(view, run, split, kernel) for run in runs]
     if not curves:
         return []
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
@@ -73,18 +73,6 @@ def adaptation(view: View, runs: Sequence[PlannedRun], network: str, split: str,
     return rows
 
 
-def _trace_and_losses(view: View, run: PlannedRun, split: str, kernel: Kernel) -> dict[int, tuple[float, float, float]]:
-    trace = view.curve(run, split, "trace", kernel)
-    train, test = (view.curve(run, name, "loss", None) for name in ("train", "test"))
-    of_train, of_test = (dict(zip(curve["step"], column(curve, "value"), strict=True)) for curve in (train, test))
-    values = zip(trace["step"], column(trace, "value"), strict=True)
-    return {
-        int(step): (float(value), float(of_train[step]), float(of_test.get(step, math.nan)))
-        for step, value in values
-        if step in of_train
-    }
-
-
 def least_widths(view: View, regimes: dict[str, str]) -> list[Row]:
     """The least width at which most seeds show formation, for each combination of what else is varied.
 
@@ -92,7 +80,7 @@ def least_widths(view: View, regimes: dict[str, str]) -> list[Row]:
         view: The study.
         regimes: The finished runs' by their id.
     """
-    field = next((field for field in _WIDTHS if field in view.varied), None)
+    field = next((field for field in WIDTHS if field in view.varied), None)
     if field is None or not all(type(run.varied[field]) in (int, float) for run in view.runs):
         return []
     groups: dict[str, dict[float, list[bool]]] = {}

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 COLUMNS = ("study", "network", "run", "seed", "split", "kernel", "quantity", "step", "epoch")
-COLUMNS = (*COLUMNS, "value", "stderr", "spread", "seeds", "text")
+COLUMNS = (*COLUMNS, "value", "stderr", "spread", "low", "high", "seeds", "text")
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Row:
         value: NaN where there is none: `text` says why.
         stderr: Its standard error over seeds (by jackknife for rates); NaN below two.
         spread: The standard deviation over seeds; NaN below two.
+        low, high: 95 % interval by bootstrap over seeds, of what is fitted to an ensemble.
         seeds: How many it is made of.
         text: What no number says, such as the name of a regime.
     """
@@ -32,5 +33,7 @@ class Row:
     epoch: float = math.nan
     stderr: float = math.nan
     spread: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
     seeds: int = 1
     text: str = ""

@@ -1,5 +1,6 @@
 """What is derived from the curves of one run: trace ratio, values at the least test loss, regime and turning point."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -8,7 +9,7 @@ import numpy as np
 from tangentscope.pipeline.report.derived.rows import Row
 from tangentscope.pipeline.report.view import Kernel, View, column
 from tangentscope.pipeline.store.planned import PlannedRun
-from tangentscope.probes.trajectories.curves import learning_regime, running_mean, trace_ratio
+from tangentscope.probes.trajectories.curves import learning_regime, running_mean
 
 AT_LEAST_LOSS = "_at_least_test_loss"
 
@@ -21,27 +22,36 @@ def of_run(view: View, run: PlannedRun, network: str, split: str, kernel: Kernel
 
 
 def _at_least_loss(view: View, run: PlannedRun, row: Callable[..., Row], split: str, kernel: Kernel) -> list[Row]:
-    """Where the test loss is least of the steps at which the kernel was measured too, the first of equals."""
+    """Where the test loss is least of all the steps at which it was taken, the first of equals.
+
+    A kernel that was not measured there lies on the straight line between those measured before and after; how far
+    away the nearest is, stands beside it.
+    """
     losses = view.curve(run, "test", "loss", None)
+    loss, taken = column(losses, "value"), column(losses, "step")
     rows: list[Row] = []
     for variable in _variables(view, split, kernel):
         curve = view.curve(run, split, variable, kernel)
-        both = losses.merge(curve, on="step", suffixes=("_loss", ""))
-        loss, values, steps = (column(both, name) for name in ("value_loss", "value", "step"))
+        values, steps = column(curve, "value"), column(curve, "step")
         name = f"{variable}{AT_LEAST_LOSS}"
-        if not loss.size:
-            rows.append(row(name, text="no step has both a test loss and a value"))
+        within = (taken >= steps[0]) & (taken <= steps[-1]) if steps.size else np.zeros(len(taken), dtype=bool)
+        if not within.any():
+            rows.append(row(name, text="no test loss was taken between two steps with a value"))
             continue
-        if np.isnan(loss).any():  # which leaves the least one open
+        if np.isnan(loss[within]).any():  # which leaves the least one open
             rows.append(row(name, text="a test loss is not finite"))
             continue
-        place = int(np.argmin(loss))
-        there = partial(row, step=float(steps[place]), epoch=float(steps[place]) / run.epoch_steps)
-        rows.append(there(name, value=float(values[place])))
+        step = float(taken[within][np.argmin(loss[within])])
+        there = partial(row, step=step, epoch=step / run.epoch_steps)
+        value = float(np.interp(step, steps, values))
+        away = float(np.abs(steps - step).min()) / run.epoch_steps
+        told = f"between two kernels, the nearer {away:g} epochs away" if away else ""
+        rows.append(there(name, value=value, text=told))
         if variable == "trace":
-            rows.append(there("test_loss_least", value=float(loss[place])))
+            rows.append(there("test_loss_least", value=float(loss[within].min())))
             if steps[0] == 0:
-                rows.append(there("trace_ratio", value=trace_ratio(values, loss)))
+                rows.append(there("trace_ratio", value=(value - values[0]) / values[0] if values[0] else math.nan))
+                rows.append(row("trace_initial", value=float(values[0]), step=0.0, epoch=0.0))
     return rows
 
 

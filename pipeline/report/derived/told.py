@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tangentscope.pipeline.report.derived.rows import Row
+from tangentscope.pipeline.report.derived.scaling import FITTED
 from tangentscope.pipeline.report.formatting import number
 
 # By quantity the head of its column, and which of the row's fields stands beside the value.
 _COLUMNS = {
     "test_loss_least": ("Least test loss", "stderr"),
     "entropy_at_least_test_loss": ("S there (nats)", "stderr"),
+    "effective_rank_cosine_at_least_test_loss": ("Effective rank there", "stderr"),
     "trace_at_least_test_loss": ("Tr Θ there", "stderr"),
     "trace_ratio": ("Trace ratio", "stderr"),
     "adaptation_rate_at_least_test_loss": ("Adaptation rate there", "stderr"),
@@ -40,18 +42,20 @@ class Line:
 
 @dataclass(frozen=True)
 class Told:
-    """The table, and a sentence for each quantity of several networks."""
+    """The table, a sentence for each quantity of several networks, and what was fitted to networks of several sizes."""
 
     columns: list[str]
     rows: list[Line]
     sentences: list[str]
+    fits: list[Row]
 
 
 def told(rows: Sequence[Row]) -> Told | None:
     """None if there are no rows."""
     by_network: dict[str, dict[str, Row]] = {}
     for row in rows:
-        if row.run is None and row.quantity != "adaptation_rate" and not row.quantity.startswith("least_"):
+        apart = row.quantity == "adaptation_rate" or row.quantity.startswith(("least_", *FITTED))
+        if row.run is None and not apart:
             by_network.setdefault(row.network, {})[row.quantity] = row
     shown = [name for name in _COLUMNS if any(name in own for own in by_network.values())]
     lines = [
@@ -64,7 +68,8 @@ def told(rows: Sequence[Row]) -> Told | None:
         for network, own in by_network.items()
     ]
     sentences = [_sentence(row) for row in rows if row.quantity.startswith("least_")]
-    return Told([_COLUMNS[name][0] for name in shown], lines, sentences) if lines else None
+    fits = [row for row in rows if row.quantity.startswith(FITTED)]
+    return Told([_COLUMNS[name][0] for name in shown], lines, sentences, fits) if lines else None
 
 
 def _cell(row: Row | None, error: str) -> Cell | None:

@@ -4,6 +4,12 @@ from collections.abc import Callable
 from inspect import isfunction
 
 from tangentscope.pipeline.report.drawing.figure import FULL_WIDTH, Drawing, render
+from tangentscope.pipeline.report.figures.bsc_alignment import bsc_alignment
+from tangentscope.pipeline.report.figures.bsc_dynamics import bsc_dynamics
+from tangentscope.pipeline.report.figures.bsc_noise import bsc_noise
+from tangentscope.pipeline.report.figures.bsc_rates import bsc_rates
+from tangentscope.pipeline.report.figures.bsc_scaling import bsc_scaling
+from tangentscope.pipeline.report.figures.bsc_transition import bsc_transition
 from tangentscope.pipeline.report.figures.curves import curves
 from tangentscope.pipeline.report.figures.effective_rank import effective_rank
 from tangentscope.pipeline.report.figures.emergence import emergence
