@@ -23,7 +23,8 @@ _PANELS = {
 }
 _WHAT = (
     "The effective rank is the cosine-normalised kernel's (BSC App. B.3). Means over seeds with one standard error (of "
-    "the adaptation rate by jackknife), and power laws where one describes them within a tenth or two standard errors. The table of power laws has exponents and their intervals."
+    "the adaptation rate by jackknife), and power laws where one describes them within a tenth or two standard errors. "
+    "The table of power laws has exponents and their intervals."
 )
 
 
