@@ -103,9 +103,9 @@ class _Skills(nn.Module):
 
 
 class _CodedSkills(_Skills):
-    def forward(self, codes: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         strengths = F.pad(self.gain * self.a * self.b, (1, self.there - len(self.a)))
-        return strengths.gather(0, codes[:, 0])[:, None]  # whose backward is the fastest
+        return strengths.gather(0, x[:, 0])[:, None]  # whose backward is the fastest
 
 
 def strengths_over_time(

@@ -126,7 +126,8 @@ def calibrate(resource: Resource, single: list[Emergence]) -> Calibration | None
         return None
 
     def distance(logs: tuple[float, float]) -> float:
-        predicted = Calibration(resource, *map(math.exp, logs)).predict(task, amounts)[:, 0]
+        constant, start = map(math.exp, logs)
+        predicted = Calibration(resource, constant, start).predict(task, amounts)[:, 0]
         return float(np.square(predicted - mean).sum())
 
     best = math.log(DEFAULTS[resource].constant), math.log(_START)
@@ -138,7 +139,8 @@ def calibrate(resource: Resource, single: list[Emergence]) -> Calibration | None
         )
         best = min(((c, s) for c in constants for s in starts if s < 0), key=distance)
         widths = tuple(3 * width / _GRID for width in widths)
-    return Calibration(resource, *map(math.exp, best), from_runs=True)
+    constant, start = map(math.exp, best)
+    return Calibration(resource, constant, start, from_runs=True)
 
 
 def emergences(view: View) -> Emergences | None:

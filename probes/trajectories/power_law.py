@@ -118,7 +118,8 @@ def fitted(
     slope = centred / (centred @ centred)
     exponent = bootstrap(lambda draws: means(draws)[:, chosen] @ slope, seeds, resamples)
     amplitude = float(everyone[chosen].mean() - exponent.value * x[chosen].mean())
-    return PowerLaw(exponent, amplitude, *sizes[chosen][[0, -1]].tolist(), left_out)
+    first, last = sizes[chosen][[0, -1]].tolist()
+    return PowerLaw(exponent, amplitude, first, last, left_out)
 
 
 def exponents(

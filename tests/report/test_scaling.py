@@ -203,3 +203,11 @@ def test_figures_and_report_are_made_of_it(scaled: Storage):
     assert "Power laws and their breaks" in page
     assert "log2 ratio of breaks" in page
     assert "> 250 and ≤ 1000".replace(">", "&gt;") in page
+
+
+def test_a_turn_is_not_looked_for_beyond_the_widths(tmp_path: Path):
+    runs = networks(seeds=5, model__width=[width for width in WIDTHS if width <= 256])
+    storage = study(tmp_path, runs, trace=trace, loss=loss, variables=VARIABLES, others=others())
+    turns = [each for each in decided(storage, "bsc_transition") if each.statement.startswith("Width")]
+    assert [each.verdict for each in turns] == ["undecided"] * 2
+    assert "sizes end at 256, and the turn may be at up to 1000" in turns[0].samples[0].note

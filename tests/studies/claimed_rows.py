@@ -13,10 +13,10 @@ def rows(file: Path) -> Iterator[str]:
     table = pd.read_csv(file)
     for (source, claim), found in table.groupby(["source", "claim"], sort=False):
         counts = found["verdict"].value_counts()
-        verdicts = ", ".join(
-            f"{counts[each]} {each}" if len(found) > 1 else each for each in _VERDICTS if each in counts
-        )
-        yield f"| {source} | {claim} | [{file.stem}](claims/{file.name}) | {verdicts} | {_numbers(found)} | {_seeds(found)} |"
+        there = [each for each in _VERDICTS if each in counts]
+        verdicts = ", ".join(f"{counts[each]} {each}" if len(found) > 1 else each for each in there)
+        link = f"[{file.stem}](claims/{file.name})"
+        yield f"| {source} | {claim} | {link} | {verdicts} | {_numbers(found)} | {_seeds(found)} |"
 
 
 def _numbers(found: pd.DataFrame) -> str:

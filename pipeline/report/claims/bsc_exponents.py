@@ -62,7 +62,7 @@ def _finding(scaling: Scaling, quantity: str, how: _Margin) -> Finding:
         note = f"break at {told(broken.place.value)}"
         samples = [Sample(name, broken.before.value, note) for name in ensemble.members]
         return Finding(statement, f"{statistic} below its break, all seeds", samples, how.reason,
-                       how.above, how.at_most, broken.before)  # fmt: skip
+                       how.above, how.at_most, together=broken.before)  # fmt: skip
     if isinstance(law, str):
         return Finding(statement, statistic, [Sample(name, None, law) for name in ensemble.members], how.reason,
                        how.above, how.at_most)  # fmt: skip
@@ -70,7 +70,7 @@ def _finding(scaling: Scaling, quantity: str, how: _Margin) -> Finding:
     if quantity == RATE:
         samples = [Sample(name, value, f"without it; {fitted}") for name, value in _rates(scaling).items()]
         statistic = f"{statistic}, all seeds"
-        return Finding(statement, statistic, samples, how.reason, how.above, how.at_most, law.exponent)
+        return Finding(statement, statistic, samples, how.reason, how.above, how.at_most, together=law.exponent)
     own = exponents(ensemble.sizes, scaling.values[quantity], (law.first, law.last))
     samples = [
         Sample(name, float(value), fitted) if np.isfinite(value) else Sample(name, None, "a size has no number")

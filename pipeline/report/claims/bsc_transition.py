@@ -35,6 +35,8 @@ def transition(view: View) -> list[Finding]:
         for quantity in BROKEN:
             broken = scaling.breaks.get(quantity, "it is not measured")
             place = broken.place if isinstance(broken, BrokenPowerLaw) else broken
+            if (widest := float(max(scaling.ensemble.sizes))) < high:  # a lesser turn would hide the one that is meant
+                place = f"sizes end at {widest:g}, and the turn may be at up to {high:g}"
             statement = of(f"Width at which the {TITLES[quantity]} turns", scaling.ensemble.others)
             found.append(_together(scaling, statement, "Break point, units", reason, place, (low, high), (quantity,)))
     return found
@@ -95,7 +97,7 @@ def _together(
         for name, value in zip(members, without, strict=True)
     ]
     where = f"{statistic}, all seeds; {told(number.low)} … {told(number.high)}"
-    return Finding(statement, where, samples, reason, *bounds, number)
+    return Finding(statement, where, samples, reason, *bounds, together=number)
 
 
 def _decline(scaling: Scaling) -> Estimate:

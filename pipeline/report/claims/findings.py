@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -55,8 +55,8 @@ class Finding:
     reason: str
     above: float = -math.inf
     at_most: float = math.inf
-    drawn: bool = True
-    together: Estimate | None = None
+    drawn: bool = field(default=True, kw_only=True)
+    together: Estimate | None = field(default=None, kw_only=True)
 
     @cached_property
     def values(self) -> list[float]:

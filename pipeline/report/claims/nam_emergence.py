@@ -47,11 +47,12 @@ def emergence_predicted(view: View) -> list[Finding]:
     found = emergences(view)
     if found is None or not found.several:
         return []
+    calibration = found.calibration
     return [
         Finding(
             f"What one skill tells predicts the others, over {found.resource}",
             "mean |R_k − predicted|/S over skills and amounts",
-            [sample(f"seed={each.seed}", lambda each=each: _error(found.calibration, each)) for each in found.several],
+            [sample(f"seed={each.seed}", lambda each=each: _error(calibration, each)) for each in found.several],
             "A tenth of the scale: curves that the eye takes for the same.",
             at_most=_NEAR,
         )

@@ -1,5 +1,6 @@
 """Claims of Nam, chapters 1, 3 and 4: what linear, layered and multilinear models learn, and when."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -76,7 +77,8 @@ def stage_like(view: View) -> list[Finding]:
                 + ("largest over modes" if layered else "least over modes"),
                 [sample(run.run.name, lambda run=run, layered=layered: _next_mode(run, layered))],
                 f"ε = {_LEVEL:g}, as in fig. 3.4.",
-                **({"at_most": _LEVEL} if layered else {"above": _LEVEL}),
+                above=-math.inf if layered else _LEVEL,
+                at_most=_LEVEL if layered else math.inf,
                 drawn=False,
             )
         )
@@ -215,7 +217,8 @@ def overfitting(view: View) -> list[Finding]:
             "R² over all of [0, 1]",
             samples,
             "More of the target than of anything else is learned, or less: one half.",
-            **({"above": _HALF} if benign else {"at_most": _HALF}),
+            above=_HALF if benign else -math.inf,
+            at_most=math.inf if benign else _HALF,
         )
         for benign, samples in sorted(kinds.items(), reverse=True)
     ]

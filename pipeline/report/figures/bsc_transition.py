@@ -53,7 +53,7 @@ def _draw(panel: Axes, scaling: Scaling, quantity: str) -> None:
     colour = _COLOURS[quantity]
     broken = scaling.breaks.get(quantity)
     if isinstance(broken, BrokenPowerLaw):
-        sizes = np.geomspace(*scaling.ensemble.sizes[[0, -1]], 100)
+        sizes = np.geomspace(scaling.ensemble.sizes[0], scaling.ensemble.sizes[-1], 100)
         panel.plot(sizes, broken(sizes), color=colour, linewidth=1.0)
         panel.axvline(broken.place.value, color=colour, linewidth=0.8, linestyle=":")
         if np.isfinite([broken.place.low, broken.place.high]).all():
