@@ -151,7 +151,7 @@ def log_rates(by_size: Sequence[Curves | None]) -> LogMeans:
     def means(draws: Int64[np.ndarray, "draws members"]) -> Float64[np.ndarray, "draws sizes"]:
         columns = []
         for each in slopes:
-            if each is None:
+            if each is None or not draws.shape[1]:  # of a single member there is none without it
                 columns.append(np.full(len(draws), np.nan))
                 continue
             with np.errstate(divide="ignore", invalid="ignore"):
