@@ -194,7 +194,7 @@ def read_parts(
         empty = SCHEMAS[table].empty_table()
         frame = pa.concat_tables([empty.select(columns) if columns else empty, *whole.values()]).to_pandas()
         # With and without missing values alike, so that a column's type does not depend on what was measured.
-        frame = frame.astype({"length": "float64"}) if "length" in frame else frame
+        frame = frame.astype({name: "float64" for name in ("length", "launch") if name in frame})
         return Parts(frame, list(whole), [part for part in parts.values() if isinstance(part, Fault)])
     raise OSError(f"table {table} in {storage.uri} kept changing while it was read; try again")
 

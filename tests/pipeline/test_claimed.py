@@ -71,12 +71,15 @@ def test_a_claim_named_twice_is_refused():
 
 
 def test_a_study_that_has_all_of_it_is_read():
-    of_features = {name for claim in CLAIMS.values() for name in claim.needs.variables if name in FEATURE_VARIABLES}
-    read(["grid.model.depth=[2, 4, 8]", "grid.model.activation=[relu, tanh]", "grid.train.batch_size=[32, 64]",
-          "grid.train.trainable=[all, last]", "grid.task.target_scale=[1, 0.01]", "grid.model.batch_norm=[true, false]",
+    needed = {name for claim in CLAIMS.values() for name in claim.needs.variables}
+    of_features = needed & {*FEATURE_VARIABLES}
+    read(["grid.model.width=[4, 8, 16, 32, 64, 128]", "grid.model.depth=[2, 4, 8]",
+          "grid.model.activation=[relu, tanh]", "grid.model.batch_norm=[true, false]",
+          "grid.train.batch_size=[32, 64]", "grid.train.trainable=[all, last]",
+          "grid.task.target_scale=[1, 0.01]", "grid.task.replaced=[0, 0.5, 0.9]",
           "grid.task.train_size=[100, 200, 400, 800, 1600]", "grid.optimiser.lr=[0.1, 0.2, 0.3]",
           "grid.optimiser.weight_decay=[0, 0.1, 0.2]", f"probes.features.variables={sorted(of_features)}",
-          "probes.variables=[trace, entropy, new_point_step_parameters, new_point_step_outputs]"],
+          f"probes.variables={sorted(needed - of_features)}"],
          ", ".join(name for name, claim in CLAIMS.items() if not claim.needs.plays))  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from tangentscope.pipeline.cli import doctor, listing
 from tangentscope.pipeline.cli.doctor import checks
 from tangentscope.pipeline.config.optimisers import OPTIMISERS
 from tangentscope.pipeline.system.installation import ROOT, Check
-from tangentscope.probes import VARIABLES
+from tangentscope.probes import FEATURE_VARIABLES, VARIABLES
 from tangentscope.studies import shipped
 from tangentscope.tasks import TASKS
 
@@ -89,7 +89,8 @@ def test_an_output_and_its_tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_every_entry_of_every_table_is_listed_with_a_line_about_it():
-    tables = {"tasks": TASKS, "models": MODELS, "optimisers": OPTIMISERS, "variables": VARIABLES, "studies": shipped()}
+    variables = {**VARIABLES, **FEATURE_VARIABLES}
+    tables = {"tasks": TASKS, "models": MODELS, "optimisers": OPTIMISERS, "variables": variables, "studies": shipped()}
     for what, table in tables.items():
         found = dict(listing.entries(what))
         assert found.keys() == table.keys()

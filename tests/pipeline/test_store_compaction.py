@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from study_on_disk import put, replay, write_plan
@@ -28,6 +28,7 @@ def test_one_row_a_key_whatever_parts_there_are_and_compaction_changes_nothing(
 ):
     @settings(max_examples=examples, deadline=None)
     @given(STEPS, st.dictionaries(st.integers(2, 3), st.sampled_from([0, 1, 2]), max_size=2))
+    @example([(1, 1, False, 0)], {2: 0})  # no row is left
     def holds(parts: list, replayed: dict[int, int]):
         study = write_plan(tmp_path_factory.mktemp("study"))
         run = study[1]["runs"][0]["run"]
