@@ -10,6 +10,8 @@ from tangentscope.pipeline.store.files import Storage
 from tangentscope.pipeline.store.reader import Store
 from tangentscope.pipeline.system.errors import UserError
 
+_COMPUTED = ("derived", "claims")
+
 
 def load(path: str | Path, table: str = "measurements") -> pd.DataFrame:
     """A study's table as a DataFrame, whether the study has ended or is still going on.
@@ -25,18 +27,14 @@ def load(path: str | Path, table: str = "measurements") -> pd.DataFrame:
     Warns:
         UserWarning: Rows are missing, since a file that had them is missing, damaged or of something else.
     """
-    if table == "derived":
-        from tangentscope.pipeline.report.derived import derived  # loads what draws figures
+    if table in _COMPUTED:
+        from tangentscope.pipeline.report.claims.decided import claims_table  # loads what draws figures
+        from tangentscope.pipeline.report.derived import derived
         from tangentscope.pipeline.report.view import View
 
-        return derived(View(Storage.at(path)))
-    if table == "claims":
-        from tangentscope.pipeline.report.claims.decided import claims_table
-        from tangentscope.pipeline.report.view import View
-
-        return claims_table(View(Storage.at(path)))
+        return {"derived": derived, "claims": claims_table}[table](View(Storage.at(path)))
     if table not in tables.SCHEMAS:
-        raise UserError(f'table "{table}" unknown; allowed: {", ".join([*tables.SCHEMAS, "derived", "claims"])}')
+        raise UserError(f'table "{table}" unknown; allowed: {", ".join([*tables.SCHEMAS, *_COMPUTED])}')
     parts = Store(Storage.at(path)).table(table)
     for fault in parts.faults:
         warnings.warn(f"{path}: {fault}: not among these rows", stacklevel=2)

@@ -7,6 +7,7 @@ from tangentscope.models import Model
 from tangentscope.pipeline.config.features import FeaturePoints
 from tangentscope.pipeline.config.train import Course, Train
 from tangentscope.pipeline.probing.points import drawn_for_features
+from tangentscope.pipeline.study.trial import trial_network
 from tangentscope.pipeline.system.errors import UserError
 from tangentscope.probes import FEATURE_VARIABLES, feature_map, feature_metrics
 from tangentscope.probes.feature_metrics import WHOLE
@@ -106,9 +107,7 @@ def check_trainable(course: Course, model: Model, data: TaskData, source: str) -
 
 
 def _network(model: Model, data: TaskData) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = model.network(data.input_shape, data.outputs, data.codes)
+    network = trial_network(model, data)
     for part in network.modules():  # not by eval(), in which layers may merge their weights
         part.training = False
     return network

@@ -9,6 +9,7 @@ from tangentscope.pipeline.config.optimisers import Descent, Optimiser
 from tangentscope.pipeline.config.resources import TrainPool
 from tangentscope.pipeline.config.solvers import Flow, LeastNorm, Solution
 from tangentscope.pipeline.config.train import Course, Train
+from tangentscope.pipeline.study.trial import trial_network
 from tangentscope.pipeline.system.errors import UserError
 from tangentscope.pipeline.training.solved import everything, is_linear, least_squares
 from tangentscope.tasks import Task, TaskData
@@ -50,7 +51,9 @@ def _of_flow(task: Task, model: Model, data: TaskData) -> str | None:
     one = data.train.batch(torch.arange(1))[0]
     if task.augmented(one) is not one:
         return f"follows the mean loss of the same points, but {task.name} draws them anew; take sgd"
-    for module in _network(model, data, meta=True).modules():
+    with torch.device("meta"):
+        network = trial_network(model, data)
+    for module in network.modules():
         if isinstance(module, _BATCH_NORMS) or (isinstance(module, _DROPOUTS) and module.p > 0):
             kind = type(module).__name__
             return f"needs a network without randomness or batches' statistics, but {model.name} has {kind}; take sgd"
@@ -61,7 +64,7 @@ def _of_least_norm(task: Task, model: Model, course: Train, data: TaskData) -> s
     if (steps := course.steps(len(data.train))) != 1:
         return f"takes one step, got {steps:,}; set train.epochs to 1"
     inputs, targets = everything(data.train.take(torch.arange(min(_POINTS, len(data.train)))), torch.float64)
-    if not is_linear(_network(model, data), inputs):
+    if not is_linear(trial_network(model, data), inputs):
         return f"needs a network that is linear in its parameters, which {model.name} is not; take linear, or flow"
     try:
         least_squares(task, torch.zeros(len(targets), data.outputs, dtype=torch.float64), targets)
@@ -76,19 +79,7 @@ def _of_solution(solution: Solution, task: Task, model: Model, data: TaskData) -
     if not isinstance(task, HasMoments) or not task.exact_moments:
         return f"needs data of exact second moments, which {task.name} does not have; take skills, or flow"
     try:
-        model.solved(_network(model, data), solution.lr, task.target(), task.moments())
+        model.solved(trial_network(model, data), solution.lr, task.target(), task.moments())
     except (ModelError, ValueError) as error:
         return str(error)
     return None
-
-
-def _network(model: Model, data: TaskData, meta: bool = False) -> nn.Module:
-    def build() -> nn.Module:
-        return model.network(data.input_shape, data.outputs, data.codes)
-
-    if meta:
-        with torch.device("meta"):
-            return build()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build()

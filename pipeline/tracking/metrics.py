@@ -28,7 +28,7 @@ def points(store: Store, table: str, rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns ``run, step, probe, variable, value, recorded_at`` and ``key``, the metric's name, which is empty where
         a row has no number by its nature or is beyond the `MOST` curves. Rows of probes that are planned no longer are
-    left out.
+        left out.
     """
     if table == "measurements":
         suffixes = store.plan.suffixes

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tangentscope.probes import kernel_plan, layer_traces, tangent_kernel
 from tangentscope.probes.network import copies
-from tangentscope.probes.network.state import kept
+from tangentscope.probes.network.state import kept, renew
 
 CPU = torch.device("cpu")
 
@@ -186,3 +186,23 @@ def test_attributes_of_tensors_are_there():
     model.table = torch.ones(1)
     model.table.factor = 2
     torch.testing.assert_close(tangent_kernel(model, x), 4 * plain(model, x))
+
+
+def test_networks_that_are_kept_twice():
+    model = net(ordinary, kept=[])
+    table = model.table = torch.zeros(2)
+    with kept(model, CPU):
+        with kept(model, CPU):
+            model.table.add_(1)
+            model.kept.append(1)
+            renew(model)
+            assert not model.kept
+            assert not model.table.any()
+        model.table.add_(1)
+        model.kept.append(1)
+        renew(model)
+        assert not model.kept
+        assert not model.table.any()
+    assert model.table is table
+    renew(model)
+    assert model.table is table

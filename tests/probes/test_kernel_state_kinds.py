@@ -283,23 +283,3 @@ def test_modules_made_by_forward_are_gone():
     torch.testing.assert_close(tangent_kernel(model, x), plain(model, x))
     assert list(model._modules) == ["layer", "head"]
     assert not list(model.buffers())
-
-
-def test_networks_that_are_kept_twice():
-    model = net(ordinary, kept=[])
-    table = model.table = torch.zeros(2)
-    with kept(model, CPU):
-        with kept(model, CPU):
-            model.table.add_(1)
-            model.kept.append(1)
-            renew(model)
-            assert not model.kept
-            assert not model.table.any()
-        model.table.add_(1)
-        model.kept.append(1)
-        renew(model)
-        assert not model.kept
-        assert not model.table.any()
-    assert model.table is table
-    renew(model)
-    assert model.table is table

@@ -12,6 +12,7 @@ from tangentscope.pipeline.report.claims.readings import (
     common,
     each_group,
     each_network,
+    each_run,
     log_loss,
     loss,
     measured,
@@ -78,9 +79,13 @@ def alignment(view: View) -> list[Finding]:
     return [
         *each_network(view, "Misalignment starts near its maximum", "First value / largest", near, _starts, above=0.8),
         *each_network(view, "Misalignment decays", "First value − last", "BSC give a direction: above 0.", _decays),
-        *(
-            Finding(each.statement, each.statistic, each.samples, each.reason, at_most=0.1)
-            for each in each_network(view, "Label alignment barely changes", "|A_end − A₀|", barely, _alignment)
+        *each_run(
+            view.networks,
+            "Label alignment barely changes",
+            "|A_end − A₀|",
+            barely,
+            lambda run: _alignment(view, run),
+            at_most=0.1,
         ),
     ]
 

@@ -9,7 +9,6 @@ from tangentscope.pipeline.report.claims.findings import Finding, Sample
 from tangentscope.pipeline.report.claims.readings import of
 from tangentscope.pipeline.report.derived import Scaling, scalings
 from tangentscope.pipeline.report.derived.scaling import BROKEN, RATIO, TITLES
-from tangentscope.pipeline.report.formatting import number as told
 from tangentscope.pipeline.report.view import View
 from tangentscope.probes.trajectories.break_point import BrokenPowerLaw, break_places
 from tangentscope.probes.trajectories.resampling import Estimate, difference, without_each
@@ -96,8 +95,7 @@ def _together(
         Sample(name, float(value), note) if np.isfinite(value) else Sample(name, None, f"no break {note}")
         for name, value in zip(members, without, strict=True)
     ]
-    where = f"{statistic}, all seeds; {told(number.low)} … {told(number.high)}"
-    return Finding(statement, where, samples, reason, *bounds, together=number)
+    return Finding(statement, f"{statistic}, all seeds", samples, reason, *bounds, together=number)
 
 
 def _decline(scaling: Scaling) -> Estimate:

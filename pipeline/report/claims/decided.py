@@ -33,22 +33,28 @@ class Decided:
     def margin(self) -> str:
         """What the interval has to lie in."""
         found = self.finding
-        low = [f"> {found.above:g}"] if math.isfinite(found.above) else []
-        high = [f"≤ {found.at_most:g}"] if math.isfinite(found.at_most) else []
+        low = [f"> {_bound(found.above)}"] if math.isfinite(found.above) else []
+        high = [f"≤ {_bound(found.at_most)}"] if math.isfinite(found.at_most) else []
         return " and ".join([*low, *high])
 
     @property
     def why_undecided(self) -> str:
         """What is wanting for a verdict; empty if there is one."""
-        count = len(self.finding.values)
+        count, notes = len(self.finding.values), {sample.note for sample in self.finding.samples}
         if self.finding.verdict != UNDECIDED:
             return ""
+        if not count and len(notes) == 1:
+            return notes.pop()
         few = count < self.finding.fewest
         return (
             f"{count} of the {self.finding.fewest} seeds that a verdict takes"
             if few
             else "the margin is in the interval"
         )
+
+
+def _bound(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")
 
 
 def decide(view: View, names: Iterable[str]) -> tuple[list[Decided], list[str]]:

@@ -1,43 +1,43 @@
 """What Nam says of the last hidden layer's features: as few as outputs where all layers learn (chapters 2, 3 and 6)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from tangentscope.pipeline.report.claims.claim import Claim, Needs
 from tangentscope.pipeline.report.claims.findings import Finding
-from tangentscope.pipeline.report.claims.readings import NoNumberError, Number, Run, by_seed, measured, of, sample
+from tangentscope.pipeline.report.claims.readings import (
+    Groups,
+    NoNumberError,
+    Number,
+    Run,
+    by_seed,
+    each_run,
+    measured,
+    sample,
+)
 from tangentscope.pipeline.report.features import profile, ways
 from tangentscope.pipeline.report.formatting import number as told
 from tangentscope.pipeline.report.view import View
 from tangentscope.probes.variables.features.kappa_cka import MINIMUM_FEATURE
 
-Groups = Mapping[tuple[str, ...], Sequence[Run]]
-
 _NEAR = 0.15  # of D_eff/C from 1: the thesis' own networks are up to 12 % off (11.19 of 10)
 _REGRESSION = 0.3  # of D_eff(ρ) from 2: a constant and one feature
 _WHOLE = 0.95  # of a cumulative share that is to be all of it
 _LEFT = 1.3  # effective dimension of what is a single feature; the thesis has 1.0 to 1.2
-_KAPPA = "Nam Def. 2: the minimum-feature regime is below κ = 0.1."
+KAPPA = "Nam Def. 2: the minimum-feature regime is below κ = 0.1."
 
 
 def mf_regime(view: View) -> list[Finding]:
     """Nam §2.4, Table 2.2: networks all of whose layers learn end with κ < 0.1 and D_eff(ρ) ≈ C, D_eff(Q̂) ≈ C."""
     groups = {parts: runs for parts, runs in view.networks.items() if _is_rich(runs)}
-    found = each(
-        groups,
-        "Features are minimal",
-        "κ at the end",
-        _KAPPA,
-        lambda run: end(view, run, "kappa_cka"),
-        at_most=MINIMUM_FEATURE,
-    )
+    found = regime(view, groups, "Features are minimal")
     many = {parts: runs for parts, runs in groups.items() if (runs[0].data.outputs or 1) > 1}
     for variable, symbol in (
         ("effective_dimension_intensity", "D_eff(ρ)"),
         ("effective_dimension_utilisation", "D_eff(Q̂)"),
     ):
-        found += each(
+        found += each_run(
             many,
             f"{symbol} is about the number of classes",
             f"|{symbol}/C − 1| at the end",
@@ -51,20 +51,13 @@ def mf_regime(view: View) -> list[Finding]:
 def ef_of_fixed_features(view: View) -> list[Finding]:
     """Nam fig. 2.3: networks whose last layer alone learns use many more features."""
     groups = {parts: runs for parts, runs in view.networks.items() if _trainable(runs[0]) == "last"}
-    return each(
-        groups,
-        "Features are extended where they do not learn",
-        "κ at the end",
-        _KAPPA,
-        lambda run: end(view, run, "kappa_cka"),
-        above=MINIMUM_FEATURE,
-    )
+    return regime(view, groups, "Features are extended where they do not learn", extended=True)
 
 
 def one_feature_regression(view: View) -> list[Finding]:
     """Nam fig. 3.6: scalar regression uses one feature beside the constant."""
     groups = {parts: runs for parts, runs in view.networks.items() if runs[0].data.outputs == 1 and _is_rich(runs)}
-    return each(
+    return each_run(
         groups,
         "Regression uses one feature beside the constant",
         "|D_eff(ρ) − 2| at the end",
@@ -103,7 +96,7 @@ def one_feature_of_the_step(view: View) -> list[Finding]:
         ("effective_dimension_utilisation", "D_eff(Q̂)"),
         ("feature_effective_rank", "D_eff(ρ)"),
     ):
-        found += each(
+        found += each_run(
             view.networks,
             f"One feature is left, by {symbol}",
             f"{symbol} at the end",
@@ -118,7 +111,7 @@ def first_features_are_all(view: View) -> list[Finding]:
     """Nam fig. 2.4: Π̂(C) ≈ 1 and Π*(C) ≈ Π*(p)."""
     found: list[Finding] = []
     for variable, symbol in (("utilisation_cumulative", "Π̂"), ("quality_cumulative", "Π*")):
-        found += each(
+        found += each_run(
             {parts: runs for parts, runs in view.networks.items() if _is_rich(runs)},
             f"The first C features hold all of {symbol}",
             f"{symbol}(C)/{symbol}(p) at the end",
@@ -129,27 +122,17 @@ def first_features_are_all(view: View) -> list[Finding]:
     return found
 
 
-def each(
-    groups: Groups,
-    statement: str,
-    statistic: str,
-    reason: str,
-    number: Callable[[Run], Number],
-    above: float = -np.inf,
-    at_most: float = np.inf,
-) -> list[Finding]:
-    """A finding for each group; a run has a number of its own."""
-    return [
-        Finding(
-            of(statement, parts),
-            statistic,
-            [sample(run.name, lambda run=run: number(run)) for run in runs],
-            reason,
-            above=above,
-            at_most=at_most,
-        )
-        for parts, runs in groups.items()
-    ]
+def regime(view: View, groups: Groups, statement: str, extended: bool = False) -> list[Finding]:
+    """κ at the end of each group's runs, which has to be in the minimum-feature regime, or outside of it."""
+    return each_run(
+        groups,
+        statement,
+        "κ at the end",
+        KAPPA,
+        lambda run: end(view, run, "kappa_cka"),
+        above=MINIMUM_FEATURE if extended else -np.inf,
+        at_most=np.inf if extended else MINIMUM_FEATURE,
+    )
 
 
 def end(view: View, run: Run, variable: str) -> Number:

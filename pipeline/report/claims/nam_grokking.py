@@ -9,10 +9,10 @@ from tangentscope.pipeline.report.formatting import number as told
 from tangentscope.pipeline.report.summaries import state
 from tangentscope.pipeline.report.view import View, column
 from tangentscope.probes.trajectories.curves import learning_time
+from tangentscope.probes.variables.features.kappa_cka import MINIMUM_FEATURE
 
 _LATE = 5.0
 _SOON = 2.0
-_KAPPA = 0.1  # Nam Def. 1–2: minimum-feature below
 _GENERALISED = 0.5  # of the last accuracy on train, by that on test
 _RATIO = "t_test/t_train, steps to 95 % of the last accuracy"
 
@@ -85,14 +85,14 @@ def grokking_kappa(view: View) -> list[Finding]:
         "κ when train accuracy is there",
         [sample(run.name, lambda run=run: _kappa(view, run, True)) for run in runs],
         "Def. 1–2 of the thesis: extended above 0.1.",
-        above=_KAPPA,
+        above=MINIMUM_FEATURE,
     )
     after = Finding(
         of("Features are minimal after it has", parts),
         "κ at the end",
         [sample(run.name, lambda run=run: _kappa(view, run, False)) for run in runs],
         "Def. 1–2 of the thesis: minimal below 0.1.",
-        at_most=_KAPPA,
+        at_most=MINIMUM_FEATURE,
     )
     return [before, after]
 

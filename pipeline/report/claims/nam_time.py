@@ -4,11 +4,12 @@ import numpy as np
 
 from tangentscope.pipeline.report.claims.claim import Claim, Needs
 from tangentscope.pipeline.report.claims.findings import Finding
-from tangentscope.pipeline.report.claims.nam_features import each, end, end_profile
+from tangentscope.pipeline.report.claims.nam_features import KAPPA, end_profile, regime
 from tangentscope.pipeline.report.claims.readings import (
     NoNumberError,
     Number,
     Run,
+    each_run,
     entropy_margin,
     measured,
     spearman,
@@ -19,7 +20,6 @@ from tangentscope.probes.variables.features.kappa_cka import MINIMUM_FEATURE
 
 _ORDER = "A clear order, not a tendency: above .5, of 1 for networks in perfect order."
 _CORRELATED = 0.5
-_KAPPA = "Nam Def. 2: the minimum-feature regime is below κ = 0.1."
 _EARLY = 5.0  # epochs
 _LEAVING = 0.02  # κ
 
@@ -31,15 +31,15 @@ def regime_in_time(view: View) -> list[Finding]:
     dense = {parts: runs for parts, runs in view.networks.items() if kinds[parts][0] == "mlp"}
     easy = {parts: runs for parts, runs in dense.items() if kinds[parts][1] == "mnist"}
     return [
-        *each(
+        *each_run(
             nets,
             "Features are minimal by epoch 5",
             "κ at the last step measured up to epoch 5",
-            _KAPPA,
+            KAPPA,
             lambda run: _early(view, run),
             at_most=MINIMUM_FEATURE,
         ),
-        *each(
+        *each_run(
             {parts: runs for parts, runs in dense.items() if parts not in easy},
             "A dense net leaves the regime that it came close to",
             "κ at the end − least κ",
@@ -47,14 +47,7 @@ def regime_in_time(view: View) -> list[Finding]:
             lambda run: _rebound(view, run),
             above=_LEAVING,
         ),
-        *each(
-            easy,
-            "Features stay minimal on MNIST",
-            "κ at the end",
-            _KAPPA,
-            lambda run: end(view, run, "kappa_cka"),
-            at_most=MINIMUM_FEATURE,
-        ),
+        *regime(view, easy, "Features stay minimal on MNIST"),
     ]
 
 
@@ -62,7 +55,7 @@ def strong_features_are_good(view: View) -> list[Finding]:
     """Nam fig. 7.7: features of higher intensity have a higher quality and are used more."""
     found: list[Finding] = []
     for variable, symbol in (("quality", "Q*"), ("utilisation", "Q̂")):
-        found += each(
+        found += each_run(
             view.networks,
             f"Stronger features have a higher {symbol}",
             f"Spearman(ρ_k, {symbol}_k) over k = 2 … 2 C at the end",
@@ -80,7 +73,7 @@ def formation_meets_minimum_features(view: View) -> list[Finding]:
     """
     reason = "Within a factor of two in steps: the mean has to be above 0."
     return [
-        *each(
+        *each_run(
             view.networks,
             "Structure formation begins as features become minimal",
             "1 − |log₂(step of least S/first step with κ < 0.1)|",
@@ -88,7 +81,7 @@ def formation_meets_minimum_features(view: View) -> list[Finding]:
             lambda run: _turn_beside(view, run, _becomes_minimal(view, run), "κ < 0.1 from step"),
             above=0.0,
         ),
-        *each(
+        *each_run(
             view.networks,
             "Structure formation begins as features are fewest",
             "1 − |log₂(step of least S/step of least D_eff(ρ))|",

@@ -8,7 +8,7 @@ from jaxtyping import Float64
 
 from tangentscope.pipeline.report.claims.claim import Claim, Needs, Varied
 from tangentscope.pipeline.report.claims.findings import Finding
-from tangentscope.pipeline.report.claims.nam_features import Groups, each, end
+from tangentscope.pipeline.report.claims.nam_features import Groups, end, regime
 from tangentscope.pipeline.report.claims.readings import (
     NoNumberError,
     Number,
@@ -26,7 +26,6 @@ from tangentscope.probes.variables.features.kappa_cka import MINIMUM_FEATURE
 _SIZE, _DECAY, _RATE, _NORM = "task.train_size", "optimiser.weight_decay", "optimiser.lr", "model.batch_norm"
 _ORDER = "A clear order, not a tendency: above .5, of 1 for networks in perfect order."
 _SIGN = "The thesis gives a direction, no size: the mean has to be above 0."
-_KAPPA = "Nam Def. 2: the minimum-feature regime is below κ = 0.1."
 _CLEAR = 0.5
 _OCTAVE = 1.0
 _FEWEST = 5  # sizes of a broken power law: two on each side and the break
@@ -63,13 +62,10 @@ def weight_decay_tightens(view: View) -> list[Finding]:
             groups, f"More weight decay, a better {view.score}", f"Spearman(weight decay, {view.score})",
             lambda r: _score(view, r),
         ),
-        *each(
+        *regime(
+            view,
             {parts: runs for parts, runs in without.items() if runs},
             "Features are minimal without weight decay",
-            "κ at the end",
-            _KAPPA,
-            lambda run: end(view, run, "kappa_cka"),
-            at_most=MINIMUM_FEATURE,
         ),
     ]  # fmt: skip
 
@@ -79,14 +75,7 @@ def learning_rate_regimes(view: View) -> list[Finding]:
     groups = scans(view, _RATE, least=3)
     least = {parts: [r for r in runs if r.varied[_RATE] == values(runs, _RATE)[0]] for parts, runs in groups.items()}
     return [
-        *each(
-            least,
-            "Features are extended at the least rate",
-            "κ at the end",
-            _KAPPA,
-            lambda run: end(view, run, "kappa_cka"),
-            above=MINIMUM_FEATURE,
-        ),
+        *regime(view, least, "Features are extended at the least rate", extended=True),
         *each_group(
             groups,
             "The least rate is the worst",

@@ -4,6 +4,7 @@ A number that is not there, or that is no number, is never passed over: the clai
 why.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from tangentscope.probes import FEATURE_VARIABLES
 from tangentscope.probes.trajectories.curves import MARGIN
 
 Run = PlannedRun
+Groups = Mapping[tuple[str, ...], Sequence[Run]]
 Number = tuple[float, str]  # a claim's number, and what it is made of
 
 
@@ -129,24 +131,38 @@ def sample(name: str, number: Callable[[], Number]) -> Sample:
     return Sample(name, value, note) if np.isfinite(value) else Sample(name, None, f"not a number: {note}")
 
 
-def each_network(
-    view: View, statement: str, statistic: str, reason: str, number: Callable[[View, Run], Number], above: float = 0.0
+def each_run(
+    groups: Groups,
+    statement: str,
+    statistic: str,
+    reason: str,
+    number: Callable[[Run], Number],
+    above: float = -math.inf,
+    at_most: float = math.inf,
 ) -> list[Finding]:
-    """A finding for each network; a run has a number of its own."""
+    """A finding for each group of runs; a run has a number of its own."""
     return [
         Finding(
             of(statement, parts),
             statistic,
-            [sample(run.name, lambda run=run: number(view, run)) for run in runs],
+            [sample(run.name, lambda run=run: number(run)) for run in runs],
             reason,
             above=above,
+            at_most=at_most,
         )
-        for parts, runs in view.networks.items()
+        for parts, runs in groups.items()
     ]
 
 
+def each_network(
+    view: View, statement: str, statistic: str, reason: str, number: Callable[[View, Run], Number], above: float = 0.0
+) -> list[Finding]:
+    """A finding for each network; a run has a number of its own."""
+    return each_run(view.networks, statement, statistic, reason, lambda run: number(view, run), above)
+
+
 def each_group(
-    groups: Mapping[tuple[str, ...], Sequence[Run]],
+    groups: Groups,
     statement: str,
     statistic: str,
     reason: str,

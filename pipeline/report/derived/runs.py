@@ -1,6 +1,5 @@
 """What is derived from the curves of one run: trace ratio, values at the least test loss, regime and turning point."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -9,7 +8,7 @@ import numpy as np
 from tangentscope.pipeline.report.derived.rows import Row
 from tangentscope.pipeline.report.view import Kernel, View, column
 from tangentscope.pipeline.store.planned import PlannedRun
-from tangentscope.probes.trajectories.curves import learning_regime, running_mean
+from tangentscope.probes.trajectories.curves import learning_regime, running_mean, trace_ratio
 
 AT_LEAST_LOSS = "_at_least_test_loss"
 
@@ -43,14 +42,15 @@ def _at_least_loss(view: View, run: PlannedRun, row: Callable[..., Row], split: 
             continue
         step = float(taken[within][np.argmin(loss[within])])
         there = partial(row, step=step, epoch=step / run.epoch_steps)
-        value = float(np.interp(step, steps, values))
+        between = np.interp(taken[within], steps, values)
+        value = float(between[np.argmin(loss[within])])
         away = float(np.abs(steps - step).min()) / run.epoch_steps
         told = f"between two kernels, the nearer {away:g} epochs away" if away else ""
         rows.append(there(name, value=value, text=told))
         if variable == "trace":
             rows.append(there("test_loss_least", value=float(loss[within].min())))
-            if steps[0] == 0:
-                rows.append(there("trace_ratio", value=(value - values[0]) / values[0] if values[0] else math.nan))
+            if steps[0] == taken[within][0] == 0:
+                rows.append(there("trace_ratio", value=trace_ratio(between, loss[within])))
                 rows.append(row("trace_initial", value=float(values[0]), step=0.0, epoch=0.0))
     return rows
 
