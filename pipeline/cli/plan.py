@@ -22,6 +22,7 @@ from tangentscope.probes import kernel_plan
 from tangentscope.probes.kernels.plan import PER_SAMPLE
 
 _MOST_ROWS = 40
+_MOST_DATA = 10
 _MOST_KERNELS = 3
 
 _MUCH = 0.2
@@ -45,8 +46,8 @@ def tell(
     storage.check_place()
     there = outlook(storage, study, runs) if storage.exists(layout.PLAN) else None
     console.print(_runs_table(study, runs))
-    for sentence in dict.fromkeys(run.data.source for run in runs):
-        console.print(f"data      {sentence}", markup=False, highlight=False)
+    for line in _data(runs):
+        console.print(line, markup=False, highlight=False)
     for line in _lines(study, runs, estimate(study, runs)):
         console.print(line, markup=False, highlight=False)
     departed = departing(storage, study, runs)
@@ -68,6 +69,12 @@ def _runs_table(study: Study, runs: list[Run]) -> Table:
     if len(runs) > _MOST_ROWS:
         grid.add_row("…", f"and {len(runs) - _MOST_ROWS} more", "", "", "", "")
     return grid
+
+
+def _data(runs: list[Run]) -> list[str]:
+    sources = list(dict.fromkeys(run.data.source for run in runs))
+    more = [f"… and {len(sources) - _MOST_DATA:,} more draws or sets"] if len(sources) > _MOST_DATA else []
+    return [f"data      {source}" for source in [*sources[:_MOST_DATA], *more]]
 
 
 def _lines(study: Study, runs: list[Run], cost: Estimate) -> list[str]:

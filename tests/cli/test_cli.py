@@ -209,6 +209,19 @@ def test_plan_takes_overrides_and_scales(command: Command):
     assert [name in said.out for name in ("width=3 seed=0", "width=3 seed=1", "100 of 4,000")] == [True] * 3
 
 
+def test_plan_names_the_first_of_many_draws_of_the_data(command: Command):
+    Path("mine.yaml").write_text(
+        "name: mine\ntask: {name: sines, features: 3, train_size: 2}\nmodel: {name: linear}\n"
+        "optimiser: {name: sgd, lr: 0.1}\ntrain: {epochs: 1, batch_size: full}\n"
+        f"probes: {{kernel: {{size: 2, draws: 1}}, variables: [trace]}}\ngrid: {{task.data_seed: {[*range(12)]}}}\n"
+    )
+    said = command("plan", "mine.yaml")
+    lines = [line for line in said.out.splitlines() if line.startswith("data ")]
+    assert len(lines) == 11
+    assert "(data_seed 9)" in lines[9]
+    assert "and 2 more" in lines[10]
+
+
 WRONG: dict[str, tuple[list[str], str]] = {
     "no such study": (["plan", "quikstart"], 'study "quikstart" unknown, .* did you mean "quickstart"'),
     "no such file": (["plan", "mine.yaml"], r"study mine\.yaml: No such file"),
