@@ -8,6 +8,7 @@ from scipy.optimize import curve_fit
 
 from tangentscope.probes.trajectories.at_loss import against_log_loss
 from tangentscope.probes.trajectories.break_point import BrokenPowerLaw, break_point, break_ratio
+from tangentscope.probes.trajectories.broken_line import broken_line
 from tangentscope.probes.trajectories.power_law import exponents, power_law
 from tangentscope.probes.trajectories.resampling import Estimate, NoFitError, bootstrap, jackknife, without_each
 
@@ -166,3 +167,12 @@ def test_curves_without_a_loss_are_refused():
         against_log_loss(np.ones(2), np.ones(3), np.ones(1))
     with pytest.raises(ValueError, match="log_loss has NaN"):
         against_log_loss(np.array([1.0, math.nan]), np.ones(2), np.ones(1))
+
+
+@pytest.mark.parametrize("after", [-2.0, -0.1])
+def test_a_broken_line_is_found_again_whichever_part_is_the_steeper(after: float):
+    x = np.linspace(0, 5, 12)
+    found = broken_line(x, 3 - 0.5 * np.minimum(x - 2, 0) + after * np.maximum(x - 2, 0))
+    assert found == pytest.approx((2, -0.5, after), abs=0.02)
+    with pytest.raises(ValueError, match="got 4 points, expected 5"):
+        broken_line(x[:4], x[:4])

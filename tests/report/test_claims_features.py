@@ -8,7 +8,6 @@ from features_study import CLASSES, P, falling, run_of, study
 from synthetic_study import EPOCH_STEPS, SCHEDULE, STEPS, Row
 
 from tangentscope.pipeline.report.claims import CLAIMS, Finding
-from tangentscope.pipeline.report.claims.nam_training import broken_line
 from tangentscope.pipeline.report.view import View
 
 SEEDS = range(5)
@@ -106,12 +105,6 @@ def test_power_laws_and_their_knee(knee: float, late: float, said: list[str], tm
     view = of_sizes(tmp_path, knee, late)
     assert verdicts(view, "two_power_laws") == said
     assert first(view, "two_power_laws").mean == pytest.approx(late - 0.2, abs=0.02)
-
-
-def test_a_broken_line_is_found_again():
-    x = np.linspace(0, 5, 12)
-    found = broken_line(x, 3 - 0.5 * np.minimum(x - 2, 0) - 2.0 * np.maximum(x - 2, 0))
-    assert found == pytest.approx((2, -0.5, -2), abs=0.02)
 
 
 @pytest.mark.parametrize(("sign", "said"), [(1, ["held", "held", "held"]), (-1, ["failed", "failed", "held"])])

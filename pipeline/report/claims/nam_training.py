@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float64
 
 from tangentscope.pipeline.report.claims.claim import Claim, Needs, Varied
 from tangentscope.pipeline.report.claims.findings import Finding
@@ -21,6 +20,7 @@ from tangentscope.pipeline.report.claims.readings import (
 )
 from tangentscope.pipeline.report.formatting import number as told
 from tangentscope.pipeline.report.view import View, column
+from tangentscope.probes.trajectories.broken_line import broken_line
 from tangentscope.probes.variables.features.kappa_cka import MINIMUM_FEATURE
 
 _SIZE, _DECAY, _RATE, _NORM = "task.train_size", "optimiser.weight_decay", "optimiser.lr", "model.batch_norm"
@@ -183,21 +183,6 @@ def _knee_near(view: View, runs: Sequence[Run]) -> Number:
     there = float(crossings[-1])
     note = f"knee at n = {told(round(np.exp(knee)))}, κ = 0.1 at n = {told(round(np.exp(there)))}"
     return _OCTAVE - abs(knee - there) / np.log(2), note
-
-
-def broken_line(x: Float64[np.ndarray, " n"], y: Float64[np.ndarray, " n"]) -> tuple[float, float, float]:
-    """The continuous line of two pieces that is nearest to points, by least squares: its break, slope before, after.
-
-    The break is looked for between the second point and the last but one, on a grid of a hundredth of that way.
-    """
-    best: tuple[float, tuple[float, float, float]] = (np.inf, (np.nan, np.nan, np.nan))
-    for knee in np.linspace(x[1], x[-2], 101):
-        columns = np.stack([np.ones_like(x), np.minimum(x - knee, 0), np.maximum(x - knee, 0)], axis=1)
-        found, *_ = np.linalg.lstsq(columns, y, rcond=None)
-        error = float(((columns @ found - y) ** 2).sum())
-        if error < best[0]:
-            best = error, (float(knee), float(found[1]), float(found[2]))
-    return best[1]
 
 
 _WITH_KAPPA = ("kappa_cka",)
