@@ -11,6 +11,7 @@ from tangentscope.probes.trajectories.resampling import RESAMPLES, Estimate, NoF
 
 FEWEST_SIZES = 6  # a level, two slopes, the break and its smoothness are five numbers
 _PLACES = 181  # that are tried, so that neighbours are closer than any interval is wide
+_LEVEL = 0.05
 _SMOOTHNESS = (0.1, 0.2, 0.4, 0.8)  # in ln x; a turn over more than a decade is no break
 
 
@@ -59,22 +60,23 @@ def break_point(
         resamples: Of the bootstrap.
 
     Raises:
-        NoFitError: Fewer than six sizes with numbers; no break: the best one lies at the border of the range, or the
-            two exponents do not differ beyond their interval.
+        NoFitError: Fewer than six sizes with numbers; no break: growth never slows down, the best break lies at the
+            border of the range, or two exponents are no nearer to the means than one, beyond the seeds' spread: an F
+            test of a break, a bend and its smoothness at 5 %, which of a pure power law finds a break in one of a
+            hundred ensembles.
     """
     logs = _enough(logarithms(sizes, values))
     seeds = len(logs.y)
     fits = _fits(logs, resamples_of(seeds, resamples))
     place, before, after = (estimate(found, seeds) for found in (fits.place, fits.before, fits.after))
-    bend = estimate(fits.after - fits.before, seeds)
     if not np.isfinite(place.value):
         raise NoFitError("no break: growth never slows down")
     if np.isclose(place.value, logs.x[[1, -2]]).any():
         low, high = logs.sizes[[1, -2]]
         raise NoFitError(f"no break: the best one lies at the border of {low:.4g} … {high:.4g}")
-    if seeds > 1 and not bend.high < 0:
+    if seeds > 1 and _chance_of(logs, fits) > _LEVEL:
         slopes = f"{before.value:.3g} before and {after.value:.3g} after"
-        raise NoFitError(f"no break: the exponents {slopes} do not differ beyond their interval")
+        raise NoFitError(f"no break: exponents of {slopes} are no nearer to the means than one, beyond seeds' spread")
     place = Estimate(*np.exp([place.value, place.low, place.high]).tolist())
     return BrokenPowerLaw(place, before, after, float(fits.level[0]), float(fits.smoothness[0]), logs.left_out)
 
@@ -132,6 +134,21 @@ def _fits(logs: Logarithms, draws: Int64[np.ndarray, "draws rows"]) -> _Fits:
     there = np.isfinite(best.max(0))
     found = (places[chosen], before, before + bend, level, smoothness[chosen])
     return _Fits(*(np.where(there, values, np.nan) for values in found))
+
+
+def _chance_of(logs: Logarithms, fits: _Fits) -> float:
+    """The chance of a break at least as much nearer to the means than a line is, were there none."""
+    from scipy.stats import f  # takes a while to load
+
+    means, counts = np.nanmean(logs.y, 0), np.isfinite(logs.y).sum(0)
+    x = logs.x - fits.place[0]
+    bend = fits.after[0] - fits.before[0]
+    broken = fits.level[0] + fits.before[0] * x + bend * _softplus(x, float(fits.smoothness[0]))
+    line = np.polyval(np.polyfit(logs.x, means, 1), logs.x)
+    nearer = ((means - line) ** 2).sum() - ((means - broken) ** 2).sum()
+    degrees = int((counts - 1).sum())
+    of_means = np.nansum((logs.y - means) ** 2) / degrees / counts.mean()
+    return float(f.sf(nearer / 3 / of_means, 3, degrees)) if of_means > 0 else float(nearer <= 0)
 
 
 def _softplus(x: np.ndarray, smoothness: float | np.ndarray) -> np.ndarray:

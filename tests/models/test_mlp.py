@@ -148,3 +148,15 @@ def test_an_error_names_the_field(fields: dict, place: str):
     with pytest.raises(ValidationError) as caught:
         MLP(**fields)
     assert [error["loc"] for error in caught.value.errors()] == [(place,)]
+
+
+def test_scales_multiply_inputs_parameters_and_outputs():
+    def built(**scales: float) -> nn.Module:
+        torch.manual_seed(0)
+        return MLP(width=5, activation="tanh", init="standard", **scales).build((4,), 3)
+
+    plain, x = built(), torch.randn(6, 4)
+    torch.testing.assert_close(built(input_scale=0.01)(x), plain(0.01 * x))
+    torch.testing.assert_close(built(output_scale=0.1)(x), 0.1 * plain(x))
+    for scaled, parameter in zip(built(weight_scale=5).parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(scaled, 5 * parameter)

@@ -56,6 +56,18 @@ def test_the_ratio_of_two_breaks_is_recovered(draws: int):
     assert np.mean([within(each, -2) for each in found]) >= 0.9
 
 
+@pytest.mark.parametrize("draws", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_of_a_pure_power_law_no_break_is_found(draws: int):
+    found = 0
+    for draw in range(draws):
+        try:
+            break_point(WIDTHS, noisy(WIDTHS**0.5, draw), resamples=1)
+            found += 1
+        except NoFitError:
+            pass
+    assert found <= 0.05 * draws
+
+
 def test_a_break_without_noise_is_where_scipy_has_it():
     law = broken(237.0, 0.6, -0.1)
     fit = break_point(WIDTHS, law[None])
@@ -106,6 +118,9 @@ def test_what_is_no_number_is_left_out_and_said():
         (break_point, WIDTHS, np.full((5, 11), math.nan), "all runs diverged"),
         (break_point, WIDTHS, noisy(WIDTHS**0.5, 0), "no break: "),
         (break_point, WIDTHS, noisy(broken(300.0, -0.5, 0.5), 0, 0.01), "no break: "),
+        (break_point, WIDTHS, broken(300.0, -0.5, 0.5)[None], "no break: growth never slows down"),
+        (break_point, WIDTHS, broken(5.0, 0.5, -0.5)[None], "no break: the best one lies at the border of 8 … 2048"),
+        (break_point, WIDTHS, noisy(WIDTHS**0.5, 8), "before and .* after are no nearer to the means than one"),
     ],
 )
 def test_what_cannot_be_fitted_says_why(fit, sizes: np.ndarray, values: np.ndarray, message: str):

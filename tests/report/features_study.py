@@ -33,9 +33,10 @@ def study(
     profiles: Mapping[str, Profile] | None = None,
     loss: Curve = lambda run, step: 1.0,
     score: Curve = lambda run, step: 0.5,
+    train_score: Curve | None = None,
     entropy: Curve | None = None,
 ) -> View:
-    """With these curves of features, and losses and scores on test, which are of train too."""
+    """With these curves of features, and losses and scores on test, which are of train too unless given."""
     shape = {"outputs": "features", "draws": 1, "size": 200}
     named = [*numbers, *(profiles or {})]
     probes = [{"probe": "features", "split": "both", "seed": 0, "held_out": 100, "variables": named, **shape}]
@@ -58,7 +59,8 @@ def study(
                 about = {"probe": "kernel", "split": "test", "outputs": "full", "size": 50, "variable": "entropy"}
                 measured.append(row | about | {"value": entropy(run, step)})
             for split in ("train", "test"):
-                for name, curve in (("loss", loss), ("accuracy", score)):
+                scored = train_score if split == "train" and train_score else score
+                for name, curve in (("loss", loss), ("accuracy", scored)):
                     history.append(at | {"split": split, "variable": name, "value": curve(run, step)})
     tables.write_part(storage, "measurements", measured, "probe")
     tables.write_part(storage, "profiles", listed, "probe")

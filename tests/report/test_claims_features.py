@@ -134,6 +134,13 @@ def test_learning_rates_and_batch_norm(tmp_path: Path):
         score=lambda run, step: scores[run["varied"]["optimiser.lr"]],
     )
     assert verdicts(view, "learning_rate_regimes") == ["held"] * 3
+    view = study(
+        tmp_path / "large",
+        runs,
+        {"kappa_cka": lambda run, step: kappas[run["varied"]["optimiser.lr"]]},
+        score=lambda run, step: scores[run["varied"]["optimiser.lr"]] - 0.5 * (run["varied"]["optimiser.lr"] == 0.1),
+    )
+    assert verdicts(view, "learning_rate_regimes") == ["held", "failed", "held"], "a large rate is worse still"
     runs = [run_of(seed, model__batch_norm=norm) for norm in (True, False) for seed in SEEDS]
     view = study(
         tmp_path / "bn",
@@ -153,6 +160,8 @@ def test_regimes_in_time(tmp_path: Path):
         net, task = run["varied"]["model.name"], run["varied"]["task.name"]
         if net == "mlp" and task == "cifar10":
             return 0.1 if 0 < step <= 10 * EPOCH_STEPS else 0.3
+        if net == "resnet18" and step > 5 * EPOCH_STEPS:
+            return 0.3  # of which the claim says nothing
         return 0.5 if step < EPOCH_STEPS else 0.05
 
     assert verdicts(study(tmp_path, runs, {"kappa_cka": kappa}), "regime_in_time") == ["held"] * 3
@@ -160,9 +169,10 @@ def test_regimes_in_time(tmp_path: Path):
 
 def test_strong_features_are_good(tmp_path: Path):
     falls = 1.0 / np.arange(1, P + 1)
+    constant = np.where(np.arange(P) == 0, 0.0, falls)  # the first is nearly constant, and of no use
     profiles = {
         "intensities": lambda run, step: falls**2,
-        "quality": lambda run, step: falls,
+        "quality": lambda run, step: constant,
         "utilisation": lambda run, step: falls[::-1].copy(),
     }
     view = study(tmp_path, [run_of(seed) for seed in SEEDS], {"kappa_cka": falling(1, 0)}, profiles)
@@ -183,6 +193,34 @@ def test_formation_beside_minimum_features(late: int, said: str, tmp_path: Path)
         entropy=lambda run, step: 2 + 0.2 * abs(SCHEDULE.index(step) - turn),
     )
     assert verdicts(view, "formation_meets_minimum_features") == [said, "held"]
+
+
+def test_features_that_are_minimal_from_the_start_become_so_at_the_first_step(tmp_path: Path):
+    numbers = {"kappa_cka": lambda run, step: 0.05, "effective_dimension_intensity": falling(9, 4)}
+    turning = lambda run, step: 2 + abs(np.log1p(step) - 4) / 4  # noqa: E731
+    view = study(tmp_path, [run_of(seed) for seed in SEEDS], numbers, entropy=turning)
+    finding = first(view, "formation_meets_minimum_features")
+    assert finding.samples[0].note.endswith("κ < 0.1 from step 1")
+    assert np.isfinite(finding.values).all()
+
+
+def test_kappa_is_read_when_train_accuracy_is_there_and_at_the_end(tmp_path: Path):
+    trained, general = SCHEDULE[len(SCHEDULE) // 3], SCHEDULE[2 * len(SCHEDULE) // 3]
+
+    def kappa(run: Row, step: int) -> float:
+        return 0.9 if step < trained else 0.4 + wobble(run) if step == trained else 0.05
+
+    view = study(
+        tmp_path,
+        [run_of(seed) for seed in SEEDS],
+        {"kappa_cka": kappa},
+        score=lambda run, step: 0.1 + 0.9 * (step >= general),
+        train_score=lambda run, step: 0.1 + 0.9 * (step >= trained),
+    )
+    before, after = CLAIMS["grokking_kappa"](view)
+    assert (before.verdict, after.verdict) == ("held", "held")
+    assert before.mean == pytest.approx(0.404)
+    assert after.mean == pytest.approx(0.05)
 
 
 def test_a_run_without_its_last_value_has_no_number(tmp_path: Path):

@@ -11,6 +11,7 @@ import pytest
 from tangentscope.models.solvable.multilinear import strengths_over_time
 from tangentscope.models.solvable.skill_bases import printed_strengths_over_data, strengths_over_data
 from tangentscope.pipeline.report.claims import CLAIMS
+from tangentscope.pipeline.report.claims.decided import decide
 from tangentscope.pipeline.report.emergence import emergences
 from tangentscope.pipeline.report.figures import FIGURES
 from tangentscope.pipeline.report.view import View
@@ -190,4 +191,5 @@ def test_a_skill_that_is_not_seen_to_emerge_tells_no_constant(tmp_path: Path):
         (finding,) = CLAIMS[claim](view)
         assert finding.values == []
         assert {sample.note for sample in finding.samples} == {"one skill alone is not seen to emerge"}
+        assert decide(view, [claim])[0][0].why_undecided == "one skill alone is not seen to emerge"
     assert FIGURES["emergence"](view)

@@ -1,6 +1,7 @@
 """Power laws, breaks, claims and figures of BSC on made-up ensembles of several widths and data sizes."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,8 @@ def own(run: Row, noise: float = 0.02) -> float:
     return math.exp(noise * math.sin(12.9898 * run["seed"] + 78.233 * math.log(size(run))))
 
 
-def broken(before: float, after: float, run: Row) -> float:
-    law = BrokenPowerLaw(Estimate(BREAK), Estimate(before), Estimate(after), 0.0, 0.2)
+def broken(before: float, after: float, run: Row, place: float = BREAK) -> float:
+    law = BrokenPowerLaw(Estimate(place), Estimate(before), Estimate(after), 0.0, 0.2)
     return float(law(np.array([size(run)]))[0])
 
 
@@ -120,6 +121,32 @@ def test_claims_of_the_transition(scaled: Storage):
     assert len(finding.values) == 5
 
 
+def test_of_three_layers_the_rank_is_to_turn_first(tmp_path: Path):
+    def early(run: Row, step: int) -> float:
+        return 100 - (100 - 3 * broken(0.4, 0.0, run, place=BREAK / 4)) * done(step)
+
+    runs = networks(seeds=5, model__width=WIDTHS)
+    runs = [run | {"config": {**run["config"], "model": {"name": "mlp", "depth": 3}}} for run in runs]
+    curves = others() | {"effective_rank_cosine": early}
+    storage = study(tmp_path, runs, trace=trace, loss=loss, variables=VARIABLES[:2], others=curves)
+    assert verdicts(storage, "bsc_transition")["The rank turns at a smaller width"] == "held"
+    assert found(storage, "log2_ratio_of_breaks").value == pytest.approx(-2, abs=0.3)
+
+
+def test_a_least_loss_at_the_last_epoch_asked_for_may_fall_yet(scaled: Storage):
+    (scaling,) = scalings(View(scaled))
+    assert replace(scaling, at_best=np.array([[399.0, 400, 999, 1000]])).out.tolist() == [[True, False, False, True]]
+
+
+def test_the_trace_has_an_initial_phase_that_is_not_linear(tmp_path: Path):
+    def turning(run: Row, step: int) -> float:
+        return 10 * own(run) * (1 + 3 * abs(done(step) - 0.5))
+
+    runs = networks(seeds=5, model__width=WIDTHS[:6])
+    storage = study(tmp_path, runs, trace=turning, loss=loss, variables=VARIABLES[:2], others=others())
+    assert verdicts(storage, "bsc_dynamics")["The trace is linear in ln L after an initial phase"] == "held"
+
+
 def test_claims_of_alignment(scaled: Storage):
     assert set(verdicts(scaled, "bsc_alignment").values()) == {"held"}
 
@@ -159,6 +186,7 @@ def test_draws_of_the_data_are_members_of_an_ensemble(tmp_path: Path):
         "Power law of the adaptation rate in data": "held",
         "Power law of the effective rank in data": "held",
     }
+    assert verdicts(storage, "bsc_dynamics")["The effective rank is ordered down with data"] == "held"
 
 
 def test_too_few_widths_and_diverged_runs_say_so(tmp_path: Path):
@@ -189,6 +217,13 @@ def test_claims_of_noise(tmp_path: Path, share: float, verdict: str):
     told = verdicts(storage, "bsc_noise")
     assert told["The effective rank falls, then rises"] == "held"
     assert told["The effective rank rises the more, the more samples are distinct"] == verdict
+
+
+def test_a_rank_that_only_falls_has_no_least_between(tmp_path: Path):
+    runs = networks(seeds=5, task__replaced=[0.0, 0.5, 0.9])
+    falls = {"effective_rank_cosine": lambda run, step: 30 - 10 * done(step)}
+    storage = study(tmp_path, runs, loss=loss, variables=VARIABLES[:2], others=falls)
+    assert verdicts(storage, "bsc_noise")["The effective rank falls, then rises"] == "failed"
 
 
 def test_figures_and_report_are_made_of_it(scaled: Storage):

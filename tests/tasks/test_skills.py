@@ -6,6 +6,8 @@ import torch
 
 from tangentscope.tasks import Skills, SparseParity
 
+SKILLS_DRAWN = [[5, 4, 1], [5, 6, 0]]
+
 
 def loss_of(task: Skills, strengths: np.ndarray, split: str = "train") -> float:
     points = getattr(task.load(), split)
@@ -47,6 +49,8 @@ def test_samples_take_the_place_of_frequencies_in_training_alone():
     strengths = np.where(counts > 0, 5.0, 0.0)
     assert loss_of(task, strengths) == pytest.approx(0, abs=1e-9)
     assert loss_of(task, strengths, "test") == pytest.approx(12.5 * task.shares()[counts == 0].sum(), rel=1e-5)
+    drawn = [(Skills(skills=3, samples=n, data_seed=1).moments() * n).round().tolist() for n in (10, 11)]
+    assert drawn == SKILLS_DRAWN, "results on users' disks rest on these draws"
     assert task.load().fingerprint != Skills(skills=20, samples=30, data_seed=5).load().fingerprint
 
 
